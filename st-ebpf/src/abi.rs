@@ -1,0 +1,245 @@
+//! Records, map keys and map values that cross between the kernel programs and user space. Every type is `repr(C)`
+//! without padding; addresses and ports are byte arrays in network order, IPv4 as IPv4-mapped IPv6.
+
+use crate::cseq::{RANGES, Range};
+
+/// Raised with every change of a record, a map or its meaning: it is part of the pin directory's name.
+pub const VERSION: u32 = 1;
+
+/// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
+pub const CAPTURE: usize = 4096;
+
+/// Size of the ring buffer in bytes.
+pub const RING_BYTES: u32 = 4 << 20;
+
+/// Strangers' INVITEs are no longer sampled once this much of the ring is in use: the rest is for known calls.
+pub const RING_STRANGERS: u64 = (RING_BYTES as u64) * 3 / 4;
+
+/// How many dialogs can have a shift entry at once.
+pub const SHIFTS: u32 = 65_536;
+
+/// How many injected requests can be on record at once.
+pub const TOKENS: u32 = 65_536;
+
+/// How many of this host's addresses can have shifted dialogs.
+pub const SHIFTED_HOSTS: u32 = 1_024;
+
+/// What every Via branch of an injected request begins with; 16 lower-case hexadecimal digits of the token follow.
+pub const BRANCH_PREFIX: [u8; 12] = *b"z9hG4bKsipst";
+
+/// Length of an injected request's Via branch.
+pub const BRANCH_LEN: usize = BRANCH_PREFIX.len() + 16;
+
+/// Names of the programs and maps in the kernel object.
+pub mod names {
+    #![allow(missing_docs)]
+    pub const INGRESS_XDP: &str = "st_ingress";
+    pub const INGRESS_TC: &str = "st_ingress_tc";
+    pub const EGRESS: &str = "st_egress";
+    pub const SETTINGS: &str = "SETTINGS";
+    pub const PORTS: &str = "PORTS";
+    pub const RING: &str = "RING";
+    pub const COUNTERS: &str = "COUNTERS";
+    pub const SHIFTS: &str = "SHIFTS";
+    pub const SHIFTED: &str = "SHIFTED";
+    pub const TOKENS: &str = "TOKENS";
+}
+
+/// What a ring record tells ([`SampleHeader::kind`]).
+pub mod kind {
+    #![allow(missing_docs)]
+    /// A SIP message of the server's or the peer's, as it was on the wire at this host's edge: before the shift on
+    /// egress, before the shift back on ingress.
+    pub const MESSAGE: u8 = 0;
+    /// A request of sipst's own that has left; `token` is set.
+    pub const INJECTED: u8 = 1;
+    /// A request of sipst's own that was dropped instead; `token` and `reason` are set.
+    pub const REFUSED: u8 = 2;
+    /// A response to a request of sipst's own, taken off the wire; `token` is set.
+    pub const ANSWER: u8 = 3;
+}
+
+/// Why `st_egress` dropped a request of sipst's own ([`SampleHeader::reason`]).
+pub mod refused {
+    /// The token is not on record.
+    pub const UNKNOWN_TOKEN: u8 = 1;
+    /// The dialog has no shift entry, or one of another dialog.
+    pub const NO_ENTRY: u8 = 2;
+    /// The server sent a request meanwhile: the number is stale.
+    pub const MOVED: u8 = 3;
+    /// All closed ranges are in use and the oldest is younger than 64*T1.
+    pub const RANGES_FULL: u8 = 4;
+}
+
+/// Bits of [`SampleHeader::flags`].
+pub mod flags {
+    /// The message is longer than what follows the header.
+    pub const CUT: u8 = 1;
+    /// The packet came in by the XDP program.
+    pub const XDP: u8 = 2;
+}
+
+/// Directions, as [`SampleHeader::direction`] has them.
+pub mod direction {
+    /// Peer to server.
+    pub const INGRESS: u8 = 0;
+    /// Server to peer.
+    pub const EGRESS: u8 = 1;
+}
+
+/// What stands before the SIP bytes in a ring record.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct SampleHeader {
+    /// `CLOCK_MONOTONIC` when the packet met the program, in nanoseconds.
+    pub time_ns: u64,
+    /// Cookie of the sending socket (egress only), else 0.
+    pub cookie: u64,
+    /// The token in the branch of a request of sipst's own or of an answer to it, else 0.
+    pub token: u64,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Length of the SIP message on the wire, in bytes.
+    pub wire_len: u16,
+    /// How many bytes of it follow.
+    pub captured_len: u16,
+    /// The address on this host's side.
+    pub server: [u8; 16],
+    /// The address on the other side.
+    pub peer: [u8; 16],
+    /// The UDP port on this host's side, network order.
+    pub server_port: [u8; 2],
+    /// The UDP port on the other side, network order.
+    pub peer_port: [u8; 2],
+    /// One of [`direction`].
+    pub direction: u8,
+    /// One of [`kind`].
+    pub kind: u8,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Bits of [`flags`].
+    pub flags: u8,
+    /// One of [`refused`], else 0.
+    pub reason: u8,
+    /// Always 0.
+    pub reserved: [u8; 6],
+}
+
+/// What the programs are told at start; one element.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Settings {
+    /// Key of the dialog hash, made when the maps are made and kept as long as they live.
+    pub hash_key: [u64; 2],
+}
+
+/// The ports that carry SIP, one bit each; one element.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Ports {
+    /// Bit `port % 64` of word `port / 64`.
+    pub words: [u64; 1024],
+}
+
+/// The numbers of one dialog; the key is [`crate::key::DialogKey::map`].
+///
+/// `st_egress` alone writes `word`, `ranges` and `closed_ns` of a live entry.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Shift {
+    /// [`crate::key::DialogKey::check`]: compared after the rest has been copied.
+    pub check: u64,
+    /// Odd while `ranges` is being moved.
+    pub generation: u64,
+    /// [`crate::cseq::State::to_word`].
+    pub word: u64,
+    /// When each range was closed, `CLOCK_MONOTONIC` nanoseconds.
+    pub closed_ns: [u64; RANGES],
+    /// Closed ranges, lowest first.
+    pub ranges: [Range; RANGES],
+}
+
+/// A request of sipst's own, on record before it leaves; the key is the token.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Token {
+    /// Key of the dialog's [`Shift`].
+    pub dialog: u64,
+    /// Its check.
+    pub check: u64,
+    /// The state the request was made for, as a word.
+    pub expected: u64,
+    /// Not 0 once the number is committed; ACK and CANCEL are put on record committed.
+    pub committed: u64,
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What the programs count, one element of the `COUNTERS` array each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        #[allow(missing_docs)]
+        pub enum Counter { $($(#[$doc])* $name,)* }
+
+        impl Counter {
+            /// All of them, in the array's order.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in logs and metrics.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Packets on a SIP port that were looked at.
+    Seen = "seen",
+    /// SIP messages put into the ring.
+    Sampled = "sampled",
+    /// Not sampled: an IP fragment.
+    Fragment = "fragment",
+    /// Not sampled: TCP on a SIP port.
+    Tcp = "tcp",
+    /// Not sampled: headers cut short or contradictory.
+    Malformed = "malformed",
+    /// Not sampled: an empty datagram or a keep-alive (CRLF, STUN, one NUL).
+    KeepAlive = "keep_alive",
+    /// Not sampled: not SIP.
+    NotSip = "not_sip",
+    /// Not sampled: a request outside dialogs.
+    OutsideRequest = "outside_request",
+    /// Not sampled: a response to a request outside dialogs.
+    OutsideResponse = "outside_response",
+    /// Lost: the ring was full.
+    RingFull = "ring_full",
+    /// Not sampled: a stranger's INVITE while the ring's last quarter was kept for known calls.
+    RingReserved = "ring_reserved",
+    /// Messages cut to the capture length.
+    Cut = "cut",
+    /// Answers to requests of sipst's own, taken off the wire and handed to the daemon.
+    AnswerTaken = "answer_taken",
+    /// The same with a token that is not on record: taken off the wire all the same.
+    AnswerUnknown = "answer_unknown",
+    /// ICMP errors that quote a request of sipst's own, taken off the wire.
+    IcmpTaken = "icmp_taken",
+    /// Requests of sipst's own that committed their number.
+    Committed = "committed",
+    /// Later copies of them.
+    Repeated = "repeated",
+    /// Requests of sipst's own that were dropped.
+    Refused = "refused",
+    /// The server's requests whose CSeq was rewritten.
+    ShiftedOut = "shifted_out",
+    /// Responses to them whose CSeq was rewritten back.
+    ShiftedIn = "shifted_in",
+    /// The server's requests whose number did not fit in its place; passed as they were.
+    ShiftNoRoom = "shift_no_room",
+    /// Responses with a number that is nobody's; passed as they were.
+    ShiftNoNumber = "shift_no_number",
+    /// Rewrites that a helper of the kernel refused; passed as they were.
+    ShiftFailed = "shift_failed",
+}

@@ -1,0 +1,142 @@
+//! The dialog key: SipHash-2-4 with 128 bits of output over the Call-ID and the server's tag, each padded with zeros to
+//! whole words, and a word with both lengths. The kernel programs and user space compute it alike, from the boot-time key.
+
+/// The longest Call-ID that the kernel programs hash; dialogs with a longer one are never shifted.
+pub const MAX_CALL_ID: usize = 256;
+
+/// The longest tag that the kernel programs hash; dialogs with a longer one are never shifted.
+pub const MAX_TAG: usize = 128;
+
+/// Where a dialog's numbers stand in the kernel's maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DialogKey {
+    /// The map key.
+    pub map: u64,
+    /// The second half, kept in the value.
+    pub check: u64,
+}
+
+impl DialogKey {
+    /// The key of a dialog, or `None` where the kernel programs do not hash it.
+    pub fn new(hash_key: [u64; 2], call_id: &[u8], server_tag: &[u8]) -> Option<Self> {
+        if call_id.is_empty() || call_id.len() > MAX_CALL_ID || server_tag.is_empty() || server_tag.len() > MAX_TAG {
+            return None;
+        }
+        let mut hash = Sip::new(hash_key);
+        for part in [call_id, server_tag] {
+            for chunk in part.chunks(8) {
+                let mut word = [0; 8];
+                word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+                hash.word(u64::from_le_bytes(word));
+            }
+        }
+        Some(hash.finish(call_id.len(), server_tag.len()))
+    }
+}
+
+/// SipHash-2-4-128 over whole words.
+#[derive(Clone, Copy)]
+pub struct Sip {
+    v0: u64,
+    v1: u64,
+    v2: u64,
+    v3: u64,
+    words: u64,
+}
+
+impl Sip {
+    /// A fresh state.
+    #[inline(always)]
+    pub const fn new(key: [u64; 2]) -> Self {
+        Self {
+            v0: key[0] ^ 0x736f_6d65_7073_6575,
+            v1: key[1] ^ 0x646f_7261_6e64_6f6d ^ 0xee,
+            v2: key[0] ^ 0x6c79_6765_6e65_7261,
+            v3: key[1] ^ 0x7465_6462_7974_6573,
+            words: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn round(&mut self) {
+        self.v0 = self.v0.wrapping_add(self.v1);
+        self.v1 = self.v1.rotate_left(13) ^ self.v0;
+        self.v0 = self.v0.rotate_left(32);
+        self.v2 = self.v2.wrapping_add(self.v3);
+        self.v3 = self.v3.rotate_left(16) ^ self.v2;
+        self.v0 = self.v0.wrapping_add(self.v3);
+        self.v3 = self.v3.rotate_left(21) ^ self.v0;
+        self.v2 = self.v2.wrapping_add(self.v1);
+        self.v1 = self.v1.rotate_left(17) ^ self.v2;
+        self.v2 = self.v2.rotate_left(32);
+    }
+
+    /// Takes in eight bytes, little-endian.
+    #[inline(always)]
+    pub fn word(&mut self, word: u64) {
+        self.v3 ^= word;
+        self.round();
+        self.round();
+        self.v0 ^= word;
+        self.words += 1;
+    }
+
+    /// Takes in the lengths and closes.
+    #[inline(always)]
+    pub fn finish(mut self, call_id_len: usize, tag_len: usize) -> DialogKey {
+        self.word(call_id_len as u64 | (tag_len as u64) << 32);
+        let last = (self.words * 8) << 56;
+        self.v3 ^= last;
+        self.round();
+        self.round();
+        self.v0 ^= last;
+        self.v2 ^= 0xee;
+        self.round();
+        self.round();
+        self.round();
+        self.round();
+        let map = self.v0 ^ self.v1 ^ self.v2 ^ self.v3;
+        self.v1 ^= 0xdd;
+        self.round();
+        self.round();
+        self.round();
+        self.round();
+        DialogKey { map, check: self.v0 ^ self.v1 ^ self.v2 ^ self.v3 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use siphasher::sip128::{Hasher128, SipHasher24};
+    use std::{hash::Hasher, vec::Vec};
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_reference_over_the_padded_bytes(
+            key: [u64; 2],
+            call_id in proptest::collection::vec(any::<u8>(), 1..=MAX_CALL_ID),
+            tag in proptest::collection::vec(any::<u8>(), 1..=MAX_TAG),
+        ) {
+            let mut bytes = Vec::new();
+            for part in [&call_id, &tag] {
+                bytes.extend_from_slice(part);
+                bytes.resize(bytes.len().next_multiple_of(8), 0);
+            }
+            bytes.extend_from_slice(&(call_id.len() as u64 | (tag.len() as u64) << 32).to_le_bytes());
+            let mut reference = SipHasher24::new_with_keys(key[0], key[1]);
+            reference.write(&bytes);
+            let expected = reference.finish128();
+            let found = DialogKey::new(key, &call_id, &tag).unwrap();
+            prop_assert_eq!((found.map, found.check), (expected.h1, expected.h2));
+        }
+    }
+
+    #[test]
+    fn refuses_what_the_kernel_does_not_hash() {
+        assert_eq!(DialogKey::new([1, 2], &[b'a'; MAX_CALL_ID + 1], b"t"), None);
+        assert_eq!(DialogKey::new([1, 2], b"c", &[b'a'; MAX_TAG + 1]), None);
+        assert_eq!(DialogKey::new([1, 2], b"c", b""), None);
+    }
+}

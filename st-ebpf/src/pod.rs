@@ -1,0 +1,12 @@
+//! [`aya::Pod`] for the map types.
+
+use crate::abi::{Ports, Settings, Shift, Token};
+
+// SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
+unsafe impl aya::Pod for Settings {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Ports {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Shift {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Token {}

@@ -1,0 +1,185 @@
+//! What the engine tells the world: one vocabulary for the daemon and for replay.
+
+use std::{fmt, net::SocketAddr};
+
+use serde::Serialize;
+
+use crate::Time;
+
+/// One of the two ends of a dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The unmodified SIP server on this host.
+    Server,
+    /// The other end.
+    Peer,
+}
+
+impl Side {
+    /// The other one.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Server => Self::Peer,
+            Self::Peer => Self::Server,
+        }
+    }
+}
+
+/// Who did, or should have done, what an event tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// The server itself.
+    Server,
+    /// The peer.
+    Peer,
+    /// sipst, in the server's name.
+    Sipst,
+}
+
+impl From<Side> for By {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Server => Self::Server,
+            Side::Peer => Self::Peer,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A dialog was established by a 2xx to an INVITE.
+    SessionStarted,
+    /// A 2xx set the session interval and the refresher for the first time, or changed one of them.
+    TimerNegotiated,
+    /// A 2xx to a later INVITE or UPDATE started the interval anew.
+    SessionRefreshed,
+    /// The moment at which somebody has to act has come.
+    RefreshDue,
+    /// A refresh of sipst's own has left the host.
+    RefreshSent,
+    /// It was answered by a 2xx.
+    RefreshSucceeded,
+    /// No further attempt is made before the next interval, or none can be made: alert.
+    RefreshFailed,
+    /// Whoever has to refresh has not: alert.
+    RefreshOverdue,
+    /// The peer may hang up soon and nothing has refreshed the session: alert.
+    SessionExpiring,
+    /// The interval has run out: alert.
+    SessionExpired,
+    /// The dialog is over.
+    SessionEnded,
+    /// What was negotiated cannot be relied upon or is not acted upon: alert.
+    NegotiationFault,
+    /// Packets were lost before they could be read, or the capture lacks some: alert.
+    CaptureLoss,
+}
+
+impl EventKind {
+    /// Whether an operator wants to be told at once.
+    pub const fn is_alert(self) -> bool {
+        match self {
+            Self::RefreshOverdue
+            | Self::RefreshFailed
+            | Self::SessionExpiring
+            | Self::SessionExpired
+            | Self::NegotiationFault
+            | Self::CaptureLoss => true,
+            Self::SessionStarted
+            | Self::TimerNegotiated
+            | Self::SessionRefreshed
+            | Self::RefreshDue
+            | Self::RefreshSent
+            | Self::RefreshSucceeded
+            | Self::SessionEnded => false,
+        }
+    }
+
+    /// The name in events, logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SessionStarted => "session_started",
+            Self::TimerNegotiated => "timer_negotiated",
+            Self::SessionRefreshed => "session_refreshed",
+            Self::RefreshDue => "refresh_due",
+            Self::RefreshSent => "refresh_sent",
+            Self::RefreshSucceeded => "refresh_succeeded",
+            Self::RefreshFailed => "refresh_failed",
+            Self::RefreshOverdue => "refresh_overdue",
+            Self::SessionExpiring => "session_expiring",
+            Self::SessionExpired => "session_expired",
+            Self::SessionEnded => "session_ended",
+            Self::NegotiationFault => "negotiation_fault",
+            Self::CaptureLoss => "capture_loss",
+        }
+    }
+}
+
+/// One event, serialised as one JSON object; absent fields are left out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    /// When.
+    pub time: Time,
+    /// What.
+    #[serde(rename = "event")]
+    pub kind: EventKind,
+    /// The dialog's Call-ID; absent where an event concerns no one dialog. Bytes that are not UTF-8 are replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
+    /// The server's tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_tag: Option<String>,
+    /// The peer's tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_tag: Option<String>,
+    /// The server's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<SocketAddr>,
+    /// The peer's address: the next hop, where proxies are between.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<SocketAddr>,
+    /// Name of the trunk that matched, `default` where none did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trunk: Option<String>,
+    /// The session interval in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_s: Option<u32>,
+    /// Who must refresh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresher: Option<Side>,
+    /// Who did it, or should have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+    /// Method of the request in question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Status of the response in question.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// When the peer may hang up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// Why: one `snake_case` word from the table in the documentation, then, after a colon, details where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Peer => "peer",
+            Self::Sipst => "sipst",
+        })
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        By::from(*self).fmt(f)
+    }
+}

@@ -1,0 +1,194 @@
+//! What goes into the engine and what comes out.
+
+use std::{fmt, net::SocketAddr};
+
+use st_ebpf::cseq::State;
+
+use crate::{Event, Time};
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Server to peer.
+    Egress,
+    /// Peer to server.
+    Ingress,
+}
+
+/// One SIP message as it was seen at this host's edge.
+///
+/// The server's requests carry the server's own CSeq (before the shift) when they come from the kernel programs, and the
+/// number on the wire when they come from a capture; the engine relies on neither.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Which way it went.
+    pub direction: Direction,
+    /// The address on this host's side.
+    pub server: SocketAddr,
+    /// The address on the other side.
+    pub peer: SocketAddr,
+    /// Interface index, 0 where there is none (captures).
+    pub interface: u32,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Cookie of the sending socket; 0 on ingress, in captures, and where no local socket sent the packet.
+    pub cookie: u64,
+    /// Whether `bytes` is cut short.
+    pub truncated: bool,
+    /// The message.
+    pub bytes: &'a [u8],
+}
+
+/// Names a session between the engine and its driver. Never used twice in one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// Why a refresh is not sent though it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The socket that the server's packets came from is closed: the server has forgotten the call.
+    ServerGone,
+    /// No local socket sent the server's packets, or under another address: they are forwarded or translated here.
+    Translated,
+    /// The route to the peer leaves by an interface that is not attached.
+    Unattached,
+    /// The kernel programs cannot find this dialog's numbers: identifiers too long.
+    Identifiers,
+    /// A kernel map is full.
+    MapFull,
+    /// The message does not fit into one packet.
+    TooLong,
+    /// The server sent a request meanwhile: the number is stale. Try again.
+    Moved,
+    /// Too many numbers in too short a time. Try again later.
+    Ranges,
+    /// The kernel would not send it, or st_egress does not know it.
+    Send,
+}
+
+impl Refusal {
+    /// The word in an event's `reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::ServerGone => "server_gone",
+            Self::Translated => "address_translated",
+            Self::Unattached => "route_unattached",
+            Self::Identifiers => "identifiers_too_long",
+            Self::MapFull => "map_full",
+            Self::TooLong => "message_too_long",
+            Self::Moved => "number_moved",
+            Self::Ranges => "ranges_full",
+            Self::Send => "send_failed",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+/// What the driver tells the engine beside packets and time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The answer to [`Output::Arm`].
+    Armed {
+        /// Which session.
+        session: SessionId,
+        /// The numbers as the kernel has them, or why there can be no injection.
+        result: Result<State, Refusal>,
+    },
+    /// A request that [`Output::Inject`] asked for did not leave.
+    Refused {
+        /// Its token.
+        token: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Packets were lost before the engine could see them.
+    Loss {
+        /// How many since the last time.
+        packets: u64,
+    },
+}
+
+/// Make the kernel follow a dialog's numbers, and tell what they are.
+///
+/// The driver checks that the dialog can be refreshed from here (the server's socket lives, its address is its own, the
+/// route is attached), makes the dialog's shift entry from `state` or reads the one that is there, **then hands every
+/// packet that the kernel had sampled by then to the engine**, then answers with [`Command::Armed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arm {
+    /// Which session.
+    pub session: SessionId,
+    /// Call-ID, as on the wire.
+    pub call_id: Vec<u8>,
+    /// The server's tag.
+    pub local_tag: Vec<u8>,
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The next hop.
+    pub peer: SocketAddr,
+    /// Cookie of the server's socket, 0 if none was seen.
+    pub cookie: u64,
+    /// The state of a fresh entry.
+    pub state: State,
+}
+
+/// Send a message in the server's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inject {
+    /// Which session.
+    pub session: SessionId,
+    /// The token in its Via branch.
+    pub token: u64,
+    /// `Some`: the message takes the next number, on condition that the kernel's state is this one. `None`: it needs no
+    /// number of its own (ACK, CANCEL, a retransmission).
+    pub commit: Option<State>,
+    /// Call-ID, as on the wire.
+    pub call_id: Vec<u8>,
+    /// The server's tag.
+    pub local_tag: Vec<u8>,
+    /// From here.
+    pub server: SocketAddr,
+    /// To here.
+    pub peer: SocketAddr,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+/// What the engine wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Tell the world.
+    Event(Event),
+    /// Follow a dialog's numbers; answer with [`Command::Armed`].
+    Arm(Arm),
+    /// Send a message in the server's name.
+    Inject(Inject),
+    /// Take this token off the record: no answer to it is expected any more.
+    Retire {
+        /// The token.
+        token: u64,
+    },
+    /// The dialog is over for good: take its shift entry away.
+    Disarm {
+        /// Which session.
+        session: SessionId,
+        /// Call-ID, as on the wire.
+        call_id: Vec<u8>,
+        /// The server's tag.
+        local_tag: Vec<u8>,
+        /// The server's address.
+        server: SocketAddr,
+    },
+    /// Nothing more now; call [`crate::Engine::handle_timeout`] at this time, if any.
+    Timeout(Option<Time>),
+}

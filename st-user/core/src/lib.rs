@@ -1,0 +1,19 @@
+//! The session-timer engine of sipst: RFC 4028 as seen from beside one end of the dialog.
+//!
+//! Sans-IO: no clock, no socket, no thread. Whoever drives an [`Engine`] tells it what happened
+//! ([`Engine::handle_packet`], [`Engine::handle_timeout`], [`Engine::handle_command`]) and **after every such call drains
+//! [`Engine::poll_output`] until it says [`Output::Timeout`]**. The same engine serves the daemon, `sipst replay` and the
+//! simulated-time tests.
+//!
+//! Words: *server* is the unmodified SIP server on this host, *peer* the other end of the dialog, *egress* server to peer,
+//! *ingress* peer to server.
+
+pub mod event;
+pub mod io;
+pub mod policy;
+pub mod time;
+
+pub use event::{By, Event, EventKind, Side};
+pub use io::{Arm, Command, Direction, Inject, Output, Packet, Refusal, SessionId};
+pub use policy::{Action, Credentials, DomainPattern, Matcher, Method, Policy, Rules, Trunk};
+pub use time::Time;

@@ -1,0 +1,183 @@
+//! What the operator wants: trunks, their rules, and which trunk a dialog belongs to.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+
+/// What sipst does when the server lets a session run out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Track and tell, raise no alert.
+    Observe,
+    /// Track and raise alerts.
+    Alert,
+    /// Refresh in the server's name, and raise an alert where that fails.
+    Refresh,
+}
+
+/// How sipst refreshes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// UPDATE where the peer's Allow lists it, else re-INVITE.
+    Auto,
+    /// UPDATE only.
+    Update,
+    /// re-INVITE only.
+    Reinvite,
+}
+
+/// Digest credentials for a peer that challenges refreshes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name.
+    pub username: String,
+    /// Password; never printed.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// The rules of one trunk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// What to do.
+    pub action: Action,
+    /// How.
+    pub method: Method,
+    /// The share of the interval that is given to a server that was seen to refresh by itself.
+    pub act_at: f64,
+    /// Min-SE in our refreshes.
+    pub min_se: Duration,
+    /// A shorter Session-Expires is reported and not acted upon.
+    pub interval_floor: Duration,
+    /// For 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// Whether a 2xx without Session-Expires turns an agreed timer off, as R12 has it to the letter.
+    pub strict_r12: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            action: Action::Alert,
+            method: Method::Auto,
+            act_at: 0.6,
+            min_se: Duration::from_secs(90),
+            interval_floor: Duration::from_secs(90),
+            credentials: None,
+            strict_r12: false,
+        }
+    }
+}
+
+/// A domain, or `*.` and a domain for all below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainPattern(String);
+
+impl DomainPattern {
+    /// A pattern from its text, in any case; `None` where it is no domain.
+    pub fn new(text: &str) -> Option<Self> {
+        let bare = text.strip_prefix("*.").unwrap_or(text);
+        let label = |l: &str| !l.is_empty() && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        (!bare.is_empty() && bare.split('.').all(label)).then(|| Self(text.to_ascii_lowercase()))
+    }
+
+    /// Whether `host` falls under the pattern. `*.example.org` does not cover `example.org` itself.
+    pub fn matches(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        match self.0.strip_prefix('*') {
+            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
+            None => host == self.0,
+        }
+    }
+}
+
+/// Which dialogs a trunk covers: those that any of `peers` or any of `domains` covers; all, where both are empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matcher {
+    /// Networks of the peer's address.
+    pub peers: Vec<IpNet>,
+    /// The host in the peer's URI (From or To).
+    pub domains: Vec<DomainPattern>,
+}
+
+impl Matcher {
+    /// Whether a dialog with this peer falls under it.
+    pub fn matches(&self, peer: IpAddr, domain: &str) -> bool {
+        (self.peers.is_empty() && self.domains.is_empty())
+            || self.peers.iter().any(|net| net.contains(&peer))
+            || self.domains.iter().any(|pattern| pattern.matches(domain))
+    }
+}
+
+/// A named set of rules for the dialogs that fall under it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trunk {
+    /// Name in events and metrics.
+    pub name: String,
+    /// Which dialogs.
+    pub matcher: Matcher,
+    /// What to do with them.
+    pub rules: Rules,
+}
+
+/// All that the engine is told by the operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// First match wins.
+    pub trunks: Vec<Trunk>,
+    /// For dialogs that no trunk covers.
+    pub default: Rules,
+    /// No call is refreshed past this age.
+    pub max_session: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { trunks: Vec::new(), default: Rules::default(), max_session: Duration::from_secs(24 * 3600) }
+    }
+}
+
+impl Policy {
+    /// Name and rules for a dialog.
+    pub fn find(&self, peer: IpAddr, domain: &str) -> (&str, &Rules) {
+        match self.trunks.iter().find(|trunk| trunk.matcher.matches(peer, domain)) {
+            Some(trunk) => (&trunk.name, &trunk.rules),
+            None => ("default", &self.default),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_covers_what_is_below_and_nothing_else() {
+        let pattern = DomainPattern::new("*.Carrier.example").unwrap();
+        assert!(pattern.matches("sbc.carrier.example"));
+        assert!(pattern.matches("a.b.CARRIER.example."));
+        assert!(!pattern.matches("carrier.example"));
+        assert!(!pattern.matches("evilcarrier.example"));
+        assert!(DomainPattern::new("*").is_none());
+        assert!(DomainPattern::new("a..b").is_none());
+    }
+
+    #[test]
+    fn the_first_trunk_that_matches_wins() {
+        let trunk = |name: &str, net: &str| Trunk {
+            name: name.into(),
+            matcher: Matcher { peers: vec![net.parse().unwrap()], domains: vec![] },
+            rules: Rules::default(),
+        };
+        let policy =
+            Policy { trunks: vec![trunk("a", "203.0.113.0/24"), trunk("b", "203.0.0.0/16")], ..Policy::default() };
+        assert_eq!(policy.find("203.0.113.9".parse().unwrap(), "").0, "a");
+        assert_eq!(policy.find("203.0.1.9".parse().unwrap(), "").0, "b");
+        assert_eq!(policy.find("198.51.100.1".parse().unwrap(), "").0, "default");
+    }
+}
