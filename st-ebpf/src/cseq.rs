@@ -113,3 +113,143 @@ pub fn from_wire(ranges: &[Range; RANGES], open_delta: u32, wire: u32) -> Option
     let number = wire.checked_sub(open_delta)?;
     if number >= floor { Some(number) } else { None }
 }
+
+/// What becomes of the closed ranges when a request is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The numbers so far are covered already.
+    Nothing,
+    /// Write `range` at `index`.
+    Write {
+        /// The place, below [`RANGES`].
+        index: usize,
+        /// What to write.
+        range: Range,
+    },
+    /// All places are in use: drop the oldest, if it is old enough, and write `range` at the end.
+    Shift {
+        /// What to write.
+        range: Range,
+    },
+}
+
+/// How to close the range of the numbers up to `state.number` before `state` takes in an injection. To write it early, or
+/// for an injection that then fails, does no harm: those numbers have this delta either way.
+#[inline(always)]
+pub fn close(ranges: &[Range; RANGES], state: State) -> Close {
+    if !state.known {
+        return Close::Nothing;
+    }
+    let range = Range { below: state.number.wrapping_add(1), delta: state.delta };
+    let mut last = Range { below: 0, delta: 0 };
+    let mut used = 0;
+    for place in ranges {
+        if place.below != 0 {
+            last = *place;
+            used += 1;
+        }
+    }
+    if used > 0 && last.below >= range.below {
+        Close::Nothing
+    } else if used > 0 && last.delta == range.delta {
+        Close::Write { index: used - 1, range }
+    } else if used < RANGES {
+        Close::Write { index: used, range }
+    } else {
+        Close::Shift { range }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{collections::BTreeMap, vec::Vec};
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Server { gap: u32 },
+        Inject,
+        FailedInject,
+    }
+
+    fn apply(ranges: &mut [Range; RANGES], state: State) -> bool {
+        match close(ranges, state) {
+            Close::Nothing => true,
+            Close::Write { index, range } => {
+                ranges[index] = range;
+                true
+            }
+            Close::Shift { .. } => false,
+        }
+    }
+
+    proptest! {
+        /// The peer sees each number once and never a lower one; every number of the server's maps to the same place
+        /// for ever, and back.
+        #[test]
+        fn the_wire_only_goes_up_and_the_mapping_is_a_bijection(
+            first in prop_oneof![Just(0_u32), 1..20_u32, Just(0x7fff_0000)],
+            told in any::<bool>(),
+            steps in proptest::collection::vec(prop_oneof![
+                (1..3_u32).prop_map(|gap| Step::Server { gap }), Just(Step::Inject), Just(Step::FailedInject)], 0..40),
+        ) {
+            let mut state = State::default();
+            let mut ranges = [Range::default(); RANGES];
+            let mut wire = Vec::new();
+            let mut seen = BTreeMap::new();
+            let mut next = first;
+            let mut server = |state: &mut State, ranges: &[Range; RANGES], wire: &mut Vec<u32>, seen: &mut BTreeMap<u32, u32>, gap: u32| {
+                let number = next;
+                next += gap;
+                *state = state.after_server(number);
+                let at = to_wire(ranges, state.delta, number);
+                wire.push(at);
+                seen.insert(number, at);
+            };
+            if told {
+                server(&mut state, &ranges, &mut wire, &mut seen, 1);
+            }
+            for step in steps {
+                match step {
+                    Step::Server { gap } => server(&mut state, &ranges, &mut wire, &mut seen, gap),
+                    Step::FailedInject => { apply(&mut ranges, state); }
+                    Step::Inject => if apply(&mut ranges, state) {
+                        wire.push(state.next_injected());
+                        state = state.after_injection();
+                    },
+                }
+                for (number, at) in &seen {
+                    prop_assert_eq!(to_wire(&ranges, state.delta, *number), *at);
+                    prop_assert_eq!(from_wire(&ranges, state.delta, *at), Some(*number));
+                }
+                prop_assert_eq!(State::from_word(state.to_word()), state);
+                prop_assert_eq!(state.highest_on_wire(), wire.last().copied().unwrap_or(0));
+            }
+            prop_assert!(wire.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", wire);
+        }
+    }
+
+    #[test]
+    fn a_first_number_of_zero_after_injections_is_lifted_above_them() {
+        let state = State::default().after_injection().after_injection();
+        assert_eq!(state.highest_on_wire(), 2);
+        let state = state.after_server(0);
+        assert_eq!(to_wire(&[Range::default(); RANGES], state.delta, 0), 3);
+    }
+
+    #[test]
+    fn a_first_number_above_the_injected_ones_stays_as_it_is() {
+        let state = State::default().after_injection().after_server(1_000_000);
+        assert_eq!(state, State { known: true, number: 1_000_000, delta: 0 });
+    }
+
+    #[test]
+    fn our_own_numbers_are_nobodys() {
+        let ranges = [Range { below: 11, delta: 0 }, Range::default(), Range::default(), Range::default()];
+        assert_eq!(from_wire(&ranges, 2, 10), Some(10));
+        assert_eq!(from_wire(&ranges, 2, 11), None);
+        assert_eq!(from_wire(&ranges, 2, 12), None);
+        assert_eq!(from_wire(&ranges, 2, 13), Some(11));
+    }
+}

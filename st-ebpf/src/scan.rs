@@ -1,0 +1,746 @@
+//! The kernel's view of a SIP message: the few places in its header that decide whether it is sampled, taken or shifted.
+//!
+//! One step looks at a line's beginning, at one byte, or at eight bytes at once for the next byte that matters; the
+//! kernel programs repeat it by `bpf_loop`, tests by a plain loop. All offsets are masked into the window, so that
+//! neither the verifier nor Rust needs to know what a hostile message says.
+
+use crate::abi::{BRANCH_LEN, BRANCH_PREFIX, CAPTURE};
+
+/// The bytes of a message, with room to read eight of them at any offset below [`CAPTURE`].
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Window {
+    /// The message, then zeros for at least eight bytes.
+    pub bytes: [u8; CAPTURE + 16],
+}
+
+impl Window {
+    /// Eight bytes, little-endian; `offset` is taken modulo [`CAPTURE`].
+    #[inline(always)]
+    pub fn word(&self, offset: u32) -> u64 {
+        let at = offset as usize & (CAPTURE - 1);
+        match self.bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()) {
+            Some(bytes) => u64::from_le_bytes(bytes),
+            None => 0,
+        }
+    }
+
+    /// One byte; `offset` is taken modulo [`CAPTURE`].
+    #[inline(always)]
+    pub fn byte(&self, offset: u32) -> u8 {
+        self.bytes[offset as usize & (CAPTURE - 1)]
+    }
+}
+
+/// Methods as the kernel tells them apart.
+#[allow(missing_docs)]
+pub mod method {
+    pub const OTHER: u32 = 0;
+    pub const INVITE: u32 = 1;
+    pub const ACK: u32 = 2;
+    pub const BYE: u32 = 3;
+    pub const CANCEL: u32 = 4;
+    pub const UPDATE: u32 = 5;
+    pub const PRACK: u32 = 6;
+    pub const INFO: u32 = 7;
+    pub const OPTIONS: u32 = 8;
+    pub const REGISTER: u32 = 9;
+    pub const SUBSCRIBE: u32 = 10;
+    pub const MESSAGE: u32 = 11;
+    pub const PUBLISH: u32 = 12;
+}
+
+const fn text(bytes: &[u8]) -> u64 {
+    let mut word = 0;
+    let mut at = bytes.len();
+    while at > 0 {
+        at -= 1;
+        word = word << 8 | bytes[at] as u64;
+    }
+    word
+}
+
+const fn low(bytes: u32) -> u64 {
+    (1 << (8 * bytes)) - 1
+}
+
+/// The method that `word` and the byte after it, `ninth`, begin with; the method must end with a blank or a line's end.
+#[inline(always)]
+fn method_of(word: u64, ninth: u8) -> u32 {
+    let ends = |length: u32| (word >> (8 * length)) as u8 <= b' ';
+    if word & low(6) == text(b"INVITE") && ends(6) {
+        method::INVITE
+    } else if word & low(3) == text(b"ACK") && ends(3) {
+        method::ACK
+    } else if word & low(3) == text(b"BYE") && ends(3) {
+        method::BYE
+    } else if word & low(6) == text(b"CANCEL") && ends(6) {
+        method::CANCEL
+    } else if word & low(6) == text(b"UPDATE") && ends(6) {
+        method::UPDATE
+    } else if word & low(5) == text(b"PRACK") && ends(5) {
+        method::PRACK
+    } else if word & low(4) == text(b"INFO") && ends(4) {
+        method::INFO
+    } else if word & low(7) == text(b"OPTIONS") && ends(7) {
+        method::OPTIONS
+    } else if word == text(b"REGISTER") && ninth <= b' ' {
+        method::REGISTER
+    } else if word == text(b"SUBSCRIB") && ninth == b'E' {
+        method::SUBSCRIBE
+    } else if word & low(7) == text(b"MESSAGE") && ends(7) {
+        method::MESSAGE
+    } else if word & low(7) == text(b"PUBLISH") && ends(7) {
+        method::PUBLISH
+    } else {
+        method::OTHER
+    }
+}
+
+/// What a datagram on a SIP port begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// A request; its method.
+    Request(u32),
+    /// A response.
+    Response,
+    /// A keep-alive: line ends, a NUL, STUN.
+    KeepAlive,
+    /// Something else.
+    NotSip,
+}
+
+/// Tells requests, responses and the rest apart by their first bytes.
+#[inline(always)]
+pub fn start(window: &Window) -> Start {
+    let word = window.word(0);
+    let first = word as u8;
+    if word == text(b"SIP/2.0 ") {
+        Start::Response
+    } else if first.is_ascii_uppercase() {
+        Start::Request(method_of(word, window.byte(8)))
+    } else if first == b'\r' || first == b'\n' || first < 4 {
+        Start::KeepAlive
+    } else if first.is_ascii_alphanumeric() || first == b'-' || first == b'_' {
+        // Methods are tokens: rare, but legal.
+        Start::Request(method::OTHER)
+    } else {
+        Start::NotSip
+    }
+}
+
+/// A stretch of the window; empty where nothing was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Span {
+    /// Where it begins.
+    pub at: u32,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+/// Bits of [`Scan::want`] and [`Scan::found`].
+#[allow(missing_docs)]
+pub mod part {
+    pub const VIA: u32 = 1;
+    pub const FROM: u32 = 2;
+    pub const TO: u32 = 4;
+    pub const CALL_ID: u32 = 8;
+    pub const CSEQ: u32 = 16;
+}
+
+mod mode {
+    /// At the beginning of a line.
+    pub(super) const LINE: u32 = 0;
+    /// Behind a header's name, before the colon.
+    pub(super) const COLON: u32 = 1;
+    /// Before the value of Call-ID.
+    pub(super) const CALL_ID: u32 = 2;
+    /// Before the number of CSeq, in it, and behind it.
+    pub(super) const CSEQ: u32 = 3;
+    pub(super) const CSEQ_NUMBER: u32 = 4;
+    pub(super) const CSEQ_METHOD: u32 = 5;
+    /// Behind a `;`: at a parameter's name, at its `=`, before its value.
+    pub(super) const PARAMETER: u32 = 6;
+    pub(super) const EQUALS: u32 = 7;
+    pub(super) const VALUE: u32 = 8;
+    /// From here on: looking for the next byte that matters.
+    pub(super) const SEEK: u32 = 16;
+    pub(super) const SKIP: u32 = 16;
+    pub(super) const PARTY: u32 = 17;
+    pub(super) const QUOTED: u32 = 18;
+    pub(super) const ANGLE: u32 = 19;
+    pub(super) const VIA: u32 = 20;
+    pub(super) const TOKEN: u32 = 21;
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// Marks the bytes of `word` that equal those of `pattern`; marks above the lowest may be wrong.
+#[inline(always)]
+const fn equal(word: u64, pattern: u64) -> u64 {
+    let diff = word ^ pattern;
+    diff.wrapping_sub(ONES) & !diff & HIGHS
+}
+
+/// Marks the bytes of `word` below `limit` (at most 128); marks above the lowest may be wrong.
+#[inline(always)]
+const fn below(word: u64, limit: u64) -> u64 {
+    word.wrapping_sub(ONES * limit) & !word & HIGHS
+}
+
+/// The index of the lowest mark.
+#[inline(always)]
+const fn lowest(marks: u64) -> u32 {
+    let bit = marks & marks.wrapping_neg();
+    ((bit.wrapping_sub(1) & ONES).wrapping_mul(ONES) >> 56) as u32 - 1
+}
+
+const fn all(byte: u8) -> u64 {
+    ONES * byte as u64
+}
+
+/// How many steps a scan may take; a header that needs more is not SIP that anyone speaks.
+pub const MAX_STEPS: u32 = 2 * CAPTURE as u32;
+
+/// The state of a scan, and what it has found.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Scan {
+    pos: u32,
+    end: u32,
+    mode: u32,
+    /// The header being read, one of [`part`].
+    header: u32,
+    /// The mode in which a folded line goes on, 0 for none.
+    resume: u32,
+    /// Where the token being read begins.
+    token: u32,
+    stops: [u64; 3],
+    /// What is looked for; the scan ends once all of it is found.
+    pub want: u32,
+    /// What was found.
+    pub found: u32,
+    /// Call-ID.
+    pub call_id: Span,
+    /// The tag in From.
+    pub from_tag: Span,
+    /// The tag in To.
+    pub to_tag: Span,
+    /// The branch of the topmost Via.
+    pub branch: Span,
+    /// The digits of CSeq.
+    pub cseq: Span,
+    /// Blanks (SP) directly before them that can be spent on further digits.
+    pub cseq_spaces: u32,
+    /// CSeq's number; meaningless with more than ten digits.
+    pub number: u64,
+    /// CSeq's method, one of [`method`].
+    pub method: u32,
+    reserved: u32,
+}
+
+impl Scan {
+    /// Sets out to find `want` in a message of `len` bytes.
+    #[inline(always)]
+    pub fn begin(&mut self, len: u32, want: u32) {
+        self.end = if len > CAPTURE as u32 { CAPTURE as u32 } else { len };
+        self.want = want;
+        self.found = 0;
+        self.pos = 0;
+        self.resume = 0;
+        self.call_id = Span { at: 0, len: 0 };
+        self.from_tag = Span { at: 0, len: 0 };
+        self.to_tag = Span { at: 0, len: 0 };
+        self.branch = Span { at: 0, len: 0 };
+        self.cseq = Span { at: 0, len: 0 };
+        self.method = method::OTHER;
+        self.seek(mode::SKIP, b'\n', b'\n', b'\n');
+    }
+
+    #[inline(always)]
+    fn seek(&mut self, mode: u32, a: u8, b: u8, c: u8) {
+        self.mode = mode;
+        self.stops = [all(a), all(b), all(c)];
+    }
+
+    #[inline(always)]
+    fn skip_line(&mut self) {
+        self.resume = 0;
+        self.seek(mode::SKIP, b'\n', b'\n', b'\n');
+    }
+
+    #[inline(always)]
+    fn seek_party(&mut self) {
+        self.seek(mode::PARTY, b'"', b'<', b';');
+    }
+
+    #[inline(always)]
+    fn seek_via(&mut self) {
+        self.seek(mode::VIA, b';', b',', b'\n');
+    }
+
+    /// The header is read, whatever came of it: only its first occurrence counts.
+    #[inline(always)]
+    fn done(&mut self) {
+        self.want &= !self.header;
+        self.skip_line();
+    }
+
+    #[inline(always)]
+    fn next_parameter(&mut self) {
+        if self.header == part::VIA { self.seek_via() } else { self.seek_party() }
+    }
+
+    /// At a line's end inside a value: a folded line goes on in `mode`.
+    #[inline(always)]
+    fn fold(&mut self, mode: u32) {
+        self.resume = mode;
+        self.mode = mode::LINE;
+    }
+
+    /// One step; true once there is nothing more to find.
+    #[inline(always)]
+    pub fn step(&mut self, window: &Window) -> bool {
+        if self.pos >= self.end || self.want == 0 {
+            return true;
+        }
+        let word = window.word(self.pos);
+        let byte = word as u8;
+        if self.mode >= mode::SEEK {
+            let marks = equal(word, self.stops[0])
+                | equal(word, self.stops[1])
+                | equal(word, self.stops[2])
+                | if self.mode == mode::TOKEN { below(word, 0x21) } else { equal(word, all(b'\n')) };
+            if marks == 0 {
+                self.pos += 8;
+                return false;
+            }
+            let index = lowest(marks);
+            self.pos += index;
+            if self.pos >= self.end {
+                return true;
+            }
+            self.stop((word >> (8 * index)) as u8);
+            return false;
+        }
+        match self.mode {
+            mode::LINE => return self.line(word),
+            mode::COLON => {
+                if byte == b':' {
+                    self.pos += 1;
+                    match self.header {
+                        part::VIA => self.seek_via(),
+                        part::CALL_ID => self.mode = mode::CALL_ID,
+                        part::CSEQ => {
+                            self.mode = mode::CSEQ;
+                            self.cseq_spaces = 0;
+                        }
+                        _ => self.seek_party(),
+                    }
+                } else if byte == b' ' || byte == b'\t' {
+                    self.pos += 1;
+                } else {
+                    self.skip_line();
+                }
+            }
+            mode::CALL_ID => {
+                if byte == b'\n' {
+                    self.pos += 1;
+                    self.fold(mode::CALL_ID);
+                } else if byte <= b' ' {
+                    self.pos += 1;
+                } else {
+                    self.token = self.pos;
+                    self.seek(mode::TOKEN, b'\n', b'\n', b'\n');
+                }
+            }
+            mode::CSEQ => {
+                if byte == b' ' {
+                    self.pos += 1;
+                    self.cseq_spaces = self.cseq_spaces.wrapping_add(1);
+                } else if byte == b'\n' {
+                    self.pos += 1;
+                    // The blank that makes the fold is not room for a digit.
+                    self.cseq_spaces = u32::MAX;
+                    self.fold(mode::CSEQ);
+                } else if byte.is_ascii_digit() {
+                    self.token = self.pos;
+                    self.number = 0;
+                    self.mode = mode::CSEQ_NUMBER;
+                } else if byte < b' ' {
+                    // A tab or a fold between blanks and number: neither is room for digits.
+                    self.pos += 1;
+                    self.cseq_spaces = 0;
+                } else {
+                    self.done();
+                }
+            }
+            mode::CSEQ_NUMBER => {
+                if byte.is_ascii_digit() {
+                    self.number = self.number.wrapping_mul(10).wrapping_add((byte - b'0') as u64);
+                    self.pos += 1;
+                } else {
+                    self.cseq = Span { at: self.token, len: self.pos - self.token };
+                    self.mode = mode::CSEQ_METHOD;
+                }
+            }
+            mode::CSEQ_METHOD => {
+                if byte == b'\n' {
+                    self.pos += 1;
+                    self.fold(mode::CSEQ_METHOD);
+                } else if byte <= b' ' {
+                    self.pos += 1;
+                } else {
+                    self.method = method_of(word, window.byte(self.pos.wrapping_add(8)));
+                    if self.cseq.len <= 10 {
+                        self.found |= part::CSEQ;
+                    }
+                    self.done();
+                }
+            }
+            mode::PARAMETER => {
+                let name = word | all(0x20);
+                if byte == b' ' || byte == b'\t' {
+                    self.pos += 1;
+                } else if self.header == part::VIA && name & low(6) == text(b"branch") {
+                    self.pos += 6;
+                    self.mode = mode::EQUALS;
+                } else if self.header != part::VIA && name & low(3) == text(b"tag") {
+                    self.pos += 3;
+                    self.mode = mode::EQUALS;
+                } else {
+                    self.next_parameter();
+                }
+            }
+            mode::EQUALS => {
+                if byte == b'=' {
+                    self.pos += 1;
+                    self.mode = mode::VALUE;
+                } else if byte == b' ' || byte == b'\t' {
+                    self.pos += 1;
+                } else {
+                    // A longer name, or a parameter without a value.
+                    self.next_parameter();
+                }
+            }
+            mode::VALUE => {
+                if byte == b' ' || byte == b'\t' {
+                    self.pos += 1;
+                } else {
+                    self.token = self.pos;
+                    self.seek(mode::TOKEN, b';', b',', b'>');
+                }
+            }
+            _ => return true,
+        }
+        false
+    }
+
+    /// At the beginning of a line.
+    #[inline(always)]
+    fn line(&mut self, word: u64) -> bool {
+        let byte = word as u8;
+        if byte == b' ' || byte == b'\t' {
+            match self.resume {
+                0 => self.skip_line(),
+                mode::PARTY => self.seek_party(),
+                mode::VIA => self.seek_via(),
+                mode::QUOTED => self.seek(mode::QUOTED, b'"', b'\\', b'\n'),
+                mode::ANGLE => self.seek(mode::ANGLE, b'>', b'\n', b'\n'),
+                mode => self.mode = mode,
+            }
+            self.resume = 0;
+            return false;
+        }
+        if self.resume != 0 {
+            // The header ended without it.
+            self.want &= !self.header;
+            self.resume = 0;
+        }
+        if byte == b'\r' || byte == b'\n' {
+            return true;
+        }
+        let name = word | all(0x20);
+        let ends = |length: u32| matches!((word >> (8 * length)) as u8, b':' | b' ' | b'\t');
+        let (header, length) = if ends(1) {
+            match name as u8 {
+                b'v' => (part::VIA, 1),
+                b'f' => (part::FROM, 1),
+                b't' => (part::TO, 1),
+                b'i' => (part::CALL_ID, 1),
+                _ => (0, 0),
+            }
+        } else if name & low(2) == text(b"to") && ends(2) {
+            (part::TO, 2)
+        } else if name & low(3) == text(b"via") && ends(3) {
+            (part::VIA, 3)
+        } else if name & low(4) == text(b"from") && ends(4) {
+            (part::FROM, 4)
+        } else if name & low(4) == text(b"cseq") && ends(4) {
+            (part::CSEQ, 4)
+        } else if name & low(7) == text(b"call-id") && ends(7) {
+            (part::CALL_ID, 7)
+        } else {
+            (0, 0)
+        };
+        if header & self.want == 0 {
+            self.skip_line();
+        } else {
+            self.header = header;
+            self.pos += length;
+            self.mode = mode::COLON;
+        }
+        false
+    }
+
+    /// At a byte that [`Scan::seek`] asked for.
+    #[inline(always)]
+    fn stop(&mut self, byte: u8) {
+        match self.mode {
+            mode::SKIP => {
+                self.pos += 1;
+                self.mode = mode::LINE;
+            }
+            mode::PARTY => {
+                self.pos += 1;
+                match byte {
+                    b'"' => self.seek(mode::QUOTED, b'"', b'\\', b'\n'),
+                    b'<' => self.seek(mode::ANGLE, b'>', b'\n', b'\n'),
+                    b';' => self.mode = mode::PARAMETER,
+                    _ => self.fold(mode::PARTY),
+                }
+            }
+            mode::QUOTED => match byte {
+                b'"' => {
+                    self.pos += 1;
+                    self.seek_party();
+                }
+                b'\\' => self.pos += 2,
+                _ => {
+                    self.pos += 1;
+                    self.fold(mode::QUOTED);
+                }
+            },
+            mode::ANGLE => {
+                self.pos += 1;
+                if byte == b'>' { self.seek_party() } else { self.fold(mode::ANGLE) }
+            }
+            mode::VIA => {
+                self.pos += 1;
+                match byte {
+                    b';' => self.mode = mode::PARAMETER,
+                    b',' => self.done(),
+                    _ => self.fold(mode::VIA),
+                }
+            }
+            _ => {
+                let span = Span { at: self.token, len: self.pos - self.token };
+                match self.header {
+                    part::VIA => self.branch = span,
+                    part::FROM => self.from_tag = span,
+                    part::TO => self.to_tag = span,
+                    _ => self.call_id = span,
+                }
+                if span.len > 0 {
+                    self.found |= self.header;
+                }
+                self.done();
+            }
+        }
+    }
+}
+
+/// Whether the branch at `span` begins as those of sipst's own requests do ([`BRANCH_PREFIX`]).
+#[inline(always)]
+pub fn has_our_prefix(window: &Window, span: Span) -> bool {
+    const HEAD: u64 = text(BRANCH_PREFIX.first_chunk::<8>().unwrap().as_slice());
+    const TAIL: u64 = text(BRANCH_PREFIX.last_chunk::<4>().unwrap().as_slice());
+    span.len >= BRANCH_PREFIX.len() as u32 && window.word(span.at) == HEAD && window.word(span.at + 8) & low(4) == TAIL
+}
+
+/// The token in the branch at `span`, if it is that of one of sipst's own requests.
+#[inline(always)]
+pub fn our_token(window: &Window, span: Span) -> Option<u64> {
+    if span.len != BRANCH_LEN as u32 || !has_our_prefix(window, span) {
+        return None;
+    }
+    let digits = span.at + BRANCH_PREFIX.len() as u32;
+    let high = hexadecimal(window.word(digits))?;
+    Some(high << 32 | hexadecimal(window.word(digits + 8))?)
+}
+
+/// Eight lower-case hexadecimal digits, the first one the most significant.
+#[inline(always)]
+fn hexadecimal(word: u64) -> Option<u64> {
+    let mut value = 0;
+    let mut index = 0;
+    while index < 8 {
+        let digit = match (word >> (8 * index)) as u8 {
+            byte @ b'0'..=b'9' => byte - b'0',
+            byte @ b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        value = value << 4 | digit as u64;
+        index += 1;
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{format, string::String, vec, vec::Vec};
+
+    fn window(message: &[u8]) -> Window {
+        let mut window = Window { bytes: [0; CAPTURE + 16] };
+        let len = message.len().min(CAPTURE);
+        window.bytes[..len].copy_from_slice(&message[..len]);
+        window
+    }
+
+    fn scan(message: &[u8], want: u32) -> (Scan, Window) {
+        let window = window(message);
+        let mut scan = Scan::default();
+        scan.begin(message.len() as u32, want);
+        for _ in 0..MAX_STEPS {
+            if scan.step(&window) {
+                return (scan, window);
+            }
+        }
+        panic!("the scan did not end");
+    }
+
+    fn found(window: &Window, span: Span) -> String {
+        let bytes = &window.bytes[span.at as usize..(span.at + span.len) as usize];
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    const ALL: u32 = part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ;
+
+    #[test]
+    fn reads_a_plain_request() {
+        let message = b"BYE sip:bob@192.0.2.4 SIP/2.0\r\nVia: SIP/2.0/UDP pc33:5060;rport;branch=z9hG4bKnashds8\r\n\
+            Max-Forwards: 70\r\nFrom: Bob <sip:bob@biloxi.example;x=1>;tag=a6c85cf\r\nTo: <sip:alice@atlanta.example>;tag=1928\r\n\
+            Call-ID: a84b4c76e66710@pc33\r\nCSeq: 231 BYE\r\nContent-Length: 0\r\n\r\n";
+        let (scan, window) = scan(message, ALL);
+        assert_eq!(start(&window), Start::Request(method::BYE));
+        assert_eq!(scan.found, ALL);
+        assert_eq!(found(&window, scan.branch), "z9hG4bKnashds8");
+        assert_eq!(found(&window, scan.from_tag), "a6c85cf");
+        assert_eq!(found(&window, scan.to_tag), "1928");
+        assert_eq!(found(&window, scan.call_id), "a84b4c76e66710@pc33");
+        assert_eq!(found(&window, scan.cseq), "231");
+        assert_eq!((scan.number, scan.cseq_spaces, scan.method), (231, 1, method::BYE));
+    }
+
+    #[test]
+    fn reads_compact_names_any_case_blanks_before_the_colon_and_bare_line_feeds() {
+        let message =
+            b"OPTIONS sip:a SIP/2.0\nv :SIP/2.0/UDP h;BRANCH = z9hG4bK1\nF\t: <sip:a>;Tag=f\nt:<sip:b>;TAG=t\n\
+            I:c@h\nCseq:9 OPTIONS\n\n";
+        let (scan, window) = scan(message, ALL);
+        assert_eq!(scan.found, ALL);
+        assert_eq!(found(&window, scan.branch), "z9hG4bK1");
+        assert_eq!((found(&window, scan.from_tag), found(&window, scan.to_tag)), ("f".into(), "t".into()));
+        assert_eq!(found(&window, scan.call_id), "c@h");
+        assert_eq!((scan.number, scan.cseq_spaces), (9, 0));
+    }
+
+    #[test]
+    fn follows_folded_lines_and_counts_no_fold_as_room() {
+        let message = b"BYE sip:a SIP/2.0\r\nFrom: \"A\r\n B\" <sip:a\r\n >\r\n ;tag=f\r\nTo: <sip:b>\r\n\t;tag=t\r\n\
+            Call-ID:\r\n c@h\r\nVia: SIP/2.0/UDP h\r\n ;branch=z9hG4bKx\r\nCSeq:\r\n  7\r\n BYE\r\n\r\n";
+        let (scan, window) = scan(message, ALL);
+        assert_eq!(scan.found, ALL);
+        assert_eq!((found(&window, scan.from_tag), found(&window, scan.to_tag)), ("f".into(), "t".into()));
+        assert_eq!(found(&window, scan.call_id), "c@h");
+        assert_eq!(found(&window, scan.branch), "z9hG4bKx");
+        assert_eq!((scan.number, scan.cseq_spaces, scan.method), (7, 1, method::BYE));
+    }
+
+    #[test]
+    fn a_tag_in_a_name_or_in_the_uri_is_not_the_tag() {
+        let message = b"BYE sip:a SIP/2.0\r\nFrom: \"x;tag=no\\\";tag=no\" <sip:a;tag=no>;foo=1;tag=yes;x=2\r\n\
+            To: sip:b;stag=no;tagx=no;tag=yes2\r\n\r\n";
+        let (scan, window) = scan(message, ALL);
+        assert_eq!((found(&window, scan.from_tag), found(&window, scan.to_tag)), ("yes".into(), "yes2".into()));
+    }
+
+    #[test]
+    fn only_the_topmost_via_counts() {
+        for vias in [
+            "Via: SIP/2.0/UDP a, SIP/2.0/UDP b;branch=z9hG4bKb\r\n",
+            "Via: SIP/2.0/UDP a\r\nVia: SIP/2.0/UDP b;branch=z9hG4bKb\r\n",
+        ] {
+            let (scan, _) = scan(format!("SIP/2.0 200 OK\r\n{vias}CSeq: 1 BYE\r\n\r\n").as_bytes(), ALL);
+            assert_eq!((scan.branch.len, scan.found & part::VIA), (0, 0), "{vias}");
+        }
+    }
+
+    #[test]
+    fn the_body_is_not_read() {
+        let (scan, _) = scan(b"BYE sip:a SIP/2.0\r\nTo: <sip:b>\r\n\r\nCSeq: 1 BYE\r\nTo: <sip:b>;tag=x\r\n", ALL);
+        assert_eq!(scan.found, 0);
+    }
+
+    #[test]
+    fn tells_our_branches_from_others() {
+        let check = |branch: &str| {
+            let (scan, window) = scan(
+                format!("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch={branch};rport\r\n\r\n").as_bytes(),
+                part::VIA,
+            );
+            (has_our_prefix(&window, scan.branch), our_token(&window, scan.branch))
+        };
+        assert_eq!(check("z9hG4bKsipst0123456789abcdef"), (true, Some(0x0123_4567_89ab_cdef)));
+        assert_eq!(check("z9hG4bKsipst0123456789abcdeF"), (true, None));
+        assert_eq!(check("z9hG4bKsipst0123456789abcdef0"), (true, None));
+        assert_eq!(check("z9hG4bKsipst"), (true, None));
+        assert_eq!(check("z9hG4bKsips"), (false, None));
+        assert_eq!(check("z9hG4bKnashds8"), (false, None));
+    }
+
+    #[test]
+    fn tells_methods_apart() {
+        for (text, expected) in [
+            ("INVITE sip:a SIP/2.0", Start::Request(method::INVITE)),
+            ("INVITED sip:a SIP/2.0", Start::Request(method::OTHER)),
+            ("REGISTER sip:a SIP/2.0", Start::Request(method::REGISTER)),
+            ("SUBSCRIBE sip:a SIP/2.0", Start::Request(method::SUBSCRIBE)),
+            ("REFER sip:a SIP/2.0", Start::Request(method::OTHER)),
+            ("SIP/2.0 200 OK", Start::Response),
+            ("SIP/2.1 200 OK", Start::Request(method::OTHER)),
+            ("\r\n\r\n", Start::KeepAlive),
+            ("\x01\x01\0\0", Start::KeepAlive),
+            ("", Start::KeepAlive),
+            ("\u{80}", Start::NotSip),
+        ] {
+            assert_eq!(start(&window(text.as_bytes())), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn ends_on_any_bytes_and_stays_inside(message in proptest::collection::vec(any::<u8>(), 0..1500)) {
+            let (scan, _) = scan(&message, ALL);
+            for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq] {
+                prop_assert!((span.at + span.len) as usize <= message.len());
+            }
+        }
+
+        #[test]
+        fn ends_on_sip_like_bytes(parts in proptest::collection::vec(prop_oneof![
+            Just("Via:"), Just("v"), Just(":"), Just(" "), Just("\t"), Just("\r\n"), Just("\n"), Just("From"), Just("\""), Just("<"),
+            Just(">"), Just(";tag="), Just(";"), Just("branch="), Just(","), Just("CSeq: "), Just("12"), Just("BYE"), Just("\\"), Just("i:x"),
+        ], 0..300)) {
+            let message: Vec<u8> = parts.concat().into_bytes();
+            let (scan, _) = scan(&message, ALL);
+            for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq] {
+                prop_assert!((span.at + span.len) as usize <= message.len());
+            }
+        }
+    }
+}
