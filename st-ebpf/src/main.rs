@@ -1,13 +1,75 @@
-//! x
+//! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC). Verdicts are given here and nowhere
+//! else: what is not dropped goes on to the next program (`TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that a user's
+//! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them and ICMP
+//! errors about them.
+//!
+//! Kernel 6.1 or later: `bpf_loop` (5.17), `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes` (5.18).
 #![no_std]
 #![no_main]
-use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+#![feature(core_intrinsics, adt_const_params)]
+#![allow(internal_features, reason = "`AtomicU64::compare_exchange` is missing on this target; its intrinsic is not")]
+#![allow(missing_docs, unreachable_pub, reason = "the programs are entered by the kernel, through names in ELF sections")]
+
+mod programs {
+    pub mod access;
+    pub mod egress;
+    pub mod ingress;
+    pub mod maps;
+    pub mod message;
+    pub mod packet;
+    pub mod rewrite;
+}
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use programs::{
+    access::{Skb, Xdp},
+    egress::egress,
+    ingress::ingress,
+};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Pass,
+    /// It is taken off the wire.
+    Take,
+}
+
+#[xdp]
+pub fn st_ingress(ctx: XdpContext) -> u32 {
+    match ingress(&Xdp(ctx.ctx)) {
+        Fate::Pass => xdp_action::XDP_PASS,
+        Fate::Take => xdp_action::XDP_DROP,
+    }
+}
+
+#[classifier]
+pub fn st_ingress_tc(ctx: TcContext) -> i32 {
+    match ingress(&Skb(ctx.skb.skb)) {
+        Fate::Pass => TC_ACT_UNSPEC,
+        Fate::Take => TC_ACT_SHOT,
+    }
+}
+
 #[classifier]
 pub fn st_egress(ctx: TcContext) -> i32 {
-    let _ = ctx.len();
-    TC_ACT_UNSPEC
+    match egress(&Skb(ctx.skb.skb)) {
+        Fate::Pass => TC_ACT_UNSPEC,
+        Fate::Take => TC_ACT_SHOT,
+    }
 }
+
+/// Never reached: the code has no panicking path that survives optimisation, else the verifier would refuse it.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,143 @@
+//! Peer to server: answers to sipst's requests are taken, dialog messages sampled, numbers in responses shifted back.
+
+use st_ebpf::{
+    abi::{Counter, direction, kind},
+    cseq,
+    scan::{Start, has_our_prefix, method, our_token, part, start},
+};
+
+use super::{
+    access::Access,
+    egress::copy_ranges,
+    maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
+    message::{describe, dialog_key, load, reserve_reached, scan, scratch, submit},
+    packet::{Datagram, Packet, read},
+    rewrite::rewrite,
+};
+use crate::Fate;
+
+/// Looks at a packet that comes in.
+#[inline(always)]
+pub fn ingress<A: Access>(access: &A) -> Fate {
+    let datagram = match read(access) {
+        Packet::Other => return Fate::Pass,
+        Packet::Unread(reason) => {
+            count(reason);
+            return Fate::Pass;
+        }
+        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len),
+        Packet::Sip(datagram) => datagram,
+    };
+    count(Counter::Seen);
+    let Some(scratch) = scratch(direction::INGRESS) else { return Fate::Pass };
+    let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
+        count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
+        return Fate::Pass;
+    };
+    match start(&scratch.window) {
+        Start::KeepAlive => count(Counter::KeepAlive),
+        Start::NotSip => count(Counter::NotSip),
+        Start::Request(method) => request(access, scratch, &datagram, captured, method),
+        Start::Response => return response(access, scratch, &datagram, captured),
+    }
+    Fate::Pass
+}
+
+/// A request of the peer's, or of a stranger's: sampled where it is inside a dialog or wants to begin one.
+#[inline(always)]
+fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) {
+    match method {
+        method::REGISTER | method::PUBLISH => return count(Counter::OutsideRequest),
+        method::INVITE => {
+            if reserve_reached() {
+                scan(scratch, captured, part::TO);
+                if scratch.scan.to_tag.len == 0 {
+                    return count(Counter::RingReserved);
+                }
+            }
+        }
+        method::ACK | method::BYE | method::CANCEL | method::UPDATE | method::PRACK | method::INFO => {}
+        _ => {
+            scan(scratch, captured, part::TO);
+            if scratch.scan.to_tag.len == 0 {
+                return count(Counter::OutsideRequest);
+            }
+        }
+    }
+    if describe(access, scratch, datagram, direction::INGRESS, captured) {
+        submit(scratch, captured);
+    }
+}
+
+/// A response: taken where sipst asked, else sampled by its method, and its number shifted back.
+#[inline(always)]
+fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
+    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM);
+    if !describe(access, scratch, datagram, direction::INGRESS, captured) {
+        return Fate::Pass;
+    }
+    if has_our_prefix(&scratch.window, scratch.scan.branch) {
+        // Never for the server, whatever the token says.
+        match our_token(&scratch.window, scratch.scan.branch) {
+            Some(token) if TOKENS.get_ptr(token).is_some() => {
+                scratch.header.kind = kind::ANSWER;
+                scratch.header.token = token;
+                submit(scratch, captured);
+                count(Counter::AnswerTaken);
+            }
+            _ => count(Counter::AnswerUnknown),
+        }
+        return Fate::Take;
+    }
+    match scratch.scan.method {
+        method::REGISTER | method::SUBSCRIBE | method::MESSAGE | method::PUBLISH | method::OPTIONS => {
+            count(Counter::OutsideResponse);
+        }
+        _ => submit(scratch, captured),
+    }
+    shift_back(access, scratch, datagram);
+    Fate::Pass
+}
+
+/// Gives the server its own number back.
+#[inline(always)]
+fn shift_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram) {
+    // SAFETY: only whether it is there is asked.
+    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || scratch.scan.found & part::CSEQ == 0 {
+        return;
+    }
+    let Some(key) = dialog_key(scratch) else { return };
+    let Some(entry) = SHIFTS.get_ptr(key.map) else { return };
+    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return };
+    let state = cseq::State::from_word(word);
+    let wire = scratch.scan.number;
+    if wire > cseq::MAX_NUMBER as u64 {
+        return;
+    }
+    match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
+        Some(number) if number as u64 == wire => {}
+        Some(number) => {
+            if rewrite(access, scratch, datagram, number) {
+                count(Counter::ShiftedIn);
+            }
+        }
+        None => count(Counter::ShiftNoNumber),
+    }
+}
+
+/// An ICMP error about a request of sipst's would reach the server's socket as an error of its own.
+#[inline(always)]
+fn icmp_error<A: Access>(access: &A, payload: u32, len: u32) -> Fate {
+    let Some(scratch) = scratch(direction::INGRESS) else { return Fate::Pass };
+    let Some(captured) = load(access, scratch, payload, len) else { return Fate::Pass };
+    if !matches!(start(&scratch.window), Start::Request(_)) {
+        return Fate::Pass;
+    }
+    scan(scratch, captured, part::VIA);
+    if !has_our_prefix(&scratch.window, scratch.scan.branch) {
+        return Fate::Pass;
+    }
+    count(Counter::IcmpTaken);
+    Fate::Take
+}
+

@@ -1,0 +1,66 @@
+//! The maps, and the counters.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use st_ebpf::{
+    abi::{self, Counter, Ports, SampleHeader, Settings, Shift, Token},
+    cseq::{RANGES, Range},
+    scan::{Scan, Window},
+};
+
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static RING: RingBuf = RingBuf::with_byte_size(abi::RING_BYTES, 0);
+
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+
+#[map]
+pub static SHIFTS: HashMap<u64, Shift> = HashMap::with_max_entries(abi::SHIFTS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SHIFTED: HashMap<[u8; 16], u64> = HashMap::with_max_entries(abi::SHIFTED_HOSTS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static TOKENS: HashMap<u64, Token> = HashMap::with_max_entries(abi::TOKENS, BPF_F_NO_PREALLOC);
+
+/// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
+/// preemptible kernel) finds its own.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// Elements are made when they are needed: 65,536 calls at once are the exception.
+const BPF_F_NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+
+/// What is too large for the stack. `header` and `window` stand together: that is a ring record.
+#[repr(C)]
+pub struct Scratch {
+    pub header: SampleHeader,
+    pub window: Window,
+    pub scan: Scan,
+    /// The bytes around a number, before and after.
+    pub old: [u8; WIDTH],
+    pub new: [u8; WIDTH],
+    /// A dialog's ranges, copied out of its entry.
+    pub ranges: [Range; RANGES],
+}
+
+/// How many bytes are rewritten at once: a number, the blanks it may take, and what makes the window end on an even
+/// offset, which a checksum over it needs. A multiple of 4 for `bpf_csum_diff`.
+pub const WIDTH: usize = 24;
+
+/// Counts one.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the element of this CPU.
+        unsafe { *value += 1 };
+    }
+}

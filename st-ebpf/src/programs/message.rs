@@ -1,0 +1,184 @@
+//! A SIP message in the scratch place: loaded, scanned, hashed, put into the ring.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::BPF_RB_AVAIL_DATA,
+    helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_ringbuf_output},
+};
+use st_ebpf::{
+    abi::{CAPTURE, Counter, RING_STRANGERS, SampleHeader, flags, kind},
+    key::{DialogKey, MAX_CALL_ID, MAX_TAG, Sip},
+    scan::{MAX_STEPS, Scan, Span, Window},
+};
+
+use super::{
+    access::Access,
+    maps::{RING, SCRATCH, SETTINGS, Scratch, count},
+    packet::{Datagram, addresses},
+};
+
+/// The scratch place of this CPU for one of [`st_ebpf::abi::direction`].
+#[inline(always)]
+pub fn scratch(direction: u8) -> Option<&'static mut Scratch> {
+    // SAFETY: nothing else on this CPU uses the place of this direction until the program ends.
+    SCRATCH.get_ptr_mut(direction as u32).and_then(|place| unsafe { place.as_mut() })
+}
+
+/// Copies the payload in, up to [`CAPTURE`] bytes; its length there, or `None` where there is nothing to read.
+#[inline(always)]
+pub fn load<A: Access>(access: &A, scratch: &mut Scratch, payload: u32, len: u32) -> Option<u32> {
+    if len == 0 {
+        return None;
+    }
+    let wanted = if len > CAPTURE as u32 { CAPTURE as u32 } else { len };
+    // The verifier must see both bounds on the value that is used.
+    let wanted = (core::hint::black_box(wanted - 1) & (CAPTURE as u32 - 1)) + 1;
+    // SAFETY: 1..=CAPTURE bytes into a place of CAPTURE + 16.
+    if !unsafe { access.load(payload, scratch.window.bytes.as_mut_ptr(), wanted) } {
+        return None;
+    }
+    let tail = wanted as usize & (2 * CAPTURE - 1);
+    if tail <= CAPTURE {
+        // SAFETY: eight bytes within the sixteen behind CAPTURE at the most.
+        unsafe { scratch.window.bytes.as_mut_ptr().add(tail).cast::<[u8; 8]>().write([0; 8]) };
+    }
+    Some(wanted)
+}
+
+/// Fills the record's header for a message that goes from (egress) or to (ingress) the server.
+#[inline(always)]
+pub fn describe<A: Access>(
+    access: &A,
+    scratch: &mut Scratch,
+    datagram: &Datagram,
+    direction: u8,
+    captured: u32,
+) -> bool {
+    let egress = direction == st_ebpf::abi::direction::EGRESS;
+    let header = &mut scratch.header;
+    if !addresses(access, datagram.ip, egress, header) {
+        return false;
+    }
+    let cut = datagram.len > captured;
+    if cut {
+        count(Counter::Cut);
+    }
+    let (server_port, peer_port) = if egress {
+        (datagram.source, datagram.destination)
+    } else {
+        (datagram.destination, datagram.source)
+    };
+    // SAFETY: no arguments.
+    header.time_ns = unsafe { bpf_ktime_get_ns() };
+    header.cookie = if egress { access.cookie() } else { 0 };
+    header.token = 0;
+    header.ifindex = access.interface();
+    header.wire_len = datagram.len as u16;
+    header.captured_len = captured as u16;
+    header.server_port = server_port.to_be_bytes();
+    header.peer_port = peer_port.to_be_bytes();
+    header.direction = direction;
+    header.kind = kind::MESSAGE;
+    header.flags = A::FLAGS | if cut { flags::CUT } else { 0 };
+    header.reason = 0;
+    header.reserved = [0; 6];
+    true
+}
+
+/// Whether the ring's last quarter, which is kept for known calls, has been reached.
+#[inline(always)]
+pub fn reserve_reached() -> bool {
+    RING.query(BPF_RB_AVAIL_DATA as u64) > RING_STRANGERS
+}
+
+/// Puts header and message into the ring; the newest is lost where the ring is full.
+#[inline(always)]
+pub fn submit(scratch: &mut Scratch, captured: u32) {
+    const HEADER: u32 = size_of::<SampleHeader>() as u32;
+    let captured = core::hint::black_box(captured) & (2 * CAPTURE as u32 - 1);
+    let captured = if captured > CAPTURE as u32 { CAPTURE as u32 } else { captured };
+    // SAFETY: header and window stand together in `Scratch`, and `captured` is at most the window's size.
+    let result = unsafe {
+        bpf_ringbuf_output(
+            (&raw const RING).cast_mut().cast::<c_void>(),
+            (&raw mut *scratch).cast::<c_void>(),
+            (HEADER + captured) as u64,
+            0,
+        )
+    };
+    count(if result == 0 { Counter::Sampled } else { Counter::RingFull });
+}
+
+struct ScanContext {
+    scan: *mut Scan,
+    window: *const Window,
+}
+
+/// One step of the scan, as `bpf_loop` calls it: 1 ends the loop.
+unsafe extern "C" fn scan_step(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `scan` made the context; both pointers are into this CPU's scratch place.
+    unsafe {
+        let context = &*context.cast::<ScanContext>();
+        i64::from((*context.scan).step(&*context.window))
+    }
+}
+
+/// Looks for `want` in a message of `len` bytes.
+#[inline(always)]
+pub fn scan(scratch: &mut Scratch, len: u32, want: u32) {
+    scratch.scan.begin(len, want);
+    let mut context = ScanContext { scan: &raw mut scratch.scan, window: &raw const scratch.window };
+    // SAFETY: a callback of this program, a context on this stack.
+    unsafe { bpf_loop(MAX_STEPS, scan_step as *mut c_void, (&raw mut context).cast(), 0) };
+}
+
+struct HashContext {
+    sip: Sip,
+    window: *const Window,
+    at: u32,
+    left: u32,
+}
+
+/// Takes eight bytes into the hash, as `bpf_loop` calls it: 1 ends the loop.
+unsafe extern "C" fn hash_step(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `take` made the context; the pointer is into this CPU's scratch place.
+    unsafe {
+        let context = &mut *context.cast::<HashContext>();
+        if context.left == 0 {
+            return 1;
+        }
+        let mut word = (*context.window).word(context.at);
+        if context.left < 8 {
+            word &= (1 << (8 * (context.left & 7))) - 1;
+            context.left = 0;
+        } else {
+            context.left -= 8;
+        }
+        context.at += 8;
+        context.sip.word(word);
+        0
+    }
+}
+
+/// Takes a part of the message into the hash.
+#[inline(always)]
+fn take(sip: Sip, window: &Window, span: Span, max: usize) -> Sip {
+    let mut context = HashContext { sip, window, at: span.at, left: span.len };
+    // SAFETY: a callback of this program, a context on this stack.
+    unsafe { bpf_loop(max as u32 / 8 + 1, hash_step as *mut c_void, (&raw mut context).cast(), 0) };
+    context.sip
+}
+
+/// The key of the dialog of which the server's tag is the one in From; `None` where it is never shifted.
+#[inline(always)]
+pub fn dialog_key(scratch: &Scratch) -> Option<DialogKey> {
+    let (call_id, tag) = (scratch.scan.call_id, scratch.scan.from_tag);
+    if call_id.len == 0 || call_id.len > MAX_CALL_ID as u32 || tag.len == 0 || tag.len > MAX_TAG as u32 {
+        return None;
+    }
+    let settings = SETTINGS.get(0)?;
+    let sip = take(Sip::new(settings.hash_key), &scratch.window, call_id, MAX_CALL_ID);
+    let sip = take(sip, &scratch.window, tag, MAX_TAG);
+    Some(sip.finish(call_id.len as usize, tag.len as usize))
+}
