@@ -8,7 +8,11 @@
 #![no_main]
 #![feature(core_intrinsics, adt_const_params)]
 #![allow(internal_features, reason = "`AtomicU64::compare_exchange` is missing on this target; its intrinsic is not")]
-#![allow(missing_docs, unreachable_pub, reason = "the programs are entered by the kernel, through names in ELF sections")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "the programs are entered by the kernel, through names in ELF sections"
+)]
 
 mod programs {
     pub mod access;

@@ -5,8 +5,8 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, xdp_md},
     helpers::generated::{
-        bpf_get_socket_cookie, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes,
-        bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_get_socket_cookie, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_get_buff_len,
+        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
 };
 use st_ebpf::abi::flags;

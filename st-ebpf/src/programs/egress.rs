@@ -20,7 +20,7 @@ use super::{
 use crate::Fate;
 
 /// How often a compare-and-swap is tried: each failure means that another CPU has moved this one dialog on.
-const MAX_TRIES: u32 = 8;
+const MAX_TRIES: u32 = 4;
 
 /// 64*T1 (RFC 3261, section 17.1.1.1): after it no copy of a request is on its way any more.
 const TRANSACTION_NS: u64 = 32_000_000_000;
@@ -71,11 +71,12 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
 #[inline(always)]
 fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) -> Fate {
     scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ);
-    if !describe(access, scratch, datagram, direction::EGRESS, captured) {
-        return Fate::Pass;
-    }
+    let described = describe(access, scratch, datagram, direction::EGRESS, captured);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
         return own_request(scratch, captured);
+    }
+    if !described {
+        return Fate::Pass;
     }
     let in_dialog = scratch.scan.to_tag.len > 0;
     // The sample comes first: whoever makes a shift entry and then drains the ring has seen every request that found
@@ -96,7 +97,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
 #[inline(always)]
 pub fn copy_ranges(entry: *mut Shift, check: u64, to: &mut [Range; RANGES]) -> Option<u64> {
     let mut tries = 0;
-    while tries < MAX_TRIES {
+    while tries < 2 {
         // SAFETY: an element of the map; it stays readable until the program ends, though it may be another dialog's by
         // then, which `check` tells.
         unsafe {
@@ -143,9 +144,8 @@ fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, meth
         let next = if raises { state.after_server(number) } else { state };
         // Also where nothing changes: the swap says that word and ranges belong together.
         // SAFETY: an aligned word of the map's element.
-        let (_, swapped) = unsafe {
-            atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*entry).word, word, next.to_word())
-        };
+        let (_, swapped) =
+            unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*entry).word, word, next.to_word()) };
         if swapped {
             let wire = cseq::to_wire(&scratch.ranges, next.delta, number);
             if wire != number && rewrite(access, scratch, datagram, wire) {

@@ -140,4 +140,3 @@ fn icmp_error<A: Access>(access: &A, payload: u32, len: u32) -> Fate {
     count(Counter::IcmpTaken);
     Fate::Take
 }
-

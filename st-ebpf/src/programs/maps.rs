@@ -45,11 +45,26 @@ pub struct Scratch {
     pub header: SampleHeader,
     pub window: Window,
     pub scan: Scan,
-    /// The bytes around a number, before and after.
+    /// The number that is being written: where, and what is left of it.
+    pub field: Field,
+    /// The bytes around it, before and after.
     pub old: [u8; WIDTH],
     pub new: [u8; WIDTH],
     /// A dialog's ranges, copied out of its entry.
     pub ranges: [Range; RANGES],
+}
+
+/// A number that is being written from its last digit on.
+#[repr(C)]
+pub struct Field {
+    /// Where the window of [`WIDTH`] bytes begins.
+    pub start: u32,
+    /// Where the blanks that can be spent begin.
+    pub begin: u32,
+    /// One past the last digit.
+    pub end: u32,
+    /// The digits still to be written.
+    pub rest: u32,
 }
 
 /// How many bytes are rewritten at once: a number, the blanks it may take, and what makes the window end on an even

@@ -64,11 +64,8 @@ pub fn describe<A: Access>(
     if cut {
         count(Counter::Cut);
     }
-    let (server_port, peer_port) = if egress {
-        (datagram.source, datagram.destination)
-    } else {
-        (datagram.destination, datagram.source)
-    };
+    let (server_port, peer_port) =
+        if egress { (datagram.source, datagram.destination) } else { (datagram.destination, datagram.source) };
     // SAFETY: no arguments.
     header.time_ns = unsafe { bpf_ktime_get_ns() };
     header.cookie = if egress { access.cookie() } else { 0 };

@@ -2,7 +2,7 @@
 //! UDP. Plain packets are read directly at constant offsets, so that what is no SIP costs next to nothing; the rest by a
 //! helper, which also reads what is not in the linear part.
 
-use st_ebpf::abi::{Counter, Ports, SampleHeader};
+use st_ebpf::abi::{Counter, SampleHeader};
 
 use super::{access::Access, maps::PORTS};
 

@@ -1,17 +1,44 @@
 //! Writing another number into CSeq without changing the length: digits grow into the blanks before them, and what they
 //! leave becomes blanks.
 
-use aya_ebpf::helpers::generated::bpf_csum_diff;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_loop};
 use st_ebpf::{abi::Counter, scan::Span};
 
 use super::{
     access::Access,
-    maps::{Scratch, WIDTH, count},
+    maps::{Field, Scratch, WIDTH, count},
     packet::Datagram,
 };
 
 /// The most blanks that are looked at.
 const MAX_SPACES: u32 = 10;
+
+struct Context(*mut Scratch);
+
+/// Writes one byte of the window, the last one first, as `bpf_loop` calls it.
+unsafe extern "C" fn write_byte(done: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `rewrite` made the context; the pointer is to this CPU's scratch place.
+    let scratch = unsafe { &mut *(*context.cast::<Context>()).0 };
+    let index = (WIDTH as u32 - 1).wrapping_sub(done);
+    if index >= WIDTH as u32 {
+        return 1;
+    }
+    let Field { start, begin, end, rest } = scratch.field;
+    let position = start + index;
+    let byte = scratch.window.byte(position);
+    scratch.old[index as usize] = byte;
+    scratch.new[index as usize] = if position < begin || position >= end {
+        byte
+    } else if rest > 0 || position == end - 1 {
+        scratch.field.rest = rest / 10;
+        b'0' + (rest % 10) as u8
+    } else {
+        b' '
+    };
+    0
+}
 
 /// Writes `number` in place of the one that the scan found. False, and nothing is changed, where it does not fit.
 #[inline(always)]
@@ -28,36 +55,17 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     }
     let start = window_end - WIDTH as u32;
 
-    let mut rest = number;
-    let mut index = WIDTH;
-    while index > 0 {
-        index -= 1;
-        let position = start + index as u32;
-        let byte = scratch.window.byte(position);
-        scratch.old[index] = byte;
-        scratch.new[index] = if position < begin || position >= end {
-            byte
-        } else if rest > 0 || position == end - 1 {
-            let digit = (rest % 10) as u8;
-            rest /= 10;
-            b'0' + digit
-        } else {
-            b' '
-        };
-    }
-    if rest > 0 {
+    scratch.field = Field { start, begin, end, rest: number };
+    let mut context = Context(scratch);
+    // SAFETY: a callback of this program, a context on this stack.
+    unsafe { bpf_loop(WIDTH as u32, write_byte as *mut c_void, (&raw mut context).cast(), 0) };
+    if scratch.field.rest > 0 {
         count(Counter::ShiftNoRoom);
         return false;
     }
     // SAFETY: both are WIDTH bytes.
     let diff = unsafe {
-        bpf_csum_diff(
-            scratch.old.as_mut_ptr().cast(),
-            WIDTH as u32,
-            scratch.new.as_mut_ptr().cast(),
-            WIDTH as u32,
-            0,
-        )
+        bpf_csum_diff(scratch.old.as_mut_ptr().cast(), WIDTH as u32, scratch.new.as_mut_ptr().cast(), WIDTH as u32, 0)
     };
     let stored = diff >= 0 && access.store(datagram.payload + start, &scratch.new, datagram.ip.next + 6, diff as u32);
     if !stored {

@@ -1,0 +1,222 @@
+//! Loads the programs with maps of their own and runs packets through them.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+};
+use st_ebpf::{
+    abi::{Counter, Ports, SampleHeader, Settings, Shift, Token, names},
+    cseq::State,
+    key::DialogKey,
+};
+
+pub(crate) const HASH_KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
+
+pub(crate) const SERVER: &str = "192.0.2.1:5060";
+pub(crate) const PEER: &str = "198.51.100.7:5070";
+pub(crate) const SERVER_V6: &str = "[2001:db8::1]:5060";
+pub(crate) const PEER_V6: &str = "[2001:db8:1::7]:5070";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    IngressXdp,
+    IngressTc,
+    Egress,
+}
+
+/// Both forms of the ingress program.
+pub(crate) const INGRESS: [Program; 2] = [Program::IngressXdp, Program::IngressTc];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    Take,
+}
+
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) header: SampleHeader,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) struct Run {
+    pub(crate) verdict: Verdict,
+    pub(crate) out: Vec<u8>,
+    pub(crate) records: Vec<Record>,
+}
+
+pub(crate) struct Tester {
+    ebpf: Ebpf,
+    /// What the counters said at the last [`Tester::reset`].
+    before: Vec<u64>,
+}
+
+impl Tester {
+    /// Fresh programs and maps; port 5060 carries SIP.
+    pub(crate) fn new() -> Self {
+        let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/st-ebpf");
+        let object = std::fs::read(&object)
+            .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build` first", object.display()));
+        let mut ebpf = EbpfLoader::new().load(&object).expect("the object loads");
+        let mut ports: Array<&mut MapData, Ports> = ebpf.map_mut(names::PORTS).unwrap().try_into().unwrap();
+        let mut words = [0; 1024];
+        words[5060 / 64] = 1 << (5060 % 64);
+        ports.set(0, Ports { words }, 0).unwrap();
+        let mut settings: Array<&mut MapData, Settings> = ebpf.map_mut(names::SETTINGS).unwrap().try_into().unwrap();
+        settings.set(0, Settings { hash_key: HASH_KEY }, 0).unwrap();
+        for name in [names::INGRESS_TC, names::EGRESS] {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
+        program.load().unwrap();
+        Self { ebpf, before: vec![0; Counter::ALL.len()] }
+    }
+
+    /// Runs a packet through a program and takes out what stands in the ring.
+    pub(crate) fn run(&mut self, program: Program, frame: &[u8]) -> Run {
+        let (verdict, out) = self.run_keeping(program, frame);
+        Run { verdict, out, records: self.drain() }
+    }
+
+    /// Runs a packet through a program and leaves the ring alone.
+    pub(crate) fn run_keeping(&mut self, program: Program, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        let mut out = vec![0; frame.len() + 256];
+        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let (result, pass, take) = match program {
+            Program::IngressXdp => {
+                let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();
+                (program.test_run(options).unwrap(), 2, 1)
+            }
+            Program::IngressTc => {
+                let program: &SchedClassifier = self.ebpf.program(names::INGRESS_TC).unwrap().try_into().unwrap();
+                (program.test_run(options).unwrap(), u32::MAX, 2)
+            }
+            Program::Egress => {
+                let program: &SchedClassifier = self.ebpf.program(names::EGRESS).unwrap().try_into().unwrap();
+                (program.test_run(options).unwrap(), u32::MAX, 2)
+            }
+        };
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            value if value == pass => Verdict::Pass,
+            value if value == take => Verdict::Take,
+            value => panic!("verdict {value}"),
+        };
+        (verdict, out)
+    }
+
+    /// What stands in the ring.
+    pub(crate) fn drain(&mut self) -> Vec<Record> {
+        let mut ring: RingBuf<&mut MapData> = self.ebpf.map_mut(names::RING).unwrap().try_into().unwrap();
+        let mut records = vec![];
+        while let Some(item) = ring.next() {
+            let (header, bytes) = item.split_at(size_of::<SampleHeader>());
+            // SAFETY: `repr(C)`, integers only, and as many bytes as it has.
+            let header: SampleHeader = unsafe { std::ptr::read_unaligned(header.as_ptr().cast()) };
+            assert_eq!(bytes.len(), header.captured_len as usize);
+            records.push(Record { header, bytes: bytes.to_vec() });
+        }
+        records
+    }
+
+    /// Empties maps and ring and counts from 0 again: as good as fresh programs, and much quicker.
+    pub(crate) fn reset(&mut self) -> &mut Self {
+        self.drain();
+        let mut shifts = self.shifts();
+        for key in shifts.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            shifts.remove(&key).unwrap();
+        }
+        let mut shifted = self.shifted();
+        for key in shifted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            shifted.remove(&key).unwrap();
+        }
+        let mut tokens = self.tokens();
+        for key in tokens.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            tokens.remove(&key).unwrap();
+        }
+        self.before = Counter::ALL.iter().map(|counter| self.raw_counter(*counter)).collect();
+        self
+    }
+
+    fn raw_counter(&self, counter: Counter) -> u64 {
+        let counters: PerCpuArray<&MapData, u64> = self.ebpf.map(names::COUNTERS).unwrap().try_into().unwrap();
+        counters.get(&(counter as u32), 0).unwrap().iter().sum()
+    }
+
+    /// How often since the last reset.
+    pub(crate) fn counter(&self, counter: Counter) -> u64 {
+        self.raw_counter(counter) - self.before[counter as usize]
+    }
+
+    /// All counters that are not 0.
+    pub(crate) fn counters(&self) -> Vec<(Counter, u64)> {
+        Counter::ALL.iter().map(|counter| (*counter, self.counter(*counter))).filter(|(_, value)| *value > 0).collect()
+    }
+
+    fn shifts(&mut self) -> HashMap<&mut MapData, u64, Shift> {
+        self.ebpf.map_mut(names::SHIFTS).unwrap().try_into().unwrap()
+    }
+
+    fn shifted(&mut self) -> HashMap<&mut MapData, [u8; 16], u64> {
+        self.ebpf.map_mut(names::SHIFTED).unwrap().try_into().unwrap()
+    }
+
+    fn tokens(&mut self) -> HashMap<&mut MapData, u64, Token> {
+        self.ebpf.map_mut(names::TOKENS).unwrap().try_into().unwrap()
+    }
+
+    /// Makes a dialog's entry, as the daemon does.
+    pub(crate) fn arm(&mut self, server: &str, call_id: &str, tag: &str, shift: Shift) -> DialogKey {
+        let key = DialogKey::new(HASH_KEY, call_id.as_bytes(), tag.as_bytes()).unwrap();
+        self.shifted().insert(mapped(server.parse::<std::net::SocketAddr>().unwrap().ip()), 1, 0).unwrap();
+        self.shifts().insert(key.map, Shift { check: key.check, ..shift }, 0).unwrap();
+        key
+    }
+
+    pub(crate) fn shift(&mut self, key: DialogKey) -> Shift {
+        self.shifts().get(&key.map, 0).unwrap()
+    }
+
+    pub(crate) fn state(&mut self, key: DialogKey) -> State {
+        State::from_word(self.shift(key).word)
+    }
+
+    /// Puts a request of sipst's on record.
+    pub(crate) fn record(&mut self, token: u64, key: DialogKey, expected: State, committed: bool) {
+        let entry =
+            Token { dialog: key.map, check: key.check, expected: expected.to_word(), committed: committed.into() };
+        self.tokens().insert(token, entry, 0).unwrap();
+    }
+}
+
+pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
+    }
+}
+
+/// A request of the server's inside a dialog; `cseq` is all between the colon and the line's end.
+pub(crate) fn request(method: &str, cseq: &str) -> String {
+    format!(
+        "{method} sip:peer@198.51.100.7 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK77\r\nMax-Forwards: 70\r\n\
+         From: <sip:server@192.0.2.1>;tag=srv\r\nTo: <sip:peer@198.51.100.7>;tag=peer\r\nCall-ID: call-1@host\r\n\
+         CSeq:{cseq}\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
+/// A response of the peer's to it.
+pub(crate) fn response(status: &str, branch: &str, cseq: &str) -> String {
+    format!(
+        "SIP/2.0 {status}\r\nVia: SIP/2.0/UDP 192.0.2.1;branch={branch};received=192.0.2.1\r\n\
+         From: <sip:server@192.0.2.1>;tag=srv\r\nTo: <sip:peer@198.51.100.7>;tag=peer\r\nCall-ID: call-1@host\r\n\
+         CSeq:{cseq}\r\nContent-Length: 0\r\n\r\n"
+    )
+}
