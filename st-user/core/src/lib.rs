@@ -8,11 +8,16 @@
 //! Words: *server* is the unmodified SIP server on this host, *peer* the other end of the dialog, *egress* server to peer,
 //! *ingress* peer to server.
 
+pub mod build;
+pub mod digest;
+pub mod engine;
 pub mod event;
 pub mod io;
+pub mod message;
 pub mod policy;
 pub mod time;
 
+pub use engine::Engine;
 pub use event::{By, Event, EventKind, Side};
 pub use io::{Arm, Command, Direction, Inject, Output, Packet, Refusal, SessionId};
 pub use policy::{Action, Credentials, DomainPattern, Matcher, Method, Policy, Rules, Trunk};

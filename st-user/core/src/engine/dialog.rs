@@ -1,0 +1,511 @@
+//! One dialog: who takes part in it, what its messages change, how it ends.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use super::{
+    exchange::{Exchange, Exchanges, Stage},
+    invite::Invite,
+    media::Media,
+    numbers::Numbers,
+    own::Own,
+    refresh::Cycle,
+    sdp::{Said, Sdp},
+    session::Session,
+    shared::Shared,
+    target::{Look, Target},
+    timers::{TRANSACTION, Timer},
+};
+use crate::{
+    Action, By, Event, EventKind, Output, Packet, Policy, Rules, SessionId, Side, Time,
+    message::{Body, CSeq, HeaderName, Message, MethodName},
+};
+
+/// How long nobody may speak in a dialog before it is forgotten.
+pub(super) const SILENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
+
+/// The longest that a tombstone stays, however many retransmissions come.
+const TOMBSTONE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Call-ID and tags.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ids<'a> {
+    pub(super) call_id: &'a [u8],
+    /// The server's tag.
+    pub(super) local: &'a [u8],
+    /// The peer's.
+    pub(super) remote: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A 2xx was seen, the ACK not yet (R26).
+    Started,
+    /// Both were.
+    Confirmed,
+    /// Over, since then; only retransmissions come (R41).
+    Ended(Time),
+}
+
+pub(super) struct Dialog {
+    pub(super) id: SessionId,
+    pub(super) call_id: Vec<u8>,
+    pub(super) local_tag: Vec<u8>,
+    pub(super) remote_tag: Vec<u8>,
+    /// Who sent the INVITE that made the dialog, and so owns the Call-ID (R30).
+    pub(super) caller: Side,
+    pub(super) server: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// Host in the peer's URI.
+    domain: String,
+    pub(super) started: Time,
+    heard: Time,
+    /// [`Shared::losses`] when the dialog was last heard of.
+    losses: u64,
+    pub(super) phase: Phase,
+    /// This host passes the call on: it is no end of it.
+    pub(super) relayed: bool,
+    /// Of the socket that made the dialog.
+    pub(super) cookie: u64,
+    pub(super) tos: u8,
+    pub(super) ttl: u8,
+    /// Values of the server's From and To in its own requests.
+    pub(super) from: Vec<u8>,
+    pub(super) to: Vec<u8>,
+    pub(super) target: Option<Target>,
+    pub(super) look: Look,
+    pub(super) numbers: Numbers,
+    /// R17.
+    pub(super) min_se: Option<u32>,
+    /// F8: what the server last sent in an offer or answer that held; `None` while that is not known.
+    pub(super) sdp: Option<Sdp>,
+    /// The peer's, likewise.
+    pub(super) peer_media: Option<Media>,
+    /// Whether the peer's Allow lists UPDATE (R21).
+    pub(super) peer_update: Option<bool>,
+    pub(super) exchanges: Exchanges,
+    pub(super) session: Session,
+    pub(super) cycle: Cycle,
+    pub(super) own: Vec<Own>,
+    /// Why nothing is sent in this dialog any more.
+    pub(super) barred: Option<&'static str>,
+    /// Whether the kernel follows its numbers.
+    pub(super) followed: bool,
+}
+
+impl Dialog {
+    /// From an INVITE and its 2xx; `None` where one of them lacks what names the dialog.
+    pub(super) fn new(
+        sx: &mut Shared,
+        id: SessionId,
+        ids: Ids<'_>,
+        caller: Side,
+        invite: &Invite,
+        packet: &Packet<'_>,
+        answer: &Message<'_>,
+    ) -> Option<Self> {
+        let request = Message::scan(&invite.bytes, invite.truncated).ok()?;
+        let cseq = request.cseq()?;
+        let (caller_party, callee_party) = (request.from()?, answer.to()?);
+        let (local, remote) = match caller {
+            Side::Server => (caller_party, callee_party),
+            Side::Peer => (callee_party, caller_party),
+        };
+        let (servers, peers) = match caller {
+            Side::Server => (&request, answer),
+            Side::Peer => (answer, &request),
+        };
+        let mut routes: Vec<Vec<u8>> = match caller {
+            Side::Server => answer.record_routes(),
+            Side::Peer => request.record_routes(),
+        }
+        .map(<[u8]>::to_vec)
+        .collect();
+        if caller == Side::Server {
+            routes.reverse();
+        }
+        let source = (caller == Side::Peer).then_some(invite.peer);
+        let mut dialog = Self {
+            id,
+            call_id: ids.call_id.to_vec(),
+            local_tag: ids.local.to_vec(),
+            remote_tag: ids.remote.to_vec(),
+            caller,
+            server: invite.server,
+            peer: invite.peer,
+            domain: String::from_utf8_lossy(remote.host).into_owned(),
+            started: sx.now,
+            heard: sx.now,
+            losses: sx.losses,
+            phase: Phase::Started,
+            relayed: invite.relayed,
+            cookie: invite.cookie,
+            tos: packet.tos,
+            ttl: packet.ttl,
+            from: local.value.to_vec(),
+            to: remote.value.to_vec(),
+            target: peers.contact().and_then(|contact| Target::new(contact.uri, routes, source)),
+            look: Look::default(),
+            numbers: invite.numbers,
+            min_se: None,
+            sdp: None,
+            peer_media: None,
+            peer_update: peers.allows(b"UPDATE"),
+            exchanges: Exchanges::default(),
+            session: Session::default(),
+            cycle: Cycle::default(),
+            own: Vec::new(),
+            barred: None,
+            followed: false,
+        };
+        dialog.look.saw(servers);
+        dialog.session.saw_server(servers);
+        let mut exchange = Exchange::new(sx.now, caller, &request, cseq);
+        if let Some((_, said)) = invite.early.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default()) {
+            exchange.answered = said.clone();
+        }
+        dialog.exchanges.push(exchange);
+        let started = Event {
+            by: Some(caller.into()),
+            method: Some(MethodName::Invite.name().into()),
+            status: answer.status(),
+            reason: dialog.relayed.then(|| "relayed".into()),
+            ..dialog.event(sx, EventKind::SessionStarted)
+        };
+        dialog.tell(sx, started);
+        sx.timers.set(id, Timer::Forget, sx.now + SILENCE);
+        dialog.response(sx, packet, answer, caller, answer.cseq()?);
+        if invite.disturbed {
+            dialog.sdp = None;
+            dialog.peer_media = None;
+        }
+        Some(dialog)
+    }
+
+    /// Takes in a request of the server's or the peer's.
+    pub(super) fn request(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side, cseq: CSeq) {
+        self.hear(sx, packet, message, sender);
+        let method = cseq.method;
+        if sender == Side::Server {
+            self.numbers.saw(cseq);
+            if sx.mode == super::Mode::Live {
+                sx.remember_spaces(packet.server, cseq.layout.spaces);
+            }
+            self.relayed |= message.via_count() > 1;
+            let hop_by_hop = method == MethodName::Cancel
+                || (method == MethodName::Ack && self.exchanges.acks_failure(sender, message));
+            if let Some(target) = self.target.as_mut().filter(|_| !hop_by_hop) {
+                target.saw(packet.peer, message);
+            }
+        }
+        if self.is_over() {
+            return;
+        }
+        match method {
+            MethodName::Ack => self.acknowledged(message, sender, cseq),
+            MethodName::Invite | MethodName::Update | MethodName::Bye => {
+                if self.exchanges.of_request(sender, message, cseq).is_none() {
+                    self.exchanges.push(Exchange::new(sx.now, sender, message, cseq));
+                    self.asked(sx, message, sender, method);
+                }
+            }
+            // An offer or answer on the way of a reliable provisional response: not followed.
+            MethodName::Prack if message.body() != Body::None => self.forget_media(),
+            MethodName::Prack
+            | MethodName::Cancel
+            | MethodName::Info
+            | MethodName::Options
+            | MethodName::Register
+            | MethodName::Subscribe
+            | MethodName::Notify
+            | MethodName::Refer
+            | MethodName::Message
+            | MethodName::Publish
+            | MethodName::Other => {}
+        }
+    }
+
+    /// A new INVITE, UPDATE or BYE.
+    fn asked(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, method: MethodName) {
+        match (sender, method) {
+            (Side::Server, MethodName::Bye) => {
+                let cause = message.first(HeaderName::Reason).map(|cause| String::from_utf8_lossy(cause).into_owned());
+                self.end(sx, Some(By::Server), bye_reason(cause));
+            }
+            (Side::Peer, MethodName::Bye) => sx.timers.set(self.id, Timer::Unanswered, sx.now + TRANSACTION),
+            (Side::Server, MethodName::Invite) => {
+                self.look.saw(message);
+                self.session.saw_server(message);
+            }
+            (Side::Server, _) => {
+                self.look.saw_contact(message);
+                self.session.saw_server(message);
+            }
+            // R17
+            (Side::Peer, _) => self.min_se = self.min_se.max(message.min_se()),
+        }
+    }
+
+    /// Takes in a response to a request of `sender`'s.
+    pub(super) fn response(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side, cseq: CSeq) {
+        let responder = sender.other();
+        self.hear(sx, packet, message, responder);
+        let (Some(status), now) = (message.status(), sx.now) else { return };
+        if responder == Side::Server && status == 481 && cseq.method != MethodName::Bye {
+            // It has forgotten the dialog, in a restart say: nothing is kept alive in its name.
+            self.barred.get_or_insert("server_lost_dialog");
+        }
+        let Some(exchange) = self.exchanges.of_response(sender, message, cseq) else {
+            if matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Bye) {
+                sx.stats.unknown_request += 1;
+            }
+            return;
+        };
+        if exchange.stage != Stage::Open {
+            // R16: a copy changes nothing.
+            return;
+        }
+        match status {
+            ..200 => {
+                exchange.rings(now, message);
+                // R24
+                if message.reliable() && sender == Side::Peer {
+                    let contact = exchange.contact.clone();
+                    self.redirect(contact.as_deref());
+                }
+            }
+            200..300 => {
+                exchange.stage = Stage::Succeeded(now);
+                exchange.hear_body(message);
+                let contact = exchange.contact.take();
+                let settled = (exchange.asked != Said::Nothing).then(|| {
+                    let take = |said: &mut Said| std::mem::replace(said, Said::Nothing);
+                    (take(&mut exchange.asked), take(&mut exchange.answered))
+                });
+                if let Some((offer, answer)) = settled.filter(|_| !self.is_over()) {
+                    self.settle(sender, offer, answer);
+                }
+                self.succeeded(sx, message, sender, cseq.method, contact);
+            }
+            300.. => {
+                exchange.stage = Stage::Failed(now);
+                if status == 422 {
+                    // R17
+                    self.min_se = self.min_se.max(message.min_se());
+                }
+                if cseq.method == MethodName::Bye && sender == Side::Peer {
+                    sx.timers.cancel(self.id, Timer::Unanswered);
+                    if status == 481 {
+                        self.end(sx, Some(By::Peer), "bye".into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first 2xx to an INVITE, UPDATE or BYE of the server's or the peer's.
+    fn succeeded(
+        &mut self,
+        sx: &mut Shared,
+        message: &Message<'_>,
+        sender: Side,
+        method: MethodName,
+        contact: Option<Vec<u8>>,
+    ) {
+        if self.is_over() {
+            return;
+        }
+        if method == MethodName::Bye {
+            if sender == Side::Peer {
+                self.end(sx, Some(By::Peer), "bye".into());
+            }
+            return;
+        }
+        match sender {
+            Side::Server => self.redirect(message.contact().map(|contact| contact.uri)),
+            Side::Peer => {
+                if method == MethodName::Invite {
+                    self.look.saw(message);
+                } else {
+                    self.look.saw_contact(message);
+                }
+                self.session.saw_server(message);
+                self.redirect(contact.as_deref());
+            }
+        }
+        self.agree(sx, message, sender, sender.into(), method);
+    }
+
+    fn acknowledged(&mut self, message: &Message<'_>, sender: Side, cseq: CSeq) {
+        let Some(exchange) = self.exchanges.of_ack(sender, cseq) else { return };
+        let Stage::Succeeded(_) = exchange.stage else {
+            exchange.acked = true;
+            return;
+        };
+        if std::mem::replace(&mut exchange.acked, true) {
+            return;
+        }
+        // The 2xx made the offer, the ACK answers it.
+        let offered = (exchange.asked == Said::Nothing && exchange.answered != Said::Nothing)
+            .then(|| std::mem::replace(&mut exchange.answered, Said::Nothing));
+        if let Some(offered) = offered {
+            self.settle(sender.other(), offered, Said::by(message));
+        }
+        // R26
+        if sender == self.caller && self.phase == Phase::Started {
+            self.phase = Phase::Confirmed;
+        }
+    }
+
+    /// What every message of the dialog tells.
+    fn hear(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side) {
+        self.heard = sx.now;
+        self.losses = sx.losses;
+        match sender {
+            Side::Server => {
+                (self.tos, self.ttl) = (packet.tos, packet.ttl);
+                if self.cookie == 0 {
+                    self.cookie = packet.cookie;
+                }
+            }
+            Side::Peer => self.peer_update = message.allows(b"UPDATE").or(self.peer_update),
+        }
+    }
+
+    /// An answer to a request of ours is a message of the dialog too.
+    pub(super) fn hear_answer(&mut self, sx: &Shared, message: &Message<'_>) {
+        self.heard = sx.now;
+        self.losses = sx.losses;
+        self.peer_update = message.allows(b"UPDATE").or(self.peer_update);
+    }
+
+    /// R24.
+    pub(super) fn redirect(&mut self, contact: Option<&[u8]>) {
+        if let (Some(target), Some(contact)) = (self.target.as_mut(), contact) {
+            target.redirect(contact);
+        }
+    }
+
+    /// An offer of `offerer`'s was answered (F8).
+    fn settle(&mut self, offerer: Side, offer: Said, answer: Said) {
+        let (server, peer) = match offerer {
+            Side::Server => (offer, answer),
+            Side::Peer => (answer, offer),
+        };
+        self.sdp = server.sdp();
+        self.peer_media = peer.sdp().and_then(|sdp| Media::read(&sdp.bytes));
+    }
+
+    fn forget_media(&mut self) {
+        self.sdp = None;
+        self.peer_media = None;
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Whether packets were lost since the dialog was last heard of.
+    pub(super) fn is_unsure(&self, sx: &Shared) -> bool {
+        self.losses != sx.losses
+    }
+
+    /// The name of its trunk, its rules, and the networks of the trunk's peers.
+    pub(super) fn rules<'p>(&self, policy: &'p Policy) -> (&'p str, &'p Rules, &'p [IpNet]) {
+        let (name, rules) = policy.find(self.peer.ip(), &self.domain);
+        let trunk = policy.trunks.iter().find(|trunk| std::ptr::eq(&trunk.rules, rules));
+        (name, rules, trunk.map_or(&[], |trunk| &trunk.matcher.peers))
+    }
+
+    /// What is done about it: a dialog that is only relayed is observed.
+    pub(super) fn action(&self, sx: &Shared) -> Action {
+        if self.relayed { Action::Observe } else { self.rules(&sx.policy).1.action }
+    }
+
+    /// An event with all that names the dialog.
+    pub(super) fn event(&self, sx: &Shared, kind: EventKind) -> Event {
+        let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
+        Event {
+            time: sx.now,
+            kind,
+            call_id: text(&self.call_id),
+            local_tag: text(&self.local_tag),
+            remote_tag: text(&self.remote_tag),
+            server: Some(self.server),
+            peer: Some(self.peer),
+            trunk: Some(self.rules(&sx.policy).0.into()),
+            interval_s: None,
+            refresher: None,
+            by: None,
+            method: None,
+            status: None,
+            deadline: None,
+            reason: None,
+        }
+    }
+
+    /// Tells; a dialog that is only observed raises no alert.
+    pub(super) fn tell(&self, sx: &mut Shared, event: Event) {
+        if !event.kind.is_alert() || self.action(sx) != Action::Observe {
+            sx.output(Output::Event(event));
+        }
+    }
+
+    /// The dialog is over; a tombstone stays (R41).
+    pub(super) fn end(&mut self, sx: &mut Shared, by: Option<By>, reason: String) {
+        if self.is_over() {
+            return;
+        }
+        self.phase = Phase::Ended(sx.now);
+        self.tell(sx, Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) });
+        for timer in [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered] {
+            sx.timers.cancel(self.id, timer);
+        }
+        self.cycle = Cycle::after(&self.cycle);
+        self.hush(sx);
+        sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);
+    }
+
+    /// The server has let a BYE of the peer's unanswered.
+    pub(super) fn unanswered(&mut self, sx: &mut Shared) {
+        if self.exchanges.leaving(Side::Peer) {
+            self.end(sx, Some(By::Peer), "bye_unanswered".into());
+        }
+    }
+
+    /// Whether the dialog is to be forgotten now; if not, it is asked again later.
+    pub(super) fn forget(&mut self, sx: &mut Shared) -> bool {
+        let last = match self.phase {
+            Phase::Ended(at) => (self.heard + TRANSACTION).max(at + TRANSACTION).min(at + TOMBSTONE),
+            Phase::Started | Phase::Confirmed => self.heard + SILENCE,
+        };
+        if sx.now < last {
+            sx.timers.set(self.id, Timer::Forget, last);
+            return false;
+        }
+        self.end(sx, None, "silent".into());
+        sx.timers.cancel(self.id, Timer::Forget);
+        for own in std::mem::take(&mut self.own) {
+            own.retire(sx, self.id);
+        }
+        if self.followed {
+            sx.output(Output::Disarm {
+                session: self.id,
+                call_id: self.call_id.clone(),
+                local_tag: self.local_tag.clone(),
+                server: self.server,
+            });
+        }
+        true
+    }
+
+    /// A copy of the policy's handle, so that rules can be read while the dialog changes.
+    pub(super) fn policy(sx: &Shared) -> Arc<Policy> {
+        Arc::clone(&sx.policy)
+    }
+}
+
+fn bye_reason(cause: Option<String>) -> String {
+    cause.map_or_else(|| "bye".into(), |cause| format!("bye: {cause}"))
+}

@@ -1,0 +1,159 @@
+//! The server's and the peer's own transactions in one dialog, as seen from beside: enough of each INVITE, UPDATE and BYE to
+//! know what its answer means and when none of them is open.
+
+use super::{limits::MAX_EXCHANGES, sdp::Said, timers::TRANSACTION};
+use crate::{
+    Side, Time,
+    message::{CSeq, Message, MethodName},
+};
+
+/// What every branch since RFC 3261 begins with; others do not name a transaction.
+const COOKIE: &[u8] = b"z9hG4bK";
+
+/// How long an INVITE that rings can be silent (RFC 3261, section 16.6, timer C).
+const RINGING: std::time::Duration = std::time::Duration::from_secs(180);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No final response yet.
+    Open,
+    /// A 2xx, since then.
+    Succeeded(Time),
+    /// Another final response, since then.
+    Failed(Time),
+}
+
+/// One transaction.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    pub(super) sender: Side,
+    pub(super) method: MethodName,
+    pub(super) number: u32,
+    branch: Option<Vec<u8>>,
+    pub(super) stage: Stage,
+    /// Whether the ACK was seen.
+    pub(super) acked: bool,
+    /// When it was last heard of.
+    pub(super) heard: Time,
+    provisional: bool,
+    /// The body of the request.
+    pub(super) asked: Said,
+    /// The body of its last response that had one.
+    pub(super) answered: Said,
+    /// Contact of the request.
+    pub(super) contact: Option<Vec<u8>>,
+}
+
+impl Exchange {
+    pub(super) fn new(now: Time, sender: Side, request: &Message<'_>, cseq: CSeq) -> Self {
+        Self {
+            sender,
+            method: cseq.method,
+            number: cseq.number,
+            branch: branch(request),
+            stage: Stage::Open,
+            acked: false,
+            heard: now,
+            provisional: false,
+            asked: Said::by(request),
+            answered: Said::Nothing,
+            contact: request.contact().map(|contact| contact.uri.to_vec()),
+        }
+    }
+
+    pub(super) fn is(&self, sender: Side, method: MethodName) -> bool {
+        self.sender == sender && self.method == method
+    }
+
+    /// Takes in a provisional response.
+    pub(super) fn rings(&mut self, now: Time, response: &Message<'_>) {
+        self.heard = now;
+        self.provisional = true;
+        self.hear_body(response);
+    }
+
+    /// Takes in the body of a response; where it has none, an earlier one stands.
+    pub(super) fn hear_body(&mut self, response: &Message<'_>) {
+        let said = Said::by(response);
+        if said != Said::Nothing {
+            self.answered = said;
+        }
+    }
+
+    /// Whether a new INVITE or offer of ours has to wait for it (R27, R28): an INVITE until it is ACKed.
+    pub(super) fn is_open(&self, now: Time) -> bool {
+        match self.stage {
+            Stage::Open if self.provisional && self.method == MethodName::Invite => now.since(self.heard) < RINGING,
+            Stage::Open => now.since(self.heard) < TRANSACTION,
+            Stage::Succeeded(at) | Stage::Failed(at) => {
+                self.method == MethodName::Invite && !self.acked && now.since(at) < TRANSACTION
+            }
+        }
+    }
+}
+
+/// The branch that names a transaction.
+fn branch(message: &Message<'_>) -> Option<Vec<u8>> {
+    let branch = message.top_via()?.branch?;
+    branch.starts_with(COOKIE).then(|| branch.to_vec())
+}
+
+/// Those of one dialog, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Exchanges {
+    all: Vec<Exchange>,
+}
+
+impl Exchanges {
+    /// The one that a request belongs to; `None` for a new one.
+    pub(super) fn of_request(&mut self, sender: Side, message: &Message<'_>, cseq: CSeq) -> Option<&mut Exchange> {
+        let branch = branch(message);
+        self.all.iter_mut().rev().find(|known| {
+            known.is(sender, cseq.method) && known.branch == branch && (branch.is_some() || known.number == cseq.number)
+        })
+    }
+
+    /// The one that a response belongs to: by branch and method, and where the branch is from before RFC 3261 by the method
+    /// alone, for numbers differ on both sides of the shift.
+    pub(super) fn of_response(&mut self, sender: Side, message: &Message<'_>, cseq: CSeq) -> Option<&mut Exchange> {
+        let branch = branch(message);
+        self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch == branch)
+    }
+
+    /// The INVITE that an ACK is for.
+    pub(super) fn of_ack(&mut self, sender: Side, cseq: CSeq) -> Option<&mut Exchange> {
+        self.all.iter_mut().rev().find(|known| known.is(sender, MethodName::Invite) && known.number == cseq.number)
+    }
+
+    /// Whether an ACK has the branch of its INVITE: it belongs to a failure (R33).
+    pub(super) fn acks_failure(&self, sender: Side, ack: &Message<'_>) -> bool {
+        let branch = branch(ack);
+        branch.is_some() && self.all.iter().any(|known| known.is(sender, MethodName::Invite) && known.branch == branch)
+    }
+
+    pub(super) fn push(&mut self, exchange: Exchange) {
+        if self.all.len() >= MAX_EXCHANGES {
+            let over = self.all.iter().position(|known| known.stage != Stage::Open);
+            self.all.remove(over.unwrap_or(0));
+        }
+        self.all.push(exchange);
+    }
+
+    /// The open one that is in the way of a refresh of ours, BYEs among them.
+    pub(super) fn open(&self, now: Time) -> Option<&Exchange> {
+        self.all.iter().find(|known| known.is_open(now))
+    }
+
+    /// Whether a refresh by `sender` is under way.
+    pub(super) fn refreshing(&self, now: Time, sender: Side) -> bool {
+        let refreshes = |method| matches!(method, MethodName::Invite | MethodName::Update);
+        self.all.iter().any(|known| {
+            known.sender == sender && refreshes(known.method) && known.stage == Stage::Open && known.is_open(now)
+        })
+    }
+
+    /// Whether a BYE of `sender`'s has no final response.
+    pub(super) fn leaving(&self, sender: Side) -> bool {
+        self.all.iter().any(|known| known.is(sender, MethodName::Bye) && known.stage == Stage::Open)
+    }
+}

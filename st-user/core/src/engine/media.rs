@@ -1,0 +1,182 @@
+//! What of a peer's SDP matters to a refresh: where its media go, and whether a re-INVITE would disturb them.
+
+/// Media descriptions beyond this are not compared: the SDP counts as not understood.
+const MAX_MEDIA: usize = 8;
+
+/// Which way media flow, as one side says it (RFC 3264, section 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Both,
+    Send,
+    Receive,
+    Neither,
+}
+
+impl Flow {
+    fn named(line: &[u8]) -> Option<Self> {
+        match line {
+            b"a=sendrecv" => Some(Self::Both),
+            b"a=sendonly" => Some(Self::Send),
+            b"a=recvonly" => Some(Self::Receive),
+            b"a=inactive" => Some(Self::Neither),
+            _ => None,
+        }
+    }
+
+    const fn sends(self) -> bool {
+        matches!(self, Self::Both | Self::Send)
+    }
+
+    const fn receives(self) -> bool {
+        matches!(self, Self::Both | Self::Receive)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stream {
+    kind: Vec<u8>,
+    port: Vec<u8>,
+    protocol: Vec<u8>,
+    formats: Vec<Vec<u8>>,
+    connection: Vec<u8>,
+    flow: Flow,
+    /// `a=crypto`, `a=fingerprint`, `a=ice-ufrag` and `a=ice-pwd` lines.
+    keys: Vec<Vec<u8>>,
+}
+
+/// The streams of one session description.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Media {
+    streams: Vec<Stream>,
+}
+
+impl Media {
+    /// Reads an SDP; `None` where it has no media, too many, or lines that are none.
+    pub(super) fn read(sdp: &[u8]) -> Option<Self> {
+        let mut connection: &[u8] = b"";
+        let mut flow = Flow::Both;
+        let mut keys = Vec::new();
+        let mut streams: Vec<Stream> = Vec::new();
+        for line in sdp.split(|byte| *byte == b'\n') {
+            let line = line.trim_ascii_end();
+            if let Some(rest) = line.strip_prefix(b"m=") {
+                if streams.len() == MAX_MEDIA {
+                    return None;
+                }
+                let mut words = rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
+                streams.push(Stream {
+                    kind: words.next()?,
+                    port: words.next()?,
+                    protocol: words.next()?,
+                    formats: words.collect(),
+                    connection: connection.to_vec(),
+                    flow,
+                    keys: keys.clone(),
+                });
+            } else if line.starts_with(b"c=") {
+                match streams.last_mut() {
+                    Some(stream) => stream.connection = line.to_vec(),
+                    None => connection = line,
+                }
+            } else if let Some(named) = Flow::named(line) {
+                match streams.last_mut() {
+                    Some(stream) => stream.flow = named,
+                    None => flow = named,
+                }
+            } else if [&b"a=crypto:"[..], b"a=fingerprint:", b"a=ice-ufrag:", b"a=ice-pwd:"]
+                .iter()
+                .any(|key| line.starts_with(key))
+            {
+                streams.last_mut().map_or(&mut keys, |stream| &mut stream.keys).push(line.to_vec());
+            }
+        }
+        (!streams.is_empty()).then_some(Self { streams })
+    }
+
+    /// Whether an answer leaves the media where `self`, the same side's last SDP, had them (F9). An answer may choose among
+    /// the formats and keys of an offer.
+    pub(super) fn stays_in(&self, answer: &Self) -> bool {
+        let chosen = |from: &[Vec<u8>], what: &[Vec<u8>]| what.iter().all(|one| from.contains(one));
+        self.streams.len() == answer.streams.len()
+            && self.streams.iter().zip(&answer.streams).all(|(old, new)| {
+                old.kind == new.kind
+                    && old.port == new.port
+                    && old.protocol == new.protocol
+                    && old.connection == new.connection
+                    && old.flow == new.flow
+                    && chosen(&old.formats, &new.formats)
+                    && chosen(&old.keys, &new.keys)
+            })
+    }
+
+    /// F22: fax or the like in place of voice.
+    pub(super) fn has_image(&self) -> bool {
+        self.streams.iter().any(|stream| stream.kind == b"image" && stream.port != b"0")
+    }
+
+    /// F11: whether this side, the peer, holds a stream that `server`'s last SDP would take off hold.
+    pub(super) fn hold_would_be_lifted_by(&self, server: &Self) -> bool {
+        self.streams.len() != server.streams.len()
+            || self.streams.iter().zip(&server.streams).any(|(peer, server)| {
+                let off = stream_is_off(peer) || stream_is_off(server);
+                !off && ((server.flow.sends() && !peer.flow.receives()) || (server.flow.receives() && !peer.flow.sends()))
+            })
+    }
+}
+
+fn stream_is_off(stream: &Stream) -> bool {
+    stream.port == b"0"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn media(lines: &str) -> Media {
+        Media::read(format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{lines}").as_bytes()).unwrap()
+    }
+
+    const OFFER: &str = "c=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\n";
+
+    #[test]
+    fn f09_an_answer_may_choose_formats_but_not_move() {
+        let offer = media(OFFER);
+        assert!(offer.stays_in(&media("c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8 101\r\na=sendrecv\r\n")));
+        for moved in [
+            "c=IN IP4 192.0.2.1\r\nm=audio 4002 RTP/AVP 8\r\n",
+            "c=IN IP4 192.0.2.9\r\nm=audio 4000 RTP/AVP 8\r\n",
+            "c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 9\r\n",
+            "c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/SAVP 8\r\n",
+            "c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8\r\na=sendonly\r\n",
+            "c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8\r\na=fingerprint:sha-256 AA\r\n",
+            "c=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 8\r\nm=video 0 RTP/AVP 96\r\n",
+        ] {
+            assert!(!offer.stays_in(&media(moved)), "{moved}");
+        }
+        assert!(offer.stays_in(&media("c=IN IP4 192.0.2.9\r\nm=audio 4000 RTP/AVP 8\r\nc=IN IP4 192.0.2.1\r\n")));
+    }
+
+    #[test]
+    fn f11_a_hold_that_the_replayed_sdp_matches_is_not_lifted() {
+        let held = media(&format!("{OFFER}a=sendonly\r\n"));
+        assert!(held.hold_would_be_lifted_by(&media(OFFER)));
+        assert!(!held.hold_would_be_lifted_by(&media(&format!("{OFFER}a=recvonly\r\n"))));
+        assert!(!media(OFFER).hold_would_be_lifted_by(&media(OFFER)));
+        let inactive = media(&format!("a=inactive\r\n{OFFER}"));
+        assert!(inactive.hold_would_be_lifted_by(&media(OFFER)));
+        assert!(!inactive.hold_would_be_lifted_by(&inactive));
+    }
+
+    #[test]
+    fn f22_an_image_stream_is_seen_while_it_is_on() {
+        assert!(media("m=image 5000 udptl t38\r\n").has_image());
+        assert!(!media("m=image 0 udptl t38\r\nm=audio 1 RTP/AVP 0\r\n").has_image());
+    }
+
+    #[test]
+    fn what_is_no_sdp_is_not_read() {
+        assert_eq!(Media::read(b""), None);
+        assert_eq!(Media::read(b"m=audio\r\n"), None);
+        assert_eq!(Media::read("m=audio 1 RTP/AVP 0\r\n".repeat(MAX_MEDIA + 1).as_bytes()), None);
+    }
+}

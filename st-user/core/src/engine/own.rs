@@ -1,0 +1,400 @@
+//! Requests of sipst's own: copies, answers, ACK and CANCEL (R32, R33, R37).
+
+use std::{net::SocketAddr, time::Duration};
+
+use st_ebpf::cseq::State;
+
+use super::{
+    Mode,
+    dialog::Dialog,
+    limits::MAX_OWN,
+    media::Media,
+    refresh::Stage,
+    sdp::Said,
+    shared::Shared,
+    timers::{T1, T2, TRANSACTION, Timer},
+};
+use crate::{
+    By, Event, EventKind, Inject, Output, Packet, Refusal, SessionId, Side, build,
+    digest::Answer,
+    message::{CSeq, Message, MethodName},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// No response yet.
+    Calling,
+    /// A provisional one.
+    Proceeding,
+    /// A CANCEL is out; whether it still needs copies.
+    Cancelling { repeat: bool },
+    /// A final response, or the end of patience.
+    Done,
+}
+
+/// An INVITE or UPDATE of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    pub(super) token: u64,
+    /// The cycle that sent it.
+    pub(super) serial: u64,
+    pub(super) method: MethodName,
+    number: u32,
+    hop: SocketAddr,
+    /// The Session-Expires that it asks for.
+    pub(super) interval: u32,
+    /// Empty in replay.
+    bytes: Vec<u8>,
+    answers: Vec<Answer>,
+    progress: Progress,
+    /// Whether it was seen leaving.
+    left: bool,
+    answered: bool,
+    /// The first 2xx was taken in.
+    succeeded: bool,
+    /// Until the next copy.
+    wait: Duration,
+    /// The ACK to its 2xx.
+    ack: Option<(u64, Vec<u8>)>,
+}
+
+impl Own {
+    /// One that asks for `interval` seconds.
+    pub(super) fn new(token: u64, serial: u64, method: MethodName, number: u32, hop: SocketAddr, interval: u32) -> Self {
+        Self {
+            token,
+            serial,
+            method,
+            number,
+            hop,
+            interval,
+            bytes: Vec::new(),
+            answers: Vec::new(),
+            progress: Progress::Calling,
+            left: false,
+            answered: false,
+            succeeded: false,
+            wait: T1,
+            ack: None,
+        }
+    }
+
+    /// What is sent, and sent again; not known in replay.
+    pub(super) fn with_bytes(self, bytes: Vec<u8>, answers: Vec<Answer>) -> Self {
+        Self { bytes, answers, ..self }
+    }
+
+    pub(super) fn request(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) const fn hop(&self) -> SocketAddr {
+        self.hop
+    }
+
+    /// Whether a final response is still waited for.
+    pub(super) fn is_open(&self) -> bool {
+        self.progress != Progress::Done
+    }
+
+    /// Starts its timers; after `fallback` something else is tried beside it.
+    pub(super) fn start(&self, sx: &mut Shared, session: SessionId, fallback: Option<Duration>) {
+        sx.timers.set(session, Timer::Retransmit(self.token), sx.now + T1);
+        sx.timers.set(session, Timer::GiveUp(self.token), sx.now + TRANSACTION);
+        if let Some(after) = fallback {
+            sx.timers.set(session, Timer::Fallback(self.token), sx.now + after);
+        }
+    }
+
+    /// Takes it off the record.
+    pub(super) fn retire(self, sx: &mut Shared, session: SessionId) {
+        for timer in [Timer::Retransmit, Timer::Fallback, Timer::GiveUp, Timer::Retire] {
+            sx.timers.cancel(session, timer(self.token));
+        }
+        sx.retire(self.token);
+        if let Some((token, _)) = self.ack {
+            sx.retire(token);
+        }
+    }
+}
+
+impl Dialog {
+    fn own_mut(&mut self, token: u64) -> Option<&mut Own> {
+        self.own.iter_mut().find(|own| own.token == token)
+    }
+
+    /// Asks for a message to be sent.
+    pub(super) fn inject(&self, sx: &mut Shared, token: u64, commit: Option<State>, hop: SocketAddr, bytes: &[u8]) {
+        if sx.mode == Mode::Replay {
+            return;
+        }
+        sx.output(Output::Inject(Inject {
+            session: self.id,
+            token,
+            commit,
+            call_id: self.call_id.clone(),
+            local_tag: self.local_tag.clone(),
+            server: self.server,
+            peer: hop,
+            tos: self.tos,
+            ttl: self.ttl,
+            bytes: bytes.to_vec(),
+        }));
+    }
+
+    /// A request of ours was seen leaving.
+    pub(super) fn own_left(&mut self, sx: &mut Shared, packet: &Packet<'_>, token: u64, message: &Message<'_>, cseq: CSeq) {
+        if !matches!(cseq.method, MethodName::Invite | MethodName::Update) {
+            return;
+        }
+        if sx.mode == Mode::Replay && self.own_mut(token).is_none() && !self.is_over() {
+            self.adopt(sx, packet, token, message, cseq);
+        }
+        self.tell_left(sx, token);
+    }
+
+    /// Replay: a request of ours in a capture is one of ours again.
+    fn adopt(&mut self, sx: &mut Shared, packet: &Packet<'_>, token: u64, message: &Message<'_>, cseq: CSeq) {
+        if self.own.len() >= MAX_OWN {
+            self.own.remove(0).retire(sx, self.id);
+        }
+        let asked = message.session_expires().and_then(Result::ok).map_or(0, |expires| expires.interval_s);
+        let serial = self.cycle.serial;
+        let own = Own::new(token, serial, cseq.method, cseq.number, packet.peer, asked);
+        sx.tokens.insert(token, self.id);
+        sx.timers.set(self.id, Timer::GiveUp(token), sx.now + TRANSACTION);
+        self.own.push(own);
+        self.cycle.active = true;
+        self.cycle.attempts += 1;
+        self.cycle.stage = Stage::Sent(token);
+    }
+
+    fn tell_left(&mut self, sx: &mut Shared, token: u64) {
+        let Some(own) = self.own_mut(token) else { return };
+        if std::mem::replace(&mut own.left, true) {
+            return;
+        }
+        let method = Some(own.method.name().into());
+        let event = Event { method, ..self.due_event(sx, EventKind::RefreshSent, By::Sipst) };
+        self.tell(sx, event);
+    }
+
+    /// An answer to a request of ours.
+    pub(super) fn own_answer(&mut self, sx: &mut Shared, packet: &Packet<'_>, token: u64, message: &Message<'_>, cseq: CSeq) {
+        let (Some(status), id) = (message.status(), self.id) else { return };
+        let Some(own) = self.own_mut(token) else {
+            sx.stats.unknown_answers += 1;
+            return;
+        };
+        // R43
+        if own.hop.ip() != packet.peer.ip() {
+            sx.stats.foreign_answers += 1;
+            return;
+        }
+        if cseq.method == MethodName::Cancel {
+            if status >= 200 && own.progress == (Progress::Cancelling { repeat: true }) {
+                own.progress = Progress::Cancelling { repeat: false };
+                sx.timers.cancel(id, Timer::Retransmit(token));
+            }
+            return;
+        }
+        if cseq.method != own.method {
+            sx.stats.unknown_answers += 1;
+            return;
+        }
+        own.answered = true;
+        let was_open = own.is_open();
+        let first_success = !own.succeeded;
+        match status {
+            ..200 => {
+                if own.progress == Progress::Calling {
+                    own.progress = Progress::Proceeding;
+                    own.wait = T2;
+                    if own.method == MethodName::Invite {
+                        sx.timers.cancel(id, Timer::Retransmit(token));
+                    }
+                }
+            }
+            200.. => {
+                own.progress = Progress::Done;
+                own.succeeded |= status < 300;
+                for timer in [Timer::Retransmit, Timer::Fallback, Timer::GiveUp] {
+                    sx.timers.cancel(id, timer(token));
+                }
+                sx.timers.set(id, Timer::Retire(token), sx.now + TRANSACTION);
+            }
+        }
+        self.hear_answer(sx, message);
+        self.tell_left(sx, token);
+        if status < 200 {
+            return;
+        }
+        self.acknowledge(sx, token, message, status);
+        if self.is_over() {
+            return;
+        }
+        if status < 300 && first_success {
+            self.own_succeeded(sx, token, message, status);
+        } else if status >= 300 && was_open {
+            self.turned_down(sx, token, message, status);
+        }
+    }
+
+    /// Every final response to an INVITE is ACKed, copies too (R32, R33).
+    fn acknowledge(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16) {
+        let id = self.id;
+        let Some(at) = self.own.iter().position(|own| own.token == token && own.method == MethodName::Invite) else { return };
+        let hop = self.own[at].hop;
+        if status >= 300 {
+            let to = message.to().map(|to| to.value);
+            if let Some(ack) = to.and_then(|to| build::ack_failure(&self.own[at].bytes, to)) {
+                self.inject(sx, token, None, hop, &ack);
+            }
+            return;
+        }
+        if self.own[at].ack.is_none() && sx.mode == Mode::Live {
+            // R24: the ACK goes to where the 2xx says that the peer is now.
+            self.redirect(message.contact().map(|contact| contact.uri));
+            let Some(target) = &self.target else { return };
+            let ack_token = sx.token(id);
+            let (sent_by, own) = (target.sent_by(self.server), self.look.own());
+            let template = self.template(target.path(), &sent_by, &own);
+            let ack = build::ack_2xx(&template, self.own[at].number, ack_token, &self.own[at].answers);
+            self.own[at].ack = Some((ack_token, ack));
+        }
+        if let Some((ack_token, ack)) = self.own[at].ack.clone() {
+            self.inject(sx, ack_token, None, hop, &ack);
+        }
+    }
+
+    fn own_succeeded(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16) {
+        let Some((method, hop)) = self.own_mut(token).map(|own| (own.method, own.hop)) else { return };
+        let event = Event {
+            method: Some(method.name().into()),
+            status: Some(status),
+            ..self.due_event(sx, EventKind::RefreshSucceeded, By::Sipst)
+        };
+        self.tell(sx, event);
+        if method == MethodName::Invite {
+            if self.cycle.prefer_invite {
+                // F7: the UPDATE before it was swallowed.
+                sx.remember(hop, |ways| ways.no_update = true);
+            }
+            self.compare_answer(sx, hop, message);
+        }
+        self.redirect(message.contact().map(|contact| contact.uri));
+        self.agree(sx, message, Side::Server, By::Sipst, method);
+    }
+
+    /// F9: the peer's answer must leave the media where they are.
+    fn compare_answer(&mut self, sx: &mut Shared, hop: SocketAddr, message: &Message<'_>) {
+        let Some(answer) = Said::by(message).sdp().and_then(|sdp| Media::read(&sdp.bytes)) else { return };
+        if self.peer_media.replace(answer.clone()).is_some_and(|before| !before.stays_in(&answer)) {
+            sx.remember(hop, |ways| ways.moves_media = true);
+            self.fault(sx, "answer_moved_media", "no more re-INVITE to this peer");
+        }
+    }
+
+    /// [`Timer::Retransmit`]
+    pub(super) fn repeat(&mut self, sx: &mut Shared, token: u64) {
+        let id = self.id;
+        let Some(own) = self.own_mut(token) else { return };
+        let (hop, bytes) = match own.progress {
+            Progress::Calling | Progress::Proceeding => (own.hop, Some(own.bytes.clone())),
+            Progress::Cancelling { repeat: true } => (own.hop, build::cancel(&own.bytes)),
+            Progress::Cancelling { repeat: false } | Progress::Done => return,
+        };
+        own.wait *= 2;
+        if own.method != MethodName::Invite || own.progress != Progress::Calling {
+            own.wait = own.wait.min(T2);
+        }
+        sx.timers.set(id, Timer::Retransmit(token), sx.now + own.wait);
+        if let Some(bytes) = bytes {
+            self.inject(sx, token, None, hop, &bytes);
+        }
+    }
+
+    /// [`Timer::Fallback`]: the UPDATE is left to itself.
+    pub(super) fn fall_back(&mut self, sx: &mut Shared, token: u64) {
+        sx.timers.cancel(self.id, Timer::Retransmit(token));
+        self.unheard(sx, token);
+    }
+
+    /// [`Timer::GiveUp`]
+    pub(super) fn own_gives_up(&mut self, sx: &mut Shared, token: u64) {
+        let (id, over) = (self.id, self.is_over());
+        let Some(own) = self.own_mut(token) else { return };
+        sx.timers.cancel(id, Timer::Fallback(token));
+        let cancel = own.method == MethodName::Invite && own.progress == Progress::Proceeding && !over;
+        if let Some(cancel) = cancel.then(|| build::cancel(&own.bytes)).flatten() {
+            let hop = own.hop;
+            own.progress = Progress::Cancelling { repeat: true };
+            own.wait = T1;
+            sx.timers.set(id, Timer::Retransmit(token), sx.now + T1);
+            sx.timers.set(id, Timer::GiveUp(token), sx.now + TRANSACTION);
+            return self.inject(sx, token, None, hop, &cancel);
+        }
+        own.progress = Progress::Done;
+        let answered = own.answered;
+        sx.timers.cancel(id, Timer::Retransmit(token));
+        // A 2xx may still come, and has to be ACKed.
+        sx.timers.set(id, Timer::Retire(token), sx.now + TRANSACTION);
+        if sx.mode == Mode::Replay && !answered {
+            self.session.partial = true;
+            return tell_capture_on_host(sx);
+        }
+        self.unheard(sx, token);
+    }
+
+    /// No answer came: the other method, if there is one.
+    pub(super) fn unheard(&mut self, sx: &mut Shared, token: u64) {
+        if self.cycle.stage != Stage::Sent(token) {
+            return;
+        }
+        let update = self.own_mut(token).is_some_and(|own| own.method == MethodName::Update);
+        self.cycle.prefer_invite = update;
+        self.cycle.why = Some(("no_answer", None));
+        self.cycle.stage = Stage::Idle;
+        self.attempt(sx);
+    }
+
+    /// [`Timer::Retire`]
+    pub(super) fn own_retires(&mut self, sx: &mut Shared, token: u64) {
+        if let Some(at) = self.own.iter().position(|own| own.token == token) {
+            self.own.remove(at).retire(sx, self.id);
+        }
+    }
+
+    /// [`crate::Command::Refused`]
+    pub(super) fn own_refused(&mut self, sx: &mut Shared, token: u64, refusal: Refusal) {
+        // An ACK or a copy that did not leave: what it answers comes again.
+        let Some(at) = self.own.iter().position(|own| own.token == token && !own.left) else { return };
+        self.own.remove(at).retire(sx, self.id);
+        if self.cycle.stage == Stage::Sent(token) {
+            self.cycle.stage = Stage::Idle;
+            self.cycle.attempts -= 1;
+            self.refused(sx, refusal);
+        }
+    }
+
+    /// No copies of requests of ours any more.
+    pub(super) fn hush(&mut self, sx: &mut Shared) {
+        for own in &self.own {
+            sx.timers.cancel(self.id, Timer::Retransmit(own.token));
+            sx.timers.cancel(self.id, Timer::Fallback(own.token));
+        }
+    }
+
+    /// Whether a request of ours has no response of any kind.
+    pub(super) fn waits_for_answer(&self) -> bool {
+        self.own.iter().any(|own| !own.answered)
+    }
+}
+
+/// Once for a whole capture.
+pub(super) fn tell_capture_on_host(sx: &mut Shared) {
+    if !std::mem::replace(&mut sx.told_capture_on_host, true) {
+        let why = "the answers to sipst's own requests are taken off before they can be captured here; capture at the peer's end";
+        sx.tell(EventKind::CaptureLoss, format!("capture_on_host: {why}"));
+    }
+}

@@ -1,0 +1,368 @@
+//! Refreshing in the server's name: whether, how and when. One [`Cycle`] goes from the moment at which sipst has to act to
+//! the next 2xx, or to the end of the interval.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use st_ebpf::cseq::State;
+
+use super::{
+    Mode,
+    dialog::{Dialog, Phase},
+    limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN},
+    media::Media,
+    own::Own,
+    shared::Shared,
+    timers::Timer,
+};
+use crate::{
+    Arm, By, Event, EventKind, Method, Output, Refusal, Rules, build,
+    digest::Answer,
+    message::MethodName,
+};
+
+/// How long the driver's answer to [`Output::Arm`] is waited for.
+const ARM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// When to ask again where the kernel cannot take more numbers for now.
+const RANGES_PAUSE: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing to do, or nothing that can be done.
+    #[default]
+    Idle,
+    /// [`Output::Arm`] is out.
+    Arming,
+    /// A request is out, with this token.
+    Sent(u64),
+    /// For [`Timer::Retry`].
+    Waiting,
+}
+
+/// One try at keeping the session alive.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cycle {
+    /// Which one: what answers an older one decides nothing any more.
+    pub(super) serial: u64,
+    pub(super) stage: Stage,
+    /// Whether the moment to act has come.
+    pub(super) active: bool,
+    /// Whether [`EventKind::RefreshFailed`] was told.
+    pub(super) failed: bool,
+    /// Why it has not been done yet.
+    pub(super) why: Option<(&'static str, Option<u16>)>,
+    /// Requests so far.
+    pub(super) attempts: u32,
+    /// Whether packets were lost before it began, so that the dialog may be over.
+    pub(super) unsure: bool,
+    /// Whether another number was tried because of that.
+    pub(super) tried_number: bool,
+    /// Times that the number had moved.
+    moved: u32,
+    /// Times that the peer asked to wait.
+    pub(super) waits: u32,
+    /// Whether the last UPDATE had no answer: a re-INVITE is next, if there can be one.
+    pub(super) prefer_invite: bool,
+    /// Turned down in this cycle.
+    pub(super) no_update: bool,
+    pub(super) no_invite: bool,
+    /// Whether a challenge was answered.
+    pub(super) challenged: bool,
+    /// For the next request, if it has this method and Request-URI.
+    pub(super) answers: Option<(MethodName, Vec<u8>, Vec<Answer>)>,
+}
+
+impl Cycle {
+    /// A fresh one.
+    pub(super) fn after(before: &Self) -> Self {
+        Self { serial: before.serial + 1, ..Self::default() }
+    }
+}
+
+impl Dialog {
+    /// The moment to act has come.
+    pub(super) fn begin(&mut self, sx: &mut Shared) {
+        if !self.cycle.active {
+            self.cycle.active = true;
+            self.cycle.unsure = self.is_unsure(sx);
+            self.attempt(sx);
+        }
+    }
+
+    /// Why nothing may be sent just now (R26, R27, R28).
+    fn obstacle(&self, sx: &Shared) -> Option<&'static str> {
+        if self.phase == Phase::Started {
+            return Some("not_confirmed");
+        }
+        if let Some(open) = self.exchanges.open(sx.now) {
+            return Some(match open.method {
+                MethodName::Invite => "invite_in_progress",
+                MethodName::Bye => "bye_in_progress",
+                MethodName::Update
+                | MethodName::Ack
+                | MethodName::Cancel
+                | MethodName::Prack
+                | MethodName::Info
+                | MethodName::Options
+                | MethodName::Register
+                | MethodName::Subscribe
+                | MethodName::Notify
+                | MethodName::Refer
+                | MethodName::Message
+                | MethodName::Publish
+                | MethodName::Other => "update_in_progress",
+            });
+        }
+        if self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
+            return Some("invite_in_progress");
+        }
+        (self.own.len() >= MAX_OWN).then_some("too_many_requests")
+    }
+
+    /// Sends a refresh, or sees to it that it is tried again.
+    pub(super) fn attempt(&mut self, sx: &mut Shared) {
+        let cycle = &self.cycle;
+        let Some(end) = self.session.end().filter(|_| cycle.active && !cycle.failed && !self.is_over()) else { return };
+        if sx.now >= end {
+            return;
+        }
+        let policy = Arc::clone(&sx.policy);
+        if sx.now.since(self.started) > policy.max_session {
+            return self.bar(sx, "max_session");
+        }
+        if sx.mode == Mode::Replay {
+            return;
+        }
+        if let Some(why) = self.obstacle(sx) {
+            return self.later(sx, (why, None), self.session.pause());
+        }
+        let (_, rules, peers) = self.rules(&policy);
+        let Some(target) = &self.target else { return self.fail(sx, "remote_target_unknown", None) };
+        let Some(hop) = target.hop(peers) else { return self.fail(sx, "next_hop_unknown", None) };
+        if self.cycle.attempts >= MAX_ATTEMPTS {
+            return self.fail(sx, "too_many_attempts", self.cycle.why.and_then(|(_, status)| status));
+        }
+        if self.choose(sx, rules, hop).is_none() {
+            return self.no_method(sx);
+        }
+        if !self.has_room(sx, self.numbers.fresh()) {
+            return self.bar(sx, "cseq_room");
+        }
+        self.cycle.stage = Stage::Arming;
+        sx.timers.cancel(self.id, Timer::Retry);
+        sx.timers.set(self.id, Timer::Armed, sx.now + ARM_PATIENCE);
+        sx.output(Output::Arm(Arm {
+            session: self.id,
+            call_id: self.call_id.clone(),
+            local_tag: self.local_tag.clone(),
+            server: self.server,
+            peer: hop,
+            cookie: self.cookie,
+            state: self.numbers.fresh(),
+        }));
+    }
+
+    /// [`crate::Command::Armed`]
+    pub(super) fn armed(&mut self, sx: &mut Shared, result: Result<State, Refusal>) {
+        self.followed |= result.is_ok();
+        if self.cycle.stage != Stage::Arming {
+            return;
+        }
+        sx.timers.cancel(self.id, Timer::Armed);
+        self.cycle.stage = Stage::Idle;
+        let state = match result {
+            Ok(state) => self.numbers.reconcile(state),
+            Err(refusal) => return self.refused(sx, refusal),
+        };
+        // What had been on its way when the numbers were read may have changed everything.
+        if self.session.end().is_none_or(|end| sx.now >= end) {
+            return;
+        }
+        if let Some(why) = self.obstacle(sx) {
+            return self.later(sx, (why, None), self.session.pause());
+        }
+        let policy = Arc::clone(&sx.policy);
+        let (_, rules, peers) = self.rules(&policy);
+        let Some(hop) = self.target.as_ref().and_then(|target| target.hop(peers)) else {
+            return self.fail(sx, "next_hop_unknown", None);
+        };
+        let Some(method) = self.choose(sx, rules, hop) else { return self.no_method(sx) };
+        if !self.has_room(sx, state) {
+            return self.bar(sx, "cseq_room");
+        }
+        self.send(sx, rules, method, hop, state);
+    }
+
+    /// UPDATE or re-INVITE (R21, R22); `None` where neither will do.
+    fn choose(&self, sx: &Shared, rules: &Rules, hop: SocketAddr) -> Option<MethodName> {
+        let ways = sx.ways(hop);
+        let no_update = ways.no_update || self.cycle.no_update;
+        let update = !no_update
+            && match rules.method {
+                Method::Auto => self.peer_update == Some(true),
+                Method::Update => true,
+                Method::Reinvite => false,
+            };
+        let invite = rules.method != Method::Update && !ways.moves_media && !self.cycle.no_invite && self.replay_is_safe();
+        let last_resort = rules.method == Method::Auto && !no_update && self.peer_update.is_none();
+        match (update, invite) {
+            (true, true) if self.cycle.prefer_invite => Some(MethodName::Invite),
+            (true, _) => Some(MethodName::Update),
+            (false, true) => Some(MethodName::Invite),
+            (false, false) => last_resort.then_some(MethodName::Update),
+        }
+    }
+
+    /// Whether a re-INVITE with the server's last SDP would leave everything as it is (F8, F11, F22).
+    fn replay_is_safe(&self) -> bool {
+        let Some(server) = self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes)) else { return false };
+        let Some(peer) = &self.peer_media else { return !server.has_image() };
+        !server.has_image() && !peer.has_image() && !peer.hold_would_be_lifted_by(&server)
+    }
+
+    /// Whether a re-INVITE can follow an UPDATE that has no answer.
+    pub(super) fn can_fall_back(&self, sx: &Shared, rules: &Rules, hop: SocketAddr) -> bool {
+        rules.method == Method::Auto && !sx.ways(hop).moves_media && !self.cycle.no_invite && self.replay_is_safe()
+    }
+
+    fn has_room(&self, sx: &Shared, state: State) -> bool {
+        self.numbers.has_room(state.next_injected(), sx.servers.get(&self.server).copied().unwrap_or(0))
+    }
+
+    fn send(&mut self, sx: &mut Shared, rules: &Rules, method: MethodName, hop: SocketAddr, state: State) {
+        let Some(agreed) = self.session.agreed else { return };
+        let Some(target) = &self.target else { return };
+        let (id, now, number) = (self.id, sx.now, state.next_injected());
+        let token = sx.token(id);
+        // R17, R18
+        let least = u32::try_from(rules.min_se.as_secs()).unwrap_or(u32::MAX);
+        let min_se = self.min_se.unwrap_or(0).max(least);
+        let interval_s = agreed.interval.max(min_se);
+        let answers = self
+            .cycle
+            .answers
+            .take()
+            .filter(|(signed, uri, _)| *signed == method && *uri == target.path().uri)
+            .map(|(_, _, answers)| answers)
+            .unwrap_or_default();
+        let (sent_by, own) = (target.sent_by(self.server), self.look.own());
+        let template = self.template(target.path(), &sent_by, &own);
+        let refresh = build::Refresh { cseq: number, token, interval_s, min_se: Some(min_se), answers: &answers };
+        let bytes = match (method, &self.sdp) {
+            (MethodName::Invite, Some(sdp)) => build::reinvite(&template, &refresh, &sdp.content_type, &sdp.bytes),
+            _ => build::update(&template, &refresh),
+        };
+        let fallback = (method == MethodName::Update && self.can_fall_back(sx, rules, hop)).then(|| self.patience(now));
+        self.cycle.stage = Stage::Sent(token);
+        self.cycle.attempts += 1;
+        let own = Own::new(token, self.cycle.serial, method, number, hop, interval_s).with_bytes(bytes, answers);
+        own.start(sx, id, fallback);
+        self.inject(sx, token, Some(state), hop, own.request());
+        self.own.push(own);
+    }
+
+    /// What all our requests have in common.
+    pub(super) fn template<'a>(
+        &'a self,
+        path: &'a build::Path,
+        sent_by: &'a [u8],
+        own: &'a [(crate::message::HeaderName, &'a [u8])],
+    ) -> build::Template<'a> {
+        build::Template {
+            path,
+            sent_by,
+            from: &self.from,
+            to: &self.to,
+            call_id: &self.call_id,
+            contact: self.look.contact(),
+            own,
+        }
+    }
+
+    /// How long an UPDATE may be without an answer before a re-INVITE follows.
+    fn patience(&self, now: crate::Time) -> Duration {
+        let left = [self.session.deadline(), self.session.end()]
+            .into_iter()
+            .flatten()
+            .map(|at| at.since(now))
+            .find(|left| !left.is_zero())
+            .unwrap_or_default();
+        super::timers::TRANSACTION.min(left / 3)
+    }
+
+    /// The driver or the kernel would not send.
+    pub(super) fn refused(&mut self, sx: &mut Shared, refusal: Refusal) {
+        match refusal {
+            Refusal::Moved if self.cycle.moved < MAX_MOVED => {
+                self.cycle.moved += 1;
+                self.attempt(sx);
+            }
+            Refusal::Moved => {
+                self.cycle.moved = 0;
+                self.later(sx, (refusal.reason(), None), self.session.pause());
+            }
+            Refusal::Ranges => self.later(sx, (refusal.reason(), None), RANGES_PAUSE),
+            Refusal::ServerGone | Refusal::Translated | Refusal::Identifiers => self.bar(sx, refusal.reason()),
+            Refusal::Unattached | Refusal::MapFull | Refusal::TooLong | Refusal::Send => {
+                self.fail(sx, refusal.reason(), None);
+            }
+        }
+    }
+
+    /// R31: it is put off, not dropped.
+    pub(super) fn later(&mut self, sx: &mut Shared, why: (&'static str, Option<u16>), delay: Duration) {
+        self.cycle.stage = Stage::Waiting;
+        self.cycle.why = Some(why);
+        sx.timers.set(self.id, Timer::Retry, sx.now + delay);
+    }
+
+    /// [`Timer::Armed`]: the driver has not answered.
+    pub(super) fn arm_again(&mut self, sx: &mut Shared) {
+        if self.cycle.stage == Stage::Arming {
+            self.later(sx, ("no_numbers", None), self.session.pause());
+        }
+    }
+
+    /// Nothing is sent in this dialog any more.
+    pub(super) fn bar(&mut self, sx: &mut Shared, reason: &'static str) {
+        self.barred = Some(reason);
+        self.fail(sx, reason, None);
+    }
+
+    fn no_method(&mut self, sx: &mut Shared) {
+        match self.cycle.why {
+            Some((why, status @ Some(_))) => self.fail(sx, why, status),
+            Some((_, None)) | None => self.fail(sx, "no_method", None),
+        }
+    }
+
+    /// Nothing is sent any more in this interval.
+    pub(super) fn fail(&mut self, sx: &mut Shared, reason: &'static str, status: Option<u16>) {
+        if self.cycle.failed {
+            return;
+        }
+        self.cycle.failed = true;
+        self.cycle.stage = Stage::Idle;
+        for timer in [Timer::Retry, Timer::Armed] {
+            sx.timers.cancel(self.id, timer);
+        }
+        let method = self.own.last().filter(|own| own.serial == self.cycle.serial).map(|own| own.method.name().into());
+        let reason = Some(reason.into());
+        let event =
+            Event { method, status, reason, ..self.due_event(sx, EventKind::RefreshFailed, By::Sipst) };
+        self.tell(sx, event);
+    }
+
+    /// The interval has run out.
+    pub(super) fn give_up(&mut self, sx: &mut Shared) {
+        if !self.cycle.active {
+            return;
+        }
+        if sx.mode == Mode::Replay && (self.cycle.attempts == 0 || self.session.partial) {
+            return;
+        }
+        let (why, status) = self.cycle.why.unwrap_or(("no_answer", None));
+        self.fail(sx, why, status);
+        self.hush(sx);
+    }
+}

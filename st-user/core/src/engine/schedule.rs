@@ -1,0 +1,101 @@
+//! When to act: not before the server had its chance, never too late for the peer.
+
+use std::time::Duration;
+
+use super::timers::TRANSACTION;
+
+/// What a server that refreshes at half the interval is given beyond that: several stacks spread theirs by 5 s.
+const GRACE: Duration = Duration::from_secs(6);
+
+/// The longest that a peer may be late with its refresh before that is told.
+const PEER_GRACE: Duration = Duration::from_secs(30);
+
+/// The moments of one interval, counted from the 2xx that started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    /// When somebody has to act, or, where the peer is the refresher, when it should have.
+    pub(super) act: Duration,
+    /// When to tell that nothing has refreshed the session.
+    pub(super) expiring: Duration,
+    /// The deadline: when a peer hangs up (R38).
+    pub(super) deadline: Duration,
+    /// The end of the interval.
+    pub(super) expired: Duration,
+}
+
+impl Schedule {
+    /// Where the server has to refresh. `capable`: it was seen to know of timers; `act_at`: the share of the interval that
+    /// such a server is given.
+    pub(super) fn server(interval: Duration, capable: bool, act_at: f64) -> Self {
+        let deadline = deadline(interval);
+        let half = interval / 2;
+        let act = if capable {
+            let share = Duration::try_from_secs_f64(interval.as_secs_f64() * act_at).unwrap_or(half);
+            // Where the interval is so short that this would be too late, half of what is left after its middle.
+            (half + GRACE).max(share.min(deadline.saturating_sub(TRANSACTION))).min((half + deadline) / 2)
+        } else {
+            half
+        };
+        Self::new(act, deadline, interval)
+    }
+
+    /// Where the peer has to.
+    pub(super) fn peer(interval: Duration) -> Self {
+        Self::new(interval / 2 + (interval / 10).min(PEER_GRACE), deadline(interval), interval)
+    }
+
+    fn new(act: Duration, deadline: Duration, expired: Duration) -> Self {
+        Self { act, expiring: act + deadline.saturating_sub(act) / 2, deadline, expired }
+    }
+
+    /// The last moment at which a refresh still has a chance: for dialogs whose state is not known for certain.
+    pub(super) fn last_safe(&self) -> Duration {
+        let short = self.deadline.saturating_sub(self.expired / 6);
+        self.deadline.saturating_sub(TRANSACTION).max(short).max(self.act)
+    }
+}
+
+/// R38.
+fn deadline(interval: Duration) -> Duration {
+    interval - TRANSACTION.min(interval / 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn r38_the_deadline_leaves_a_transaction() {
+        for (interval, at) in [(90, 60), (120, 88), (180, 148), (300, 268), (600, 568), (1800, 1768)] {
+            assert_eq!(deadline(s(interval)), s(at));
+        }
+    }
+
+    #[test]
+    fn a_server_that_never_refreshes_gets_half_and_one_that_does_gets_more() {
+        assert_eq!(Schedule::server(s(1800), false, 0.6).act, s(900));
+        assert_eq!(Schedule::server(s(1800), true, 0.6).act, s(1080));
+        assert_eq!(Schedule::server(s(90), false, 0.6).act, s(45));
+        assert_eq!(Schedule::server(s(90), true, 0.6).act, s(51));
+    }
+
+    #[test]
+    fn every_moment_is_in_order_however_short_or_long_the_interval() {
+        for interval in (1..200).chain([1800, 86_400, u64::from(u32::MAX)]) {
+            for capable in [false, true] {
+                for act_at in [0.5, 0.6, 0.9, 5.0, f64::NAN, f64::INFINITY, -1.0] {
+                    let found = Schedule::server(s(interval), capable, act_at);
+                    assert!(found.act >= s(interval) / 2 && found.act < found.deadline, "{interval} {found:?}");
+                    assert!(found.act < found.expiring && found.expiring < found.deadline);
+                    assert!(found.last_safe() >= found.act && found.last_safe() < found.deadline);
+                }
+            }
+            let found = Schedule::peer(s(interval));
+            assert!(found.act < found.expiring && found.expiring < found.deadline && found.deadline < found.expired);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The session timer of a dialog: what a 2xx sets, and what happens when its moments come.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Mode,
+    dialog::Dialog,
+    negotiate::{Agreed, negotiate},
+    refresh::Cycle,
+    schedule::Schedule,
+    shared::Shared,
+    timers::{REARM, Timer},
+};
+use crate::{
+    Action, By, Event, EventKind, Side, Time,
+    message::{Message, MethodName},
+};
+
+/// A shorter interval is not acted upon, whatever the policy says: it could only be a mistake or an attack (R42).
+const LEAST_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Where a dialog stands with RFC 4028.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Session {
+    pub(super) agreed: Option<Agreed>,
+    /// When the interval began: R16.
+    since: Option<Time>,
+    /// The moments of this interval; `None` where it is not acted upon.
+    schedule: Option<Schedule>,
+    /// Whether the server listed `timer` or sent Session-Expires.
+    knows_timers: bool,
+    /// Whether it let an interval pass since.
+    missed: bool,
+    /// Whether [`EventKind::SessionExpiring`] was told in this interval.
+    told_expiring: bool,
+    /// Replay: whether a refresh has no answer in the capture, so that what follows from silence is not told.
+    pub(super) partial: bool,
+    /// Faults that were told: each is told once.
+    told_faults: Vec<&'static str>,
+}
+
+impl Session {
+    /// Takes in an INVITE or UPDATE of the server's or its 2xx to one.
+    pub(super) fn saw_server(&mut self, message: &Message<'_>) {
+        self.knows_timers |= message.supports(b"timer") || message.session_expires().is_some();
+    }
+
+    /// When the peer may hang up.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        Some(self.since? + self.schedule?.deadline)
+    }
+
+    /// When the interval has run out.
+    pub(super) fn end(&self) -> Option<Time> {
+        Some(self.since? + self.schedule?.expired)
+    }
+
+    /// R31: how long to wait until something is tried again that cannot be done right now.
+    pub(super) fn pause(&self) -> Duration {
+        self.schedule.map_or(REARM, |schedule| REARM.min(schedule.expired / 20))
+    }
+}
+
+impl Dialog {
+    /// A 2xx to an INVITE or UPDATE of `sender`'s, sent by sipst in the server's name where `by` says so.
+    pub(super) fn agree(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, by: By, method: MethodName) {
+        let policy = Arc::clone(&sx.policy);
+        let rules = self.rules(&policy).1;
+        let before = self.session.agreed;
+        let first = self.session.since.is_none();
+        let outcome = negotiate(before, sender, message.session_expires(), rules.strict_r12);
+        self.session.agreed = outcome.agreed;
+        // R16: the UAC's clock starts with the arrival of the 2xx, the UAS's when it leaves.
+        self.session.since = Some(sx.now);
+        self.session.told_expiring = false;
+        self.session.partial = false;
+        if by == By::Server && self.session.knows_timers {
+            self.session.missed = false;
+        }
+        self.cycle = Cycle::after(&self.cycle);
+        for timer in [Timer::Retry, Timer::Armed] {
+            sx.timers.cancel(self.id, timer);
+        }
+        let interval = outcome.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
+        let floor = rules.interval_floor.max(LEAST_INTERVAL);
+        let acted_upon = interval.filter(|interval| *interval >= floor);
+        self.session.schedule = acted_upon.zip(outcome.agreed).map(|(interval, agreed)| match agreed.refresher {
+            Side::Server => {
+                let capable = self.session.knows_timers && !self.session.missed;
+                Schedule::server(interval, capable, rules.act_at)
+            }
+            Side::Peer => Schedule::peer(interval),
+        });
+        let told = |kind, dialog: &Self, sx: &Shared| Event {
+            by: Some(by),
+            method: Some(method.name().into()),
+            status: message.status(),
+            deadline: dialog.session.deadline(),
+            ..dialog.timed_event(sx, kind)
+        };
+        if outcome.agreed != before {
+            let event = told(EventKind::TimerNegotiated, self, sx);
+            self.tell(sx, event);
+        }
+        if let Some(fault) = outcome.fault {
+            self.fault(sx, fault.reason(), "");
+        }
+        if interval.is_some() && acted_upon.is_none() {
+            let shortest = humantime::format_duration(floor).to_string();
+            self.fault(sx, "interval_below_floor", &format!("shorter than {shortest}, not acted upon"));
+        }
+        // R15
+        if !first && before.is_some() && outcome.agreed.is_some() {
+            let event = told(EventKind::SessionRefreshed, self, sx);
+            self.tell(sx, event);
+        }
+        self.arrange(sx);
+    }
+
+    /// Starts the timers of the interval.
+    fn arrange(&self, sx: &mut Shared) {
+        let moments = self.session.since.zip(self.session.schedule).map(|(since, schedule)| {
+            [(Timer::Act, schedule.act), (Timer::Expiring, schedule.expiring), (Timer::Expired, schedule.expired)]
+                .map(|(timer, after)| (timer, since + after))
+        });
+        for timer in [Timer::Act, Timer::Expiring, Timer::Expired] {
+            sx.timers.cancel(self.id, timer);
+        }
+        for (timer, at) in moments.into_iter().flatten() {
+            sx.timers.set(self.id, timer, at);
+        }
+    }
+
+    /// Tells once that what was negotiated cannot be relied upon.
+    pub(super) fn fault(&mut self, sx: &mut Shared, reason: &'static str, details: &str) {
+        if self.session.told_faults.contains(&reason) {
+            return;
+        }
+        self.session.told_faults.push(reason);
+        let reason = if details.is_empty() { reason.into() } else { format!("{reason}: {details}") };
+        let event = Event { reason: Some(reason), ..self.timed_event(sx, EventKind::NegotiationFault) };
+        self.tell(sx, event);
+    }
+
+    /// An event with what was agreed.
+    pub(super) fn timed_event(&self, sx: &Shared, kind: EventKind) -> Event {
+        Event {
+            interval_s: self.session.agreed.map(|agreed| agreed.interval),
+            refresher: self.session.agreed.map(|agreed| agreed.refresher),
+            ..self.event(sx, kind)
+        }
+    }
+
+    /// An event of the interval that is running.
+    pub(super) fn due_event(&self, sx: &Shared, kind: EventKind, by: By) -> Event {
+        Event { by: Some(by), deadline: self.session.deadline(), ..self.timed_event(sx, kind) }
+    }
+
+    /// [`Timer::Act`]: the obligation matrix.
+    pub(super) fn act(&mut self, sx: &mut Shared) {
+        let (Some(agreed), Some(since), Some(schedule)) = (self.session.agreed, self.session.since, self.session.schedule)
+        else {
+            return;
+        };
+        // A dialog that may be over is asked at the last moment that is safe: something may be heard of it until then.
+        let last_safe = since + schedule.last_safe();
+        if self.is_unsure(sx) && sx.now < last_safe {
+            return sx.timers.set(self.id, Timer::Act, last_safe);
+        }
+        let again = sx.now + self.session.pause();
+        if self.exchanges.refreshing(sx.now, agreed.refresher) && again < since + schedule.deadline {
+            return sx.timers.set(self.id, Timer::Act, again);
+        }
+        let action = self.action(sx);
+        let reason = self.barred.or(self.relayed.then_some("relayed")).map(String::from);
+        match (agreed.refresher, action) {
+            (Side::Peer, Action::Alert | Action::Refresh) => {
+                let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
+                self.tell_alarm(sx, event);
+            }
+            (Side::Peer, Action::Observe) => {}
+            (Side::Server, Action::Refresh) if self.barred.is_none() => {
+                self.session.missed = true;
+                let event = self.due_event(sx, EventKind::RefreshDue, By::Sipst);
+                self.tell(sx, event);
+                self.begin(sx);
+            }
+            (Side::Server, Action::Observe) => {
+                self.session.missed = true;
+                let event = Event { reason, ..self.due_event(sx, EventKind::RefreshDue, By::Server) };
+                self.tell(sx, event);
+            }
+            (Side::Server, Action::Alert | Action::Refresh) => {
+                self.session.missed = true;
+                for kind in [EventKind::RefreshDue, EventKind::RefreshOverdue] {
+                    let event = Event { reason: reason.clone(), ..self.due_event(sx, kind, By::Server) };
+                    self.tell_alarm(sx, event);
+                }
+            }
+        }
+    }
+
+    /// [`Timer::Expiring`]
+    pub(super) fn expiring(&mut self, sx: &mut Shared) {
+        if !std::mem::replace(&mut self.session.told_expiring, true) {
+            let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
+            let event = Event { by, deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpiring) };
+            self.tell_alarm(sx, event);
+        }
+    }
+
+    /// [`Timer::Expired`]
+    pub(super) fn expired(&mut self, sx: &mut Shared) {
+        self.give_up(sx);
+        if self.is_unsure(sx) {
+            return self.expiring(sx);
+        }
+        let event = Event { deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpired) };
+        self.tell_alarm(sx, event);
+    }
+
+    /// Tells what follows from silence; not where the capture cannot have what would break it.
+    fn tell_alarm(&self, sx: &mut Shared, event: Event) {
+        if sx.mode == Mode::Live || !(self.session.partial || self.waits_for_answer()) {
+            self.tell(sx, event);
+        }
+    }
+}

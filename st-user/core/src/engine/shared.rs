@@ -1,0 +1,159 @@
+//! What all sessions of an engine share: time, policy, timers, outputs, memory of peers.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::{
+    EngineConfig, Mode,
+    bounded::Bounded,
+    limits::{Limits, Stats},
+    timers::Timers,
+};
+use crate::{Event, EventKind, Output, Policy, SessionId, Time};
+
+/// How long the same limit is not told again.
+const LIMIT_PAUSE: Duration = Duration::from_secs(60);
+
+/// What was learnt about a peer's address.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ways {
+    /// It does not take UPDATE (F7).
+    pub(super) no_update: bool,
+    /// Its answers move the media (F9).
+    pub(super) moves_media: bool,
+}
+
+pub(super) struct Shared {
+    pub(super) mode: Mode,
+    pub(super) policy: Arc<Policy>,
+    pub(super) limits: Limits,
+    pub(super) now: Time,
+    pub(super) timers: Timers,
+    pub(super) stats: Stats,
+    /// Tokens of requests of ours, ACKs included.
+    pub(super) tokens: HashMap<u64, SessionId>,
+    pub(super) peers: Bounded<SocketAddr, Ways>,
+    /// The fewest spaces that a server was seen to write before its CSeq numbers.
+    pub(super) servers: Bounded<SocketAddr, u8>,
+    /// How often packets were lost.
+    pub(super) losses: u64,
+    /// Whether it was told that a capture lacks the answers.
+    pub(super) told_capture_on_host: bool,
+    told_limits: Vec<(&'static str, Time)>,
+    outputs: VecDeque<Output>,
+    rng: StdRng,
+}
+
+impl Shared {
+    pub(super) fn new(config: EngineConfig) -> Self {
+        let EngineConfig { policy, mode, seed, limits } = config;
+        Self {
+            mode,
+            policy,
+            limits,
+            now: Time::from_micros(0),
+            timers: Timers::default(),
+            stats: Stats::default(),
+            tokens: HashMap::new(),
+            peers: Bounded::new(limits.remembered),
+            servers: Bounded::new(limits.remembered),
+            losses: 0,
+            told_capture_on_host: false,
+            told_limits: Vec::new(),
+            outputs: VecDeque::new(),
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    pub(super) fn output(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn poll(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.timers.next()))
+    }
+
+    /// Tells what concerns no one dialog.
+    pub(super) fn tell(&mut self, kind: EventKind, reason: String) {
+        let event = Event {
+            time: self.now,
+            kind,
+            call_id: None,
+            local_tag: None,
+            remote_tag: None,
+            server: None,
+            peer: None,
+            trunk: None,
+            interval_s: None,
+            refresher: None,
+            by: None,
+            method: None,
+            status: None,
+            deadline: None,
+            reason: Some(reason),
+        };
+        self.output(Output::Event(event));
+    }
+
+    /// Tells that a limit was reached.
+    pub(super) fn tell_limit(&mut self, name: &'static str, limit: usize) {
+        let now = self.now;
+        match self.told_limits.iter_mut().find(|(told, _)| *told == name) {
+            Some((_, at)) if now.since(*at) < LIMIT_PAUSE => return,
+            Some((_, at)) => *at = now,
+            None => self.told_limits.push((name, now)),
+        }
+        self.tell(EventKind::CaptureLoss, format!("limit: {name} ({limit}) reached, the calls beyond it are not watched"));
+    }
+
+    /// A token that no live request has.
+    pub(super) fn token(&mut self, session: SessionId) -> u64 {
+        loop {
+            let token = self.rng.random();
+            if token != 0 && !self.tokens.contains_key(&token) {
+                self.tokens.insert(token, session);
+                return token;
+            }
+        }
+    }
+
+    /// Takes a token off the record.
+    pub(super) fn retire(&mut self, token: u64) {
+        if self.tokens.remove(&token).is_some() && self.mode == Mode::Live {
+            self.output(Output::Retire { token });
+        }
+    }
+
+    /// A random time of whole units of 10 ms in `from..=to` (R30).
+    pub(super) fn random(&mut self, from: Duration, to: Duration) -> Duration {
+        let units = |time: Duration| u64::try_from(time.as_millis() / 10).unwrap_or(u64::MAX);
+        Duration::from_millis(self.rng.random_range(units(from)..=units(to.max(from))) * 10)
+    }
+
+    /// A random word for a digest.
+    pub(super) fn word(&mut self) -> String {
+        format!("{:016x}", self.rng.random::<u64>())
+    }
+
+    pub(super) fn ways(&self, peer: SocketAddr) -> Ways {
+        self.peers.get(&peer).copied().unwrap_or_default()
+    }
+
+    pub(super) fn remember(&mut self, peer: SocketAddr, learn: impl FnOnce(&mut Ways)) {
+        if let Some(ways) = self.peers.touch(peer, Ways::default) {
+            learn(ways);
+        }
+    }
+
+    pub(super) fn remember_spaces(&mut self, server: SocketAddr, spaces: u8) {
+        if self.servers.get(&server).is_none_or(|fewest| spaces < *fewest) {
+            self.servers.insert(server, spaces);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Where requests of ours go in a dialog, and what they look like: the server's own ones are the template (R23, R24).
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::limits::MAX_HEADERS;
+use crate::{
+    build::{Path, own_headers},
+    message::{HeaderName, Message, Uri, has_lr, route_uri},
+};
+
+/// The port of a SIP URI without one (RFC 3261, section 19.1.2).
+const SIP_PORT: u16 = 5060;
+
+/// The way to the peer.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    routes: Vec<Vec<u8>>,
+    path: Path,
+    /// Where the server's last request in the dialog went.
+    seen: Option<SocketAddr>,
+    /// Where the peer's INVITE came from, where the peer is the caller.
+    source: Option<SocketAddr>,
+    sent_by: Option<Vec<u8>>,
+}
+
+impl Target {
+    /// From the peer's Contact and the route set in the order in which it is travelled; `None` where they are too long.
+    pub(super) fn new(contact: &[u8], routes: Vec<Vec<u8>>, source: Option<SocketAddr>) -> Option<Self> {
+        let path = Path::new(contact, routes.iter().map(Vec::as_slice));
+        Some(Self { routes, path, seen: None, source, sent_by: None }).filter(Self::fits)
+    }
+
+    fn fits(&self) -> bool {
+        self.path.uri.len() + self.path.routes.iter().map(Vec::len).sum::<usize>() <= MAX_HEADERS
+    }
+
+    /// R24: the remote target is another one now; the route set never changes.
+    pub(super) fn redirect(&mut self, contact: &[u8]) {
+        if contact.len() <= MAX_HEADERS / 2 {
+            self.path = Path::new(contact, self.routes.iter().map(Vec::as_slice));
+        }
+    }
+
+    /// Takes the server's own request for a template.
+    pub(super) fn saw(&mut self, to: SocketAddr, request: &Message<'_>) {
+        self.seen = Some(to);
+        if let Some(via) = request.top_via() {
+            self.sent_by = Some(via.sent_by.to_vec());
+        }
+        // With a strict router ahead the Request-URI is not the remote target: then what was reckoned stays.
+        if let Some(path) = Path::of(request).filter(|path| path.routes.first().is_none_or(|first| has_lr(first))) {
+            let seen = Self { routes: path.routes.clone(), path, ..self.clone() };
+            if seen.fits() {
+                *self = seen;
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn sent_by(&self, server: SocketAddr) -> Vec<u8> {
+        self.sent_by.clone().unwrap_or_else(|| server.to_string().into_bytes())
+    }
+
+    /// The next hop: where the server sends itself; before it has sent anything, where the peer's INVITE came from, or
+    /// what its route or Contact names if that is an address among the trunk's `peers`. `None`: not known.
+    pub(super) fn hop(&self, peers: &[IpNet]) -> Option<SocketAddr> {
+        if let Some(seen) = self.seen {
+            return Some(seen);
+        }
+        let source = self.source?;
+        let loose = self.path.routes.first().filter(|first| has_lr(first));
+        let named = Uri::parse(loose.map_or(&self.path.uri, |first| route_uri(first)))?;
+        let host = std::str::from_utf8(named.host).ok().and_then(|host| host.parse::<IpAddr>().ok());
+        match host {
+            Some(host) if host != source.ip() => peers
+                .iter()
+                .any(|net| net.contains(&host))
+                .then(|| SocketAddr::new(host, named.port.unwrap_or(SIP_PORT))),
+            // A name cannot be resolved here; the peer's own address takes what its name would.
+            Some(_) | None => Some(source),
+        }
+    }
+}
+
+/// How the server presents itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    contact: Option<Vec<u8>>,
+    own: Vec<(HeaderName, Vec<u8>)>,
+}
+
+impl Look {
+    /// Takes in the server's INVITE or 2xx to one.
+    pub(super) fn saw(&mut self, message: &Message<'_>) {
+        self.saw_contact(message);
+        let own = own_headers(message);
+        if own.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_HEADERS {
+            self.own = own.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
+        }
+    }
+
+    /// Takes in another message with a Contact.
+    pub(super) fn saw_contact(&mut self, message: &Message<'_>) {
+        if let Some(contact) = message.contact().filter(|contact| contact.value.len() <= MAX_HEADERS) {
+            self.contact = Some(contact.value.to_vec());
+        }
+    }
+
+    pub(super) fn contact(&self) -> Option<&[u8]> {
+        self.contact.as_deref()
+    }
+
+    pub(super) fn own(&self) -> Vec<(HeaderName, &[u8])> {
+        self.own.iter().map(|(name, value)| (*name, value.as_slice())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source() -> SocketAddr {
+        "203.0.113.1:5070".parse().unwrap()
+    }
+
+    fn hop(contact: &str, routes: &[&str], peers: &[&str]) -> Option<SocketAddr> {
+        let routes = routes.iter().map(|route| route.as_bytes().to_vec()).collect();
+        let peers: Vec<IpNet> = peers.iter().map(|net| net.parse().unwrap()).collect();
+        Target::new(contact.as_bytes(), routes, Some(source())).unwrap().hop(&peers)
+    }
+
+    #[test]
+    fn without_a_request_of_the_servers_the_invites_source_is_the_next_hop() {
+        assert_eq!(hop("sip:a@203.0.113.1:9", &[], &[]), Some(source()));
+        assert_eq!(hop("sip:a@carrier.example", &[], &[]), Some(source()));
+        assert_eq!(hop("sip:a@10.0.0.9", &["<sip:203.0.113.1;lr>"], &[]), Some(source()));
+        assert_eq!(hop("sip:a@203.0.113.1", &["<sip:10.0.0.9;lr>"], &[]), None);
+        assert_eq!(hop("sip:a@10.0.0.9", &[], &["203.0.113.0/24"]), None);
+        assert_eq!(hop("sip:a@10.0.0.9:5080", &[], &["10.0.0.0/8"]), "10.0.0.9:5080".parse().ok());
+        assert_eq!(hop("tel:+1", &[], &[]), None);
+    }
+
+    #[test]
+    fn r23_a_strict_router_is_the_next_hop_and_the_request_uri() {
+        assert_eq!(hop("sip:a@203.0.113.1", &["<sip:10.0.0.9>"], &["10.0.0.0/8"]), "10.0.0.9:5060".parse().ok());
+    }
+
+    #[test]
+    fn routes_that_are_too_long_are_not_kept() {
+        assert!(Target::new(b"sip:a@b", vec![vec![b'x'; MAX_HEADERS]], None).is_none());
+    }
+}

@@ -1,0 +1,248 @@
+//! The scanner: what a SIP message says, read in place from bytes that nobody has vouched for.
+//!
+//! One pass over the start line and the header lines, no allocation, no copy; values are slices of the input. It takes
+//! what the wire brings: compact names, folding, any case, blanks before the colon, repeated headers and comma lists,
+//! bare LF, bytes that are not UTF-8. What a message lacks or garbles reads as `None`; nothing panics.
+
+mod headers;
+mod lists;
+mod name;
+mod text;
+mod uri;
+
+#[cfg(test)]
+mod tests;
+
+pub use headers::{
+    Body, CSeq, Challenge, Contact, HeaderFault, Layout, Party, RAck, Role, SessionExpires, Transport, Via, has_lr,
+    route_uri,
+};
+pub use lists::{Elements, Lines, Values};
+pub use name::{HeaderName, MethodName};
+pub use uri::Uri;
+
+use text::{is_blank, trim};
+
+/// The longest message that is read, in bytes: what a UDP datagram can hold.
+pub const MAX_MESSAGE: usize = 65_535;
+
+/// How many header lines with names in [`HeaderName`] a message may have. One with more is refused whole: to read just
+/// the first of them could misread it.
+pub const MAX_LINES: usize = 128;
+
+/// Why bytes are not read as a SIP message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScanError {
+    /// Nothing, or nothing but line ends: a keep-alive.
+    #[error("no message, only line ends")]
+    Empty,
+    /// The first line is neither a request line nor a status line, or it is cut short.
+    #[error("the first line is no SIP request line or status line")]
+    StartLine,
+    /// Another version than SIP/2.0.
+    #[error("the SIP version is not 2.0")]
+    Version,
+    /// The status is not a number from 100 to 699.
+    #[error("the status is no number from 100 to 699")]
+    Status,
+    /// Longer than [`MAX_MESSAGE`].
+    #[error("longer than {MAX_MESSAGE} bytes")]
+    TooLong,
+    /// More than [`MAX_LINES`] header lines.
+    #[error("more than {MAX_LINES} header lines")]
+    TooManyLines,
+}
+
+/// The first line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start<'a> {
+    /// A request line.
+    Request {
+        /// The method.
+        method: MethodName,
+        /// The method as written.
+        method_text: &'a [u8],
+        /// The Request-URI as written, without outer blanks.
+        uri: &'a [u8],
+    },
+    /// A status line.
+    Response {
+        /// From 100 to 699.
+        status: u16,
+        /// The reason phrase, empty where there is none.
+        reason: &'a [u8],
+    },
+}
+
+/// Where the value of one header line lies: behind the colon, folds and outer blanks included.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    name: HeaderName,
+    start: u16,
+    end: u16,
+}
+
+/// A SIP message, read in place.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    bytes: &'a [u8],
+    start: Start<'a>,
+    lines: [Line; MAX_LINES],
+    line_count: usize,
+    /// Where the body begins; `None` where the blank line before it is missing.
+    body_at: Option<usize>,
+    truncated: bool,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a message. `truncated`: the bytes are only the beginning of it; a header line that the cut may have gone
+    /// through is left out.
+    pub fn scan(bytes: &'a [u8], truncated: bool) -> Result<Self, ScanError> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(ScanError::TooLong);
+        }
+        let begin = bytes.iter().position(|&b| b != b'\r' && b != b'\n').ok_or(ScanError::Empty)?;
+        let (first, mut at) = line_at(bytes, begin);
+        if truncated && at == bytes.len() {
+            return Err(ScanError::StartLine);
+        }
+        let mut message = Self {
+            bytes,
+            start: start_line(trim(&bytes[begin..first]))?,
+            lines: [Line { name: HeaderName::CallId, start: 0, end: 0 }; MAX_LINES],
+            line_count: 0,
+            body_at: None,
+            truncated,
+        };
+        while at < bytes.len() {
+            let begin = at;
+            let mut end;
+            (end, at) = line_at(bytes, at);
+            if trim(&bytes[begin..end]).is_empty() && !is_fold(bytes, begin) {
+                message.body_at = (end < at).then_some(at);
+                break;
+            }
+            while is_fold(bytes, at) {
+                (end, at) = line_at(bytes, at);
+            }
+            if truncated && at == bytes.len() {
+                break;
+            }
+            message.push(begin, end)?;
+        }
+        Ok(message)
+    }
+
+    /// Takes in the header line (with its folds) at `begin..end`; one without a colon or with an unknown name is skipped.
+    fn push(&mut self, begin: usize, end: usize) -> Result<(), ScanError> {
+        let line = &self.bytes[begin..end];
+        let Some(colon) = line.iter().position(|&b| b == b':') else { return Ok(()) };
+        let Some(name) = HeaderName::from_bytes(trim(&line[..colon])) else { return Ok(()) };
+        let place = self.lines.get_mut(self.line_count).ok_or(ScanError::TooManyLines)?;
+        // `scan` has checked that no position is above u16::MAX.
+        *place = Line { name, start: (begin + colon + 1) as u16, end: end as u16 };
+        self.line_count += 1;
+        Ok(())
+    }
+
+    /// The first line.
+    pub fn start(&self) -> Start<'a> {
+        self.start
+    }
+
+    /// The method, where this is a request.
+    pub fn request_method(&self) -> Option<MethodName> {
+        match self.start {
+            Start::Request { method, .. } => Some(method),
+            Start::Response { .. } => None,
+        }
+    }
+
+    /// The Request-URI, where this is a request.
+    pub fn request_uri(&self) -> Option<&'a [u8]> {
+        match self.start {
+            Start::Request { uri, .. } => Some(uri),
+            Start::Response { .. } => None,
+        }
+    }
+
+    /// The status, where this is a response.
+    pub fn status(&self) -> Option<u16> {
+        match self.start {
+            Start::Request { .. } => None,
+            Start::Response { status, .. } => Some(status),
+        }
+    }
+
+    /// Whether all header lines are here. Where they are not, a header that reads as absent may have been cut off.
+    pub fn headers_complete(&self) -> bool {
+        self.body_at.is_some() || !self.truncated
+    }
+
+    /// The values of all header lines of one name, in order, without outer blanks; folds inside are left as they are.
+    pub fn lines(&self, name: HeaderName) -> Lines<'a, '_> {
+        Lines::new(self.bytes, &self.lines[..self.line_count], name)
+    }
+
+    /// The elements of all header lines of one name, comma lists taken apart, in order. Not for headers whose grammar has
+    /// commas of its own (challenges, dates).
+    pub fn values(&self, name: HeaderName) -> Values<'a, '_> {
+        Values::new(self.lines(name))
+    }
+
+    /// The value of the first header line of that name.
+    pub fn first(&self, name: HeaderName) -> Option<&'a [u8]> {
+        self.lines(name).next()
+    }
+}
+
+/// The line that begins at `at`: its end without the line end, and where the next one begins.
+fn line_at(bytes: &[u8], at: usize) -> (usize, usize) {
+    match bytes[at..].iter().position(|&b| b == b'\n') {
+        Some(length) => (at + length, at + length + 1),
+        None => (bytes.len(), bytes.len()),
+    }
+}
+
+/// Whether a line that begins at `at` continues the one before.
+fn is_fold(bytes: &[u8], at: usize) -> bool {
+    matches!(bytes.get(at), Some(b' ' | b'\t'))
+}
+
+fn start_line(line: &[u8]) -> Result<Start<'_>, ScanError> {
+    let first = line.iter().position(|&b| is_blank(b)).ok_or(ScanError::StartLine)?;
+    let (word, rest) = (&line[..first], trim(&line[first..]));
+    if is_version(word) {
+        return status_line(word, rest);
+    }
+    if word.is_empty() || !word.iter().all(|&b| text::is_token(b)) {
+        return Err(ScanError::StartLine);
+    }
+    let last = rest.iter().rposition(|&b| is_blank(b)).ok_or(ScanError::StartLine)?;
+    let (uri, version) = (trim(&rest[..last]), &rest[last + 1..]);
+    if !is_version(version) || uri.is_empty() {
+        return Err(ScanError::StartLine);
+    }
+    check_version(version)?;
+    Ok(Start::Request { method: MethodName::from_bytes(word), method_text: word, uri })
+}
+
+fn status_line<'a>(version: &[u8], rest: &'a [u8]) -> Result<Start<'a>, ScanError> {
+    check_version(version)?;
+    let digits = rest.iter().position(|&b| is_blank(b)).unwrap_or(rest.len());
+    let status = match rest[..digits] {
+        [a @ b'1'..=b'6', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+            u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0')
+        }
+        _ => return Err(ScanError::Status),
+    };
+    Ok(Start::Response { status, reason: trim(&rest[digits..]) })
+}
+
+fn is_version(word: &[u8]) -> bool {
+    word.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
+}
+
+fn check_version(version: &[u8]) -> Result<(), ScanError> {
+    if version[4..] == *b"2.0" { Ok(()) } else { Err(ScanError::Version) }
+}

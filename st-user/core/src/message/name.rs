@@ -1,0 +1,148 @@
+//! Names of methods and headers.
+
+macro_rules! methods {
+    ($($name:ident = $text:literal,)*) => {
+        /// A request method (RFC 3261 and the RFCs that extend it).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)]
+        pub enum MethodName {
+            $($name,)*
+            /// Any other token.
+            Other,
+        }
+
+        impl MethodName {
+            /// The method of that name; methods are case-sensitive (RFC 3261, section 7.1).
+            pub fn from_bytes(name: &[u8]) -> Self {
+                $(if name == $text.as_bytes() { return Self::$name; })*
+                Self::Other
+            }
+
+            /// The name; `OTHER` for one that is not known here.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                    Self::Other => "OTHER",
+                }
+            }
+        }
+    };
+}
+
+methods! {
+    Invite = "INVITE",
+    Ack = "ACK",
+    Bye = "BYE",
+    Cancel = "CANCEL",
+    Update = "UPDATE",
+    Prack = "PRACK",
+    Info = "INFO",
+    Options = "OPTIONS",
+    Register = "REGISTER",
+    Subscribe = "SUBSCRIBE",
+    Notify = "NOTIFY",
+    Refer = "REFER",
+    Message = "MESSAGE",
+    Publish = "PUBLISH",
+}
+
+macro_rules! headers {
+    ($($name:ident = $text:literal $(| $compact:literal)?,)*) => {
+        /// A header that somebody here reads or replays; lines with other names are skipped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)]
+        pub enum HeaderName { $($name,)* }
+
+        impl HeaderName {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The header of that name or compact name, in any case.
+            pub fn from_bytes(name: &[u8]) -> Option<Self> {
+                $(if name.eq_ignore_ascii_case($text.as_bytes()) $(|| name.eq_ignore_ascii_case($compact))? {
+                    return Some(Self::$name);
+                })*
+                None
+            }
+
+            /// The long name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The compact name, where there is one.
+            pub const fn compact(self) -> Option<&'static [u8]> {
+                const NONE: Option<&[u8]> = None;
+                match self { $(Self::$name => { $(if true { return Some($compact); })? NONE })* }
+            }
+        }
+    };
+}
+
+headers! {
+    Via = "Via" | b"v",
+    From = "From" | b"f",
+    To = "To" | b"t",
+    CallId = "Call-ID" | b"i",
+    CSeq = "CSeq",
+    Contact = "Contact" | b"m",
+    Route = "Route",
+    RecordRoute = "Record-Route",
+    Supported = "Supported" | b"k",
+    Require = "Require",
+    ProxyRequire = "Proxy-Require",
+    Allow = "Allow",
+    SessionExpires = "Session-Expires" | b"x",
+    MinSe = "Min-SE",
+    RetryAfter = "Retry-After",
+    RSeq = "RSeq",
+    RAck = "RAck",
+    WwwAuthenticate = "WWW-Authenticate",
+    ProxyAuthenticate = "Proxy-Authenticate",
+    Authorization = "Authorization",
+    ProxyAuthorization = "Proxy-Authorization",
+    ContentType = "Content-Type" | b"c",
+    ContentLength = "Content-Length" | b"l",
+    ContentEncoding = "Content-Encoding" | b"e",
+    MaxForwards = "Max-Forwards",
+    UserAgent = "User-Agent",
+    Server = "Server",
+    PAssertedIdentity = "P-Asserted-Identity",
+    PPreferredIdentity = "P-Preferred-Identity",
+    Privacy = "Privacy",
+    SessionId = "Session-ID",
+    Reason = "Reason",
+    Warning = "Warning",
+    Event = "Event" | b"o",
+    ReferTo = "Refer-To" | b"r",
+    ReferredBy = "Referred-By" | b"b",
+    AllowEvents = "Allow-Events" | b"u",
+    Subject = "Subject" | b"s",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r2_names_are_found_in_any_case_and_in_compact_form() {
+        assert_eq!(HeaderName::from_bytes(b"x"), Some(HeaderName::SessionExpires));
+        assert_eq!(HeaderName::from_bytes(b"K"), Some(HeaderName::Supported));
+        assert_eq!(HeaderName::from_bytes(b"cseq"), Some(HeaderName::CSeq));
+        assert_eq!(HeaderName::from_bytes(b"Cseq"), Some(HeaderName::CSeq));
+        assert_eq!(HeaderName::from_bytes(b"C%53eq"), None);
+        assert_eq!(HeaderName::from_bytes(b""), None);
+        for &name in HeaderName::ALL {
+            assert_eq!(HeaderName::from_bytes(name.name().to_ascii_uppercase().as_bytes()), Some(name));
+            if let Some(compact) = name.compact() {
+                assert_eq!(HeaderName::from_bytes(compact), Some(name));
+            }
+        }
+    }
+
+    #[test]
+    fn methods_are_case_sensitive() {
+        assert_eq!(MethodName::from_bytes(b"UPDATE"), MethodName::Update);
+        assert_eq!(MethodName::from_bytes(b"update"), MethodName::Other);
+    }
+}
