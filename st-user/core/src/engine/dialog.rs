@@ -1,6 +1,6 @@
 //! One dialog: who takes part in it, what its messages change, how it ends.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
@@ -61,6 +61,10 @@ pub(super) struct Dialog {
     domain: String,
     pub(super) started: Time,
     heard: Time,
+    /// When the server was last heard of.
+    server_heard: Time,
+    /// [`Shared::losses`] when the dialog began.
+    losses_before: u64,
     /// [`Shared::losses`] when the dialog was last heard of.
     losses: u64,
     pub(super) phase: Phase,
@@ -125,7 +129,6 @@ impl Dialog {
         if caller == Side::Server {
             routes.reverse();
         }
-        let source = (caller == Side::Peer).then_some(invite.peer);
         let mut dialog = Self {
             id,
             call_id: ids.call_id.to_vec(),
@@ -137,6 +140,8 @@ impl Dialog {
             domain: String::from_utf8_lossy(remote.host).into_owned(),
             started: sx.now,
             heard: sx.now,
+            server_heard: sx.now,
+            losses_before: sx.losses,
             losses: sx.losses,
             phase: Phase::Started,
             relayed: invite.relayed,
@@ -145,7 +150,7 @@ impl Dialog {
             ttl: packet.ttl,
             from: local.value.to_vec(),
             to: remote.value.to_vec(),
-            target: peers.contact().and_then(|contact| Target::new(contact.uri, routes, source)),
+            target: peers.contact().and_then(|contact| Target::new(contact.uri, routes, invite.peer)),
             look: Look::default(),
             numbers: invite.numbers,
             min_se: None,
@@ -184,7 +189,14 @@ impl Dialog {
     }
 
     /// Takes in a request of the server's or the peer's.
-    pub(super) fn request(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side, cseq: CSeq) {
+    pub(super) fn request(
+        &mut self,
+        sx: &mut Shared,
+        packet: &Packet<'_>,
+        message: &Message<'_>,
+        sender: Side,
+        cseq: CSeq,
+    ) {
         self.hear(sx, packet, message, sender);
         let method = cseq.method;
         if sender == Side::Server {
@@ -205,7 +217,9 @@ impl Dialog {
         match method {
             MethodName::Ack => self.acknowledged(message, sender, cseq),
             MethodName::Invite | MethodName::Update | MethodName::Bye => {
-                if self.exchanges.of_request(sender, message, cseq).is_none() {
+                if let Some(known) = self.exchanges.of_request(sender, message, cseq) {
+                    known.copies = known.copies.saturating_add(1);
+                } else {
                     self.exchanges.push(Exchange::new(sx.now, sender, message, cseq));
                     self.asked(sx, message, sender, method);
                 }
@@ -248,7 +262,14 @@ impl Dialog {
     }
 
     /// Takes in a response to a request of `sender`'s.
-    pub(super) fn response(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side, cseq: CSeq) {
+    pub(super) fn response(
+        &mut self,
+        sx: &mut Shared,
+        packet: &Packet<'_>,
+        message: &Message<'_>,
+        sender: Side,
+        cseq: CSeq,
+    ) {
         let responder = sender.other();
         self.hear(sx, packet, message, responder);
         let (Some(status), now) = (message.status(), sx.now) else { return };
@@ -364,6 +385,7 @@ impl Dialog {
         self.losses = sx.losses;
         match sender {
             Side::Server => {
+                self.server_heard = sx.now;
                 (self.tos, self.ttl) = (packet.tos, packet.ttl);
                 if self.cookie == 0 {
                     self.cookie = packet.cookie;
@@ -400,6 +422,12 @@ impl Dialog {
     fn forget_media(&mut self) {
         self.sdp = None;
         self.peer_media = None;
+    }
+
+    /// R26. Where the ACK may have been lost on its way to here: a dialog that has outlived a transaction has had one (R44).
+    pub(super) fn is_confirmed(&self, sx: &Shared) -> bool {
+        let acked_unseen = sx.losses != self.losses_before && sx.now.since(self.started) > TRANSACTION;
+        self.phase == Phase::Confirmed || acked_unseen
     }
 
     pub(super) const fn is_over(&self) -> bool {
@@ -467,9 +495,11 @@ impl Dialog {
         sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);
     }
 
-    /// The server has let a BYE of the peer's unanswered.
+    /// The server has let a BYE of the peer's unanswered. Over only if it was silent to its copies, and to all else: one
+    /// that comes alone may have been dropped by a firewall.
     pub(super) fn unanswered(&mut self, sx: &mut Shared) {
-        if self.exchanges.leaving(Side::Peer) {
+        let Some(bye) = self.exchanges.leaving(Side::Peer) else { return };
+        if bye.copies > 1 && self.server_heard < bye.heard {
             self.end(sx, Some(By::Peer), "bye_unanswered".into());
         }
     }
@@ -498,11 +528,6 @@ impl Dialog {
             });
         }
         true
-    }
-
-    /// A copy of the policy's handle, so that rules can be read while the dialog changes.
-    pub(super) fn policy(sx: &Shared) -> Arc<Policy> {
-        Arc::clone(&sx.policy)
     }
 }
 

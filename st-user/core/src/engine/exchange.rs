@@ -23,6 +23,9 @@ pub(super) enum Stage {
     Failed(Time),
 }
 
+/// How long a request of the peer's counts that the server says nothing to: a firewall may have dropped it.
+const IGNORED: std::time::Duration = std::time::Duration::from_secs(8);
+
 /// One transaction.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
@@ -36,6 +39,8 @@ pub(super) struct Exchange {
     /// When it was last heard of.
     pub(super) heard: Time,
     provisional: bool,
+    /// How often its request was seen.
+    pub(super) copies: u32,
     /// The body of the request.
     pub(super) asked: Said,
     /// The body of its last response that had one.
@@ -55,6 +60,7 @@ impl Exchange {
             acked: false,
             heard: now,
             provisional: false,
+            copies: 1,
             asked: Said::by(request),
             answered: Said::Nothing,
             contact: request.contact().map(|contact| contact.uri.to_vec()),
@@ -84,6 +90,10 @@ impl Exchange {
     pub(super) fn is_open(&self, now: Time) -> bool {
         match self.stage {
             Stage::Open if self.provisional && self.method == MethodName::Invite => now.since(self.heard) < RINGING,
+            // Else whoever can send into the dialog could keep it from being refreshed.
+            Stage::Open if self.sender == Side::Peer && self.method != MethodName::Bye => {
+                now.since(self.heard) < IGNORED
+            }
             Stage::Open => now.since(self.heard) < TRANSACTION,
             Stage::Succeeded(at) | Stage::Failed(at) => {
                 self.method == MethodName::Invite && !self.acked && now.since(at) < TRANSACTION
@@ -133,8 +143,11 @@ impl Exchanges {
 
     pub(super) fn push(&mut self, exchange: Exchange) {
         if self.all.len() >= MAX_EXCHANGES {
-            let over = self.all.iter().position(|known| known.stage != Stage::Open);
-            self.all.remove(over.unwrap_or(0));
+            let first = |which: &dyn Fn(&Exchange) -> bool| self.all.iter().position(which);
+            let over = first(&|known| known.stage != Stage::Open);
+            // The peer cannot displace what the server has asked.
+            let at = over.or_else(|| first(&|known| known.sender == Side::Peer)).unwrap_or(0);
+            self.all.remove(at);
         }
         self.all.push(exchange);
     }
@@ -152,8 +165,8 @@ impl Exchanges {
         })
     }
 
-    /// Whether a BYE of `sender`'s has no final response.
-    pub(super) fn leaving(&self, sender: Side) -> bool {
-        self.all.iter().any(|known| known.is(sender, MethodName::Bye) && known.stage == Stage::Open)
+    /// The BYE of `sender`'s that has no final response.
+    pub(super) fn leaving(&self, sender: Side) -> Option<&Exchange> {
+        self.all.iter().find(|known| known.is(sender, MethodName::Bye) && known.stage == Stage::Open)
     }
 }

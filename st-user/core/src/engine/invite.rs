@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     bounded::Bounded,
-    limits::{Limits, MAX_IDENTIFIER},
+    limits::{Limits, MAX_IDENTIFIER, MAX_INVITE},
     numbers::Numbers,
     sdp::Said,
 };
@@ -107,8 +107,8 @@ impl Invites {
             mirror.relayed = true;
         }
         let invite = Invite {
-            bytes: packet.bytes.to_vec(),
-            truncated: packet.truncated,
+            bytes: packet.bytes[..packet.bytes.len().min(MAX_INVITE)].to_vec(),
+            truncated: packet.truncated || packet.bytes.len() > MAX_INVITE,
             branch,
             server: packet.server,
             peer: packet.peer,
@@ -176,7 +176,8 @@ impl Invites {
 
     fn expire(&mut self, now: Time) {
         for table in [&mut self.known, &mut self.strangers] {
-            while let Some(key) = table.oldest().filter(|(_, old)| now.since(old.heard) > SILENCE).map(|(key, _)| key.clone())
+            while let Some(key) =
+                table.oldest().filter(|(_, old)| now.since(old.heard) > SILENCE).map(|(key, _)| key.clone())
             {
                 table.remove(&key);
             }

@@ -24,6 +24,9 @@ impl Default for Limits {
 /// The longest Call-ID or tag of a dialog that is tracked, in bytes.
 pub const MAX_IDENTIFIER: usize = 512;
 
+/// How much of an INVITE is kept until its 2xx, in bytes; of a longer one the rest counts as cut off.
+pub const MAX_INVITE: usize = 16_384;
+
 /// The longest session description that is kept for a re-INVITE, in bytes; a longer one counts as unknown.
 pub const MAX_SDP: usize = 8_192;
 
@@ -34,7 +37,7 @@ pub const MAX_HEADERS: usize = 8_192;
 pub const MAX_EXCHANGES: usize = 16;
 
 /// Requests of sipst's own on record in one dialog; when full, no more is sent until one has aged away.
-pub const MAX_OWN: usize = 8;
+pub const MAX_OWN: usize = 16;
 
 /// Requests of sipst's own in one interval; after that many nothing is sent before the next one.
 pub const MAX_ATTEMPTS: u32 = 16;

@@ -119,7 +119,8 @@ impl Media {
         self.streams.len() != server.streams.len()
             || self.streams.iter().zip(&server.streams).any(|(peer, server)| {
                 let off = stream_is_off(peer) || stream_is_off(server);
-                !off && ((server.flow.sends() && !peer.flow.receives()) || (server.flow.receives() && !peer.flow.sends()))
+                !off && ((server.flow.sends() && !peer.flow.receives())
+                    || (server.flow.receives() && !peer.flow.sends()))
             })
     }
 }

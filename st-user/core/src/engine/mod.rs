@@ -156,7 +156,8 @@ impl Engine {
                 }
             }
             Command::Refused { token, refusal } => {
-                if let Some(dialog) = sx.tokens.get(&token).copied().and_then(|session| self.dialogs.get_mut(&session)) {
+                if let Some(dialog) = sx.tokens.get(&token).copied().and_then(|session| self.dialogs.get_mut(&session))
+                {
                     dialog.own_refused(sx, token, refusal);
                 }
             }
@@ -172,7 +173,7 @@ impl Engine {
     /// The capture is at its end: tells what it cannot have had.
     pub fn finish(&mut self, now: Time) {
         self.advance(now);
-        if self.sx.mode == Mode::Replay && self.dialogs.values().any(Dialog::waits_for_answer) {
+        if self.sx.mode == Mode::Replay && self.dialogs.values().any(|dialog| dialog.lacks_answer(&self.sx)) {
             own::tell_capture_on_host(&mut self.sx);
         }
     }
@@ -271,7 +272,8 @@ impl Engine {
                     invite::Key::new(Side::Server, call_id, ids.local),
                     invite::Key::new(Side::Peer, call_id, ids.remote),
                 );
-                let known = [server, peer].into_iter().flatten().any(|key| self.invites.early(&key, client, message, cseq));
+                let known =
+                    [server, peer].into_iter().flatten().any(|key| self.invites.early(&key, client, message, cseq));
                 if !known {
                     self.sx.stats.unknown_dialog += 1;
                 }

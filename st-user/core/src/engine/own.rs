@@ -15,7 +15,7 @@ use super::{
     timers::{T1, T2, TRANSACTION, Timer},
 };
 use crate::{
-    By, Event, EventKind, Inject, Output, Packet, Refusal, SessionId, Side, build,
+    By, Event, EventKind, Inject, Output, Packet, Refusal, SessionId, Side, Time, build,
     digest::Answer,
     message::{CSeq, Message, MethodName},
 };
@@ -47,8 +47,10 @@ pub(super) struct Own {
     bytes: Vec<u8>,
     answers: Vec<Answer>,
     progress: Progress,
-    /// Whether it was seen leaving.
-    left: bool,
+    /// How often it was seen leaving.
+    left: u32,
+    /// When its final response came.
+    finished: Option<Time>,
     answered: bool,
     /// The first 2xx was taken in.
     succeeded: bool,
@@ -60,7 +62,14 @@ pub(super) struct Own {
 
 impl Own {
     /// One that asks for `interval` seconds.
-    pub(super) fn new(token: u64, serial: u64, method: MethodName, number: u32, hop: SocketAddr, interval: u32) -> Self {
+    pub(super) fn new(
+        token: u64,
+        serial: u64,
+        method: MethodName,
+        number: u32,
+        hop: SocketAddr,
+        interval: u32,
+    ) -> Self {
         Self {
             token,
             serial,
@@ -71,7 +80,8 @@ impl Own {
             bytes: Vec::new(),
             answers: Vec::new(),
             progress: Progress::Calling,
-            left: false,
+            left: 0,
+            finished: None,
             answered: false,
             succeeded: false,
             wait: T1,
@@ -143,8 +153,19 @@ impl Dialog {
     }
 
     /// A request of ours was seen leaving.
-    pub(super) fn own_left(&mut self, sx: &mut Shared, packet: &Packet<'_>, token: u64, message: &Message<'_>, cseq: CSeq) {
+    pub(super) fn own_left(
+        &mut self,
+        sx: &mut Shared,
+        packet: &Packet<'_>,
+        token: u64,
+        message: &Message<'_>,
+        cseq: CSeq,
+    ) {
         if !matches!(cseq.method, MethodName::Invite | MethodName::Update) {
+            return;
+        }
+        if let Some(own) = self.own_mut(token).filter(|own| own.left > 0) {
+            own.left = own.left.saturating_add(1);
             return;
         }
         if sx.mode == Mode::Replay && self.own_mut(token).is_none() && !self.is_over() {
@@ -171,16 +192,24 @@ impl Dialog {
 
     fn tell_left(&mut self, sx: &mut Shared, token: u64) {
         let Some(own) = self.own_mut(token) else { return };
-        if std::mem::replace(&mut own.left, true) {
+        if own.left > 0 {
             return;
         }
+        own.left = 1;
         let method = Some(own.method.name().into());
         let event = Event { method, ..self.due_event(sx, EventKind::RefreshSent, By::Sipst) };
         self.tell(sx, event);
     }
 
     /// An answer to a request of ours.
-    pub(super) fn own_answer(&mut self, sx: &mut Shared, packet: &Packet<'_>, token: u64, message: &Message<'_>, cseq: CSeq) {
+    pub(super) fn own_answer(
+        &mut self,
+        sx: &mut Shared,
+        packet: &Packet<'_>,
+        token: u64,
+        message: &Message<'_>,
+        cseq: CSeq,
+    ) {
         let (Some(status), id) = (message.status(), self.id) else { return };
         let Some(own) = self.own_mut(token) else {
             sx.stats.unknown_answers += 1;
@@ -203,6 +232,7 @@ impl Dialog {
             return;
         }
         own.answered = true;
+        sx.has_answers = true;
         let was_open = own.is_open();
         let first_success = !own.succeeded;
         match status {
@@ -221,7 +251,10 @@ impl Dialog {
                 for timer in [Timer::Retransmit, Timer::Fallback, Timer::GiveUp] {
                     sx.timers.cancel(id, timer(token));
                 }
-                sx.timers.set(id, Timer::Retire(token), sx.now + TRANSACTION);
+                // Copies may come for a transaction's time, and stragglers, but not for ever.
+                let finished = *own.finished.get_or_insert(sx.now);
+                let retire = (sx.now + TRANSACTION).min(finished + TRANSACTION * 2);
+                sx.timers.set(id, Timer::Retire(token), retire);
             }
         }
         self.hear_answer(sx, message);
@@ -229,12 +262,14 @@ impl Dialog {
         if status < 200 {
             return;
         }
+        let contact = message.contact().map(|contact| contact.uri);
+        let moved = self.target.as_ref().zip(contact).is_some_and(|(target, contact)| target.is_elsewhere(contact));
         self.acknowledge(sx, token, message, status);
         if self.is_over() {
             return;
         }
         if status < 300 && first_success {
-            self.own_succeeded(sx, token, message, status);
+            self.own_succeeded(sx, token, message, status, moved);
         } else if status >= 300 && was_open {
             self.turned_down(sx, token, message, status);
         }
@@ -243,7 +278,9 @@ impl Dialog {
     /// Every final response to an INVITE is ACKed, copies too (R32, R33).
     fn acknowledge(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16) {
         let id = self.id;
-        let Some(at) = self.own.iter().position(|own| own.token == token && own.method == MethodName::Invite) else { return };
+        let Some(at) = self.own.iter().position(|own| own.token == token && own.method == MethodName::Invite) else {
+            return;
+        };
         let hop = self.own[at].hop;
         if status >= 300 {
             let to = message.to().map(|to| to.value);
@@ -267,7 +304,8 @@ impl Dialog {
         }
     }
 
-    fn own_succeeded(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16) {
+    /// The first 2xx; `moved`: its Contact is not where the peer was.
+    fn own_succeeded(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16, moved: bool) {
         let Some((method, hop)) = self.own_mut(token).map(|own| (own.method, own.hop)) else { return };
         let event = Event {
             method: Some(method.name().into()),
@@ -280,19 +318,20 @@ impl Dialog {
                 // F7: the UPDATE before it was swallowed.
                 sx.remember(hop, |ways| ways.no_update = true);
             }
-            self.compare_answer(sx, hop, message);
+            if self.answer_moves(message) || moved {
+                sx.remember(hop, |ways| ways.moves_media = true);
+                self.fault(sx, "answer_moved_media", "no more re-INVITE to this peer");
+            }
         }
         self.redirect(message.contact().map(|contact| contact.uri));
         self.agree(sx, message, Side::Server, By::Sipst, method);
     }
 
     /// F9: the peer's answer must leave the media where they are.
-    fn compare_answer(&mut self, sx: &mut Shared, hop: SocketAddr, message: &Message<'_>) {
-        let Some(answer) = Said::by(message).sdp().and_then(|sdp| Media::read(&sdp.bytes)) else { return };
-        if self.peer_media.replace(answer.clone()).is_some_and(|before| !before.stays_in(&answer)) {
-            sx.remember(hop, |ways| ways.moves_media = true);
-            self.fault(sx, "answer_moved_media", "no more re-INVITE to this peer");
-        }
+    fn answer_moves(&mut self, message: &Message<'_>) -> bool {
+        let Some(answer) = Said::by(message).sdp().and_then(|sdp| Media::read(&sdp.bytes)) else { return false };
+        let before = self.peer_media.replace(answer.clone());
+        before.is_some_and(|before| !before.stays_in(&answer))
     }
 
     /// [`Timer::Retransmit`]
@@ -335,11 +374,12 @@ impl Dialog {
             return self.inject(sx, token, None, hop, &cancel);
         }
         own.progress = Progress::Done;
-        let answered = own.answered;
+        // A request that was sent again had no answer; one that was not had one, which is not in the capture.
+        let missing = !own.answered && own.left < 2;
         sx.timers.cancel(id, Timer::Retransmit(token));
         // A 2xx may still come, and has to be ACKed.
         sx.timers.set(id, Timer::Retire(token), sx.now + TRANSACTION);
-        if sx.mode == Mode::Replay && !answered {
+        if sx.mode == Mode::Replay && missing && !sx.has_answers {
             self.session.partial = true;
             return tell_capture_on_host(sx);
         }
@@ -368,7 +408,7 @@ impl Dialog {
     /// [`crate::Command::Refused`]
     pub(super) fn own_refused(&mut self, sx: &mut Shared, token: u64, refusal: Refusal) {
         // An ACK or a copy that did not leave: what it answers comes again.
-        let Some(at) = self.own.iter().position(|own| own.token == token && !own.left) else { return };
+        let Some(at) = self.own.iter().position(|own| own.token == token && own.left == 0) else { return };
         self.own.remove(at).retire(sx, self.id);
         if self.cycle.stage == Stage::Sent(token) {
             self.cycle.stage = Stage::Idle;
@@ -385,9 +425,9 @@ impl Dialog {
         }
     }
 
-    /// Whether a request of ours has no response of any kind.
-    pub(super) fn waits_for_answer(&self) -> bool {
-        self.own.iter().any(|own| !own.answered)
+    /// Replay: whether a request of ours has no response of any kind in the capture, though it needed no copies.
+    pub(super) fn lacks_answer(&self, sx: &Shared) -> bool {
+        !sx.has_answers && self.own.iter().any(|own| !own.answered && own.left < 2)
     }
 }
 

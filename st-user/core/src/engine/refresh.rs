@@ -7,18 +7,14 @@ use st_ebpf::cseq::State;
 
 use super::{
     Mode,
-    dialog::{Dialog, Phase},
+    dialog::Dialog,
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN},
     media::Media,
     own::Own,
     shared::Shared,
     timers::Timer,
 };
-use crate::{
-    Arm, By, Event, EventKind, Method, Output, Refusal, Rules, build,
-    digest::Answer,
-    message::MethodName,
-};
+use crate::{Arm, By, Event, EventKind, Method, Output, Refusal, Rules, build, digest::Answer, message::MethodName};
 
 /// How long the driver's answer to [`Output::Arm`] is waited for.
 const ARM_PATIENCE: Duration = Duration::from_secs(2);
@@ -91,7 +87,7 @@ impl Dialog {
 
     /// Why nothing may be sent just now (R26, R27, R28).
     fn obstacle(&self, sx: &Shared) -> Option<&'static str> {
-        if self.phase == Phase::Started {
+        if !self.is_confirmed(sx) {
             return Some("not_confirmed");
         }
         if let Some(open) = self.exchanges.open(sx.now) {
@@ -134,7 +130,7 @@ impl Dialog {
             return;
         }
         if let Some(why) = self.obstacle(sx) {
-            return self.later(sx, (why, None), self.session.pause());
+            return self.postpone(sx, why);
         }
         let (_, rules, peers) = self.rules(&policy);
         let Some(target) = &self.target else { return self.fail(sx, "remote_target_unknown", None) };
@@ -179,7 +175,7 @@ impl Dialog {
             return;
         }
         if let Some(why) = self.obstacle(sx) {
-            return self.later(sx, (why, None), self.session.pause());
+            return self.postpone(sx, why);
         }
         let policy = Arc::clone(&sx.policy);
         let (_, rules, peers) = self.rules(&policy);
@@ -203,7 +199,8 @@ impl Dialog {
                 Method::Update => true,
                 Method::Reinvite => false,
             };
-        let invite = rules.method != Method::Update && !ways.moves_media && !self.cycle.no_invite && self.replay_is_safe();
+        let invite =
+            rules.method != Method::Update && !ways.moves_media && !self.cycle.no_invite && self.replay_is_safe();
         let last_resort = rules.method == Method::Auto && !no_update && self.peer_update.is_none();
         match (update, invite) {
             (true, true) if self.cycle.prefer_invite => Some(MethodName::Invite),
@@ -299,7 +296,7 @@ impl Dialog {
             }
             Refusal::Moved => {
                 self.cycle.moved = 0;
-                self.later(sx, (refusal.reason(), None), self.session.pause());
+                self.postpone(sx, refusal.reason());
             }
             Refusal::Ranges => self.later(sx, (refusal.reason(), None), RANGES_PAUSE),
             Refusal::ServerGone | Refusal::Translated | Refusal::Identifiers => self.bar(sx, refusal.reason()),
@@ -316,10 +313,16 @@ impl Dialog {
         sx.timers.set(self.id, Timer::Retry, sx.now + delay);
     }
 
+    /// The same for something that is no answer of the peer's: what that was stays what is told in the end.
+    fn postpone(&mut self, sx: &mut Shared, why: &'static str) {
+        let why = self.cycle.why.filter(|(_, status)| status.is_some()).unwrap_or((why, None));
+        self.later(sx, why, self.session.pause());
+    }
+
     /// [`Timer::Armed`]: the driver has not answered.
     pub(super) fn arm_again(&mut self, sx: &mut Shared) {
         if self.cycle.stage == Stage::Arming {
-            self.later(sx, ("no_numbers", None), self.session.pause());
+            self.postpone(sx, "no_numbers");
         }
     }
 
@@ -348,8 +351,7 @@ impl Dialog {
         }
         let method = self.own.last().filter(|own| own.serial == self.cycle.serial).map(|own| own.method.name().into());
         let reason = Some(reason.into());
-        let event =
-            Event { method, status, reason, ..self.due_event(sx, EventKind::RefreshFailed, By::Sipst) };
+        let event = Event { method, status, reason, ..self.due_event(sx, EventKind::RefreshFailed, By::Sipst) };
         self.tell(sx, event);
     }
 
@@ -358,7 +360,7 @@ impl Dialog {
         if !self.cycle.active {
             return;
         }
-        if sx.mode == Mode::Replay && (self.cycle.attempts == 0 || self.session.partial) {
+        if sx.mode == Mode::Replay && (self.cycle.attempts == 0 || self.is_partial(sx)) {
             return;
         }
         let (why, status) = self.cycle.why.unwrap_or(("no_answer", None));

@@ -158,7 +158,8 @@ impl Dialog {
 
     /// [`Timer::Act`]: the obligation matrix.
     pub(super) fn act(&mut self, sx: &mut Shared) {
-        let (Some(agreed), Some(since), Some(schedule)) = (self.session.agreed, self.session.since, self.session.schedule)
+        let (Some(agreed), Some(since), Some(schedule)) =
+            (self.session.agreed, self.session.since, self.session.schedule)
         else {
             return;
         };
@@ -204,7 +205,8 @@ impl Dialog {
     pub(super) fn expiring(&mut self, sx: &mut Shared) {
         if !std::mem::replace(&mut self.session.told_expiring, true) {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
-            let event = Event { by, deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpiring) };
+            let event =
+                Event { by, deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);
         }
     }
@@ -219,9 +221,14 @@ impl Dialog {
         self.tell_alarm(sx, event);
     }
 
+    /// Replay: whether the capture may lack what would have kept the session alive.
+    pub(super) fn is_partial(&self, sx: &Shared) -> bool {
+        self.session.partial || self.lacks_answer(sx)
+    }
+
     /// Tells what follows from silence; not where the capture cannot have what would break it.
     fn tell_alarm(&self, sx: &mut Shared, event: Event) {
-        if sx.mode == Mode::Live || !(self.session.partial || self.waits_for_answer()) {
+        if sx.mode == Mode::Live || !self.is_partial(sx) {
             self.tell(sx, event);
         }
     }

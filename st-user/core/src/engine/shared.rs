@@ -43,7 +43,9 @@ pub(super) struct Shared {
     pub(super) servers: Bounded<SocketAddr, u8>,
     /// How often packets were lost.
     pub(super) losses: u64,
-    /// Whether it was told that a capture lacks the answers.
+    /// Replay: whether any answer to a request of ours was in the capture.
+    pub(super) has_answers: bool,
+    /// Whether it was told that there are none.
     pub(super) told_capture_on_host: bool,
     told_limits: Vec<(&'static str, Time)>,
     outputs: VecDeque<Output>,
@@ -64,6 +66,7 @@ impl Shared {
             peers: Bounded::new(limits.remembered),
             servers: Bounded::new(limits.remembered),
             losses: 0,
+            has_answers: false,
             told_capture_on_host: false,
             told_limits: Vec::new(),
             outputs: VecDeque::new(),
@@ -109,7 +112,10 @@ impl Shared {
             Some((_, at)) => *at = now,
             None => self.told_limits.push((name, now)),
         }
-        self.tell(EventKind::CaptureLoss, format!("limit: {name} ({limit}) reached, the calls beyond it are not watched"));
+        self.tell(
+            EventKind::CaptureLoss,
+            format!("limit: {name} ({limit}) reached, the calls beyond it are not watched"),
+        );
     }
 
     /// A token that no live request has.

@@ -20,14 +20,14 @@ pub(super) struct Target {
     path: Path,
     /// Where the server's last request in the dialog went.
     seen: Option<SocketAddr>,
-    /// Where the peer's INVITE came from, where the peer is the caller.
-    source: Option<SocketAddr>,
+    /// Where the INVITE came from or went to.
+    source: SocketAddr,
     sent_by: Option<Vec<u8>>,
 }
 
 impl Target {
     /// From the peer's Contact and the route set in the order in which it is travelled; `None` where they are too long.
-    pub(super) fn new(contact: &[u8], routes: Vec<Vec<u8>>, source: Option<SocketAddr>) -> Option<Self> {
+    pub(super) fn new(contact: &[u8], routes: Vec<Vec<u8>>, source: SocketAddr) -> Option<Self> {
         let path = Path::new(contact, routes.iter().map(Vec::as_slice));
         Some(Self { routes, path, seen: None, source, sent_by: None }).filter(Self::fits)
     }
@@ -58,6 +58,18 @@ impl Target {
         }
     }
 
+    /// Whether a Contact names another host or port than the one in use.
+    pub(super) fn is_elsewhere(&self, contact: &[u8]) -> bool {
+        let strict =
+            self.path.routes.len() == self.routes.len() && !self.routes.is_empty() && self.path.routes != self.routes;
+        let current = match self.path.routes.last() {
+            Some(last) if strict => route_uri(last),
+            Some(_) | None => &self.path.uri,
+        };
+        let place = |uri| Uri::parse(uri).map(|uri| (uri.host.to_ascii_lowercase(), uri.port.unwrap_or(SIP_PORT)));
+        place(current) != place(contact)
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -66,13 +78,13 @@ impl Target {
         self.sent_by.clone().unwrap_or_else(|| server.to_string().into_bytes())
     }
 
-    /// The next hop: where the server sends itself; before it has sent anything, where the peer's INVITE came from, or
-    /// what its route or Contact names if that is an address among the trunk's `peers`. `None`: not known.
+    /// The next hop: where the server sends itself; before it has sent anything, where the INVITE's other end is, or what its
+    /// route or Contact names if that is an address among the trunk's `peers`. `None`: not known.
     pub(super) fn hop(&self, peers: &[IpNet]) -> Option<SocketAddr> {
         if let Some(seen) = self.seen {
             return Some(seen);
         }
-        let source = self.source?;
+        let source = self.source;
         let loose = self.path.routes.first().filter(|first| has_lr(first));
         let named = Uri::parse(loose.map_or(&self.path.uri, |first| route_uri(first)))?;
         let host = std::str::from_utf8(named.host).ok().and_then(|host| host.parse::<IpAddr>().ok());
@@ -131,7 +143,7 @@ mod tests {
     fn hop(contact: &str, routes: &[&str], peers: &[&str]) -> Option<SocketAddr> {
         let routes = routes.iter().map(|route| route.as_bytes().to_vec()).collect();
         let peers: Vec<IpNet> = peers.iter().map(|net| net.parse().unwrap()).collect();
-        Target::new(contact.as_bytes(), routes, Some(source())).unwrap().hop(&peers)
+        Target::new(contact.as_bytes(), routes, source()).unwrap().hop(&peers)
     }
 
     #[test]
@@ -152,6 +164,6 @@ mod tests {
 
     #[test]
     fn routes_that_are_too_long_are_not_kept() {
-        assert!(Target::new(b"sip:a@b", vec![vec![b'x'; MAX_HEADERS]], None).is_none());
+        assert!(Target::new(b"sip:a@b", vec![vec![b'x'; MAX_HEADERS]], source()).is_none());
     }
 }

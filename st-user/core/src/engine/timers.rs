@@ -75,11 +75,6 @@ impl Timers {
         }
     }
 
-    /// Whether a timer runs.
-    pub(super) fn runs(&self, session: SessionId, timer: Timer) -> bool {
-        self.running.contains_key(&Key { session, timer })
-    }
-
     /// When the first one is due.
     pub(super) fn next(&self) -> Option<Time> {
         self.ordered.first().map(|(at, _)| *at)

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    dialog::Dialog,
-    refresh::Stage,
-    shared::Shared,
-};
+use super::{dialog::Dialog, refresh::Stage, shared::Shared};
 use crate::{
     By, Side,
     digest::{self, Answer},
@@ -68,8 +64,8 @@ impl Dialog {
                 self.later(sx, ("refused", Some(status)), delay);
             }
             500 | 503 | 504 => self.peer_in_trouble(sx, message, status),
-            // Never followed.
-            300..400 => self.fail(sx, "refused", Some(status)),
+            // 3xx is never followed.
+            ..=399 => self.fail(sx, "refused", Some(status)),
             _ => {
                 match method {
                     MethodName::Update => self.cycle.no_update = true,

@@ -1,0 +1,200 @@
+//! CSeq numbers: the peer never sees one twice or one that is lower, and there is always room for the server's own.
+
+mod sim;
+
+use sim::{Call, Sim, Step};
+use st_core::{Action, Command, EventKind::*, Refusal, SessionId, Side, engine::RESERVE};
+use st_ebpf::cseq::State;
+
+const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
+const UAS_90: &str = "Session-Expires: 90;refresher=uas\r\n";
+
+fn started(sim: &mut Sim, caller: Side, first: u32, blank: &'static str) -> Call {
+    let mut call = Call { number: first, blank, ..Call::new("a", caller) };
+    sim.establish(&mut call, if caller == Side::Server { UAC_90 } else { UAS_90 }, true);
+    call
+}
+
+#[test]
+fn a_first_number_of_zero_is_followed_by_one() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = started(&mut sim, Side::Server, 0, " ");
+    sim.secs(100);
+    assert_eq!(sim.ours().iter().map(|seen| seen.number).collect::<Vec<_>>(), [1, 2]);
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn a_server_that_has_sent_nothing_starts_above_what_was_sent_for_it() {
+    for first in [0, 1, 2, 9, 5_000] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = started(&mut sim, Side::Peer, first, " ");
+        sim.secs(100);
+        assert_eq!(sim.ours().iter().map(|seen| seen.number).collect::<Vec<_>>(), [1, 2]);
+        sim.hang_up(&mut call);
+        sim.secs(1);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
+fn the_servers_requests_between_ours_keep_their_place() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = started(&mut sim, Side::Server, 7, " ");
+    for _ in 0..5 {
+        sim.secs(50);
+        let asked = sim.request(&mut call, Side::Server, "INFO", "", "");
+        sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
+        assert_eq!(sim.kernel.back(&call.key(), sim.seen.last().unwrap().number), asked.0);
+    }
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn a_request_of_the_servers_between_any_two_steps_of_an_injection_is_no_collision() {
+    for caller in [Side::Server, Side::Peer] {
+        for step in [Step::BeforeRead, Step::AfterRead, Step::BeforeCommit, Step::AfterCommit] {
+            for interval in 1..3 {
+                let mut sim = Sim::new(Action::Refresh);
+                let call = started(&mut sim, caller, 1, " ");
+                sim.secs(55 * (interval - 1));
+                sim.interject = Some((step, call.clone()));
+                sim.secs(55);
+                assert!(sim.interject.is_none());
+                sim.assert_numbers();
+                assert_eq!(
+                    sim.ours().len() as u64,
+                    interval,
+                    "{caller:?} {step:?}: and the refresh leaves all the same"
+                );
+                assert_eq!(sim.count(RefreshSucceeded) as u64, interval);
+                sim.secs(30);
+                let mut call = Call { number: call.number + 1, ..call };
+                sim.hang_up(&mut call);
+                sim.assert_numbers();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_number_that_moved_is_asked_for_again_at_once_and_not_for_ever() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.refused = Some(Refusal::Moved);
+    started(&mut sim, Side::Server, 1, " ");
+    sim.secs(46);
+    assert!((2..50).contains(&sim.arms.len()), "{}", sim.arms.len());
+    assert_eq!(sim.count(RefreshSent) + sim.count(RefreshFailed), 0);
+    sim.refused = None;
+    sim.secs(2);
+    assert_eq!(sim.count(RefreshSucceeded), 1);
+}
+
+#[test]
+fn full_ranges_are_waited_for() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.refused = Some(Refusal::Ranges);
+    started(&mut sim, Side::Server, 1, " ");
+    sim.secs(50);
+    assert!((1..4).contains(&sim.arms.len()));
+    sim.refused = None;
+    sim.secs(5);
+    assert_eq!(sim.count(RefreshSucceeded), 1);
+    sim.assert_numbers();
+}
+
+#[test]
+fn the_room_is_used_up_to_the_last_number_that_leaves_the_server_its_own() {
+    // Two places: 99 is the last number there is.
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = started(&mut sim, Side::Server, 2, " ");
+    sim.secs(45 * 120);
+    let last = sim.ours().last().unwrap().number;
+    assert_eq!(last, 99 - RESERVE);
+    assert_eq!(sim.reasons(RefreshFailed), ["cseq_room"]);
+    assert!(sim.count(SessionExpiring) == 1 && sim.count(SessionExpired) == 1);
+    for _ in 0..RESERVE {
+        sim.request(&mut call, Side::Server, "INFO", "", "");
+    }
+    sim.assert_numbers();
+    assert_eq!(sim.seen.last().unwrap().number, 99);
+}
+
+#[test]
+fn without_a_space_before_the_number_one_digit_is_soon_full() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = started(&mut sim, Side::Server, 2, "");
+    sim.secs(300);
+    assert_eq!(sim.ours().iter().map(|seen| seen.number).collect::<Vec<_>>(), [3, 4, 5]);
+    assert_eq!(sim.reasons(RefreshFailed), ["cseq_room"]);
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn a_server_that_has_written_nothing_is_taken_to_write_as_in_its_other_calls() {
+    let mut sim = Sim::new(Action::Refresh);
+    started(&mut sim, Side::Peer, 1, " ");
+    sim.secs(45 * 8);
+    assert_eq!(sim.ours().len(), 5, "one digit and no space");
+    let mut sim = Sim::new(Action::Refresh);
+    sim.call("other", Side::Server, "");
+    started(&mut sim, Side::Peer, 1, " ");
+    sim.secs(51 + 45 * 7);
+    assert_eq!(sim.ours().len(), 8, "one digit and a space");
+}
+
+#[test]
+fn the_narrowest_of_the_servers_requests_counts() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = started(&mut sim, Side::Server, 90, "   ");
+    call.blank = "";
+    sim.request(&mut call, Side::Server, "INFO", "", "");
+    sim.secs(45 * 10);
+    assert_eq!(sim.ours().last().unwrap().number, 95);
+    assert_eq!(sim.reasons(RefreshFailed), ["cseq_room"]);
+}
+
+#[test]
+fn digits_grow_into_the_space() {
+    for first in [8, 97] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = started(&mut sim, Side::Server, first, " ");
+        sim.secs(45 * 3 + 1);
+        let asked = sim.request(&mut call, Side::Server, "INFO", "", "");
+        sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
+fn early_requests_of_the_servers_count_as_its_numbers() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &sim::manners(Side::Server, true), &sim::sdp(Side::Server));
+    sim.answer(&call, 183, "Require: 100rel\r\nRSeq: 1\r\n", "");
+    sim.request(&mut call, Side::Server, "PRACK", "RAck: 1 1 INVITE\r\n", "");
+    sim.answer(&call, 200, &(sim::manners(Side::Peer, true) + UAC_90), &sim::sdp(Side::Peer));
+    sim.ack(&mut call);
+    sim.secs(46);
+    assert_eq!(sim.ours()[0].number, 3, "INVITE 1, PRACK 2");
+    sim.assert_numbers();
+}
+
+#[test]
+fn an_answer_of_the_driver_that_nobody_waits_for_changes_nothing() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = started(&mut sim, Side::Server, 1, " ");
+    for session in [SessionId(1), SessionId(77)] {
+        sim.command(Command::Armed { session, result: Ok(State::default()) });
+        sim.command(Command::Armed { session, result: Err(Refusal::ServerGone) });
+    }
+    sim.command(Command::Refused { token: 5, refusal: Refusal::Moved });
+    assert_eq!(sim.injected.len(), 0);
+    sim.secs(46);
+    assert_eq!(sim.count(RefreshSucceeded), 1);
+    sim.hang_up(&mut call);
+}

@@ -1,0 +1,514 @@
+//! A call in simulated time: a server that knows nothing of session timers, the kernel's part, and a strict peer.
+#![allow(dead_code, unreachable_pub, reason = "each test file is a program of its own and uses its part")]
+
+pub mod kernel;
+pub mod text;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use st_core::{
+    Action, Arm, Command, Direction, Engine, Event, EventKind, Inject, Output, Packet, Policy, Refusal, Rules, Side,
+    Time,
+    engine::{EngineConfig, Limits, Mode},
+    message::{Message, MethodName},
+};
+use st_ebpf::cseq::State;
+
+use kernel::Kernel;
+pub use text::{Call, manners, sdp};
+
+/// Outputs of one call of the engine's, at most.
+const MOST_OUTPUTS: usize = 200;
+
+/// A packet in a capture: time, direction, bytes.
+pub type Taped = (Time, Direction, Vec<u8>);
+
+/// What the peer answers to a refresh.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// 200 with the peer's usual Session-Expires and SDP.
+    Ok,
+    /// 200 with these header lines and this body.
+    OkWith(String, String),
+    /// Another final response, with these header lines.
+    Status(u16, &'static str),
+    /// A provisional one and nothing more.
+    Rings,
+    /// Nothing.
+    Silence,
+    /// Answered from another address, with a 200.
+    Foreign,
+}
+
+/// A request that the peer got.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at: Time,
+    pub method: MethodName,
+    pub number: u32,
+    pub branch: String,
+    pub text: String,
+    pub ours: bool,
+    pub copy: bool,
+}
+
+/// The moments of an injection at which a test can have the server send something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The engine has asked for the numbers; they were not read yet.
+    BeforeRead,
+    /// They were read; packets sampled by then were not handed over yet.
+    AfterRead,
+    /// The request is made; the kernel has not seen it.
+    BeforeCommit,
+    /// It has left; the peer has not answered.
+    AfterCommit,
+}
+
+pub struct Sim {
+    pub engine: Engine,
+    pub now: Time,
+    pub events: Vec<Event>,
+    pub kernel: Kernel,
+    /// What the driver answers to `Arm` instead of reading the numbers.
+    pub refusal: Option<Refusal>,
+    /// What becomes of injected requests instead of leaving.
+    pub refused: Option<Refusal>,
+    pub arms: Vec<Arm>,
+    pub injected: Vec<Inject>,
+    pub replies: VecDeque<Reply>,
+    /// When the script is at its end.
+    pub usual: Reply,
+    /// The peer's Session-Expires in a 200.
+    pub expires: &'static str,
+    /// What arrived at the peer.
+    pub seen: Vec<Seen>,
+    /// Lower or equal numbers that the peer got: there must be none.
+    pub violations: Vec<String>,
+    /// Another request of the server's at this step.
+    pub interject: Option<(Step, Call)>,
+    /// What a capture at the peer's end has.
+    pub tape: Vec<Taped>,
+    /// Whether the driver never answers to `Arm`.
+    pub deaf: bool,
+    highest: HashMap<String, u32>,
+    ring: VecDeque<(Direction, SocketAddr, Vec<u8>)>,
+    timeout: Option<Time>,
+}
+
+pub fn rules(action: Action) -> Rules {
+    Rules { action, ..Rules::default() }
+}
+
+impl Sim {
+    pub fn new(action: Action) -> Self {
+        Self::with(rules(action))
+    }
+
+    pub fn with(rules: Rules) -> Self {
+        Self::custom(Policy { default: rules, ..Policy::default() }, Mode::Live, Limits::default())
+    }
+
+    pub fn custom(policy: Policy, mode: Mode, limits: Limits) -> Self {
+        Self {
+            engine: Engine::new(EngineConfig { policy: Arc::new(policy), mode, seed: 7, limits }),
+            now: Time::from_micros(1_800_000_000_000_000),
+            events: Vec::new(),
+            kernel: Kernel::default(),
+            refusal: None,
+            refused: None,
+            arms: Vec::new(),
+            injected: Vec::new(),
+            replies: VecDeque::new(),
+            usual: Reply::Ok,
+            expires: "Session-Expires: 90;refresher=uac\r\n",
+            seen: Vec::new(),
+            violations: Vec::new(),
+            interject: None,
+            tape: Vec::new(),
+            deaf: false,
+            highest: HashMap::new(),
+            ring: VecDeque::new(),
+            timeout: None,
+        }
+    }
+
+    // Calls
+
+    /// A call from its INVITE to the ACK; `expires` stands in the 200.
+    pub fn call(&mut self, name: &str, caller: Side, expires: &str) -> Call {
+        let mut call = Call::new(name, caller);
+        self.establish(&mut call, expires, true);
+        call
+    }
+
+    /// The same for a call that is not quite usual; `update`: the peer's Allow lists it.
+    pub fn establish(&mut self, call: &mut Call, expires: &str, update: bool) {
+        self.invite(call, &manners(call.caller, update), &sdp(call.caller));
+        let extra = manners(call.caller.other(), update) + expires;
+        self.answer(call, 200, &extra, &sdp(call.caller.other()));
+        self.ack(call);
+    }
+
+    pub fn invite(&mut self, call: &mut Call, extra: &str, body: &str) {
+        let (caller, branch) = (call.caller, call.branch());
+        let number = call.next(caller);
+        call.invite = (number, branch.clone());
+        let text = call.request(caller, "INVITE", number, &branch, false, extra, body);
+        self.wire(caller, text.into_bytes());
+    }
+
+    /// A response to the INVITE that makes the dialog.
+    pub fn answer(&mut self, call: &Call, status: u16, extra: &str, body: &str) {
+        let via = self.via(call.caller, &call.invite.1);
+        let text = call.response(call.caller.other(), status, "INVITE", call.invite.0, &via, extra, body);
+        self.wire(call.caller.other(), text.into_bytes());
+    }
+
+    pub fn ack(&mut self, call: &mut Call) {
+        let (caller, branch) = (call.caller, call.branch());
+        let text = call.request(caller, "ACK", call.invite.0, &branch, true, "", "");
+        self.wire(caller, text.into_bytes());
+    }
+
+    /// A request inside the dialog; returns number and branch, for its answer.
+    pub fn request(&mut self, call: &mut Call, side: Side, method: &str, extra: &str, body: &str) -> (u32, String) {
+        let (branch, number) = (call.branch(), call.next(side));
+        let text = call.request(side, method, number, &branch, true, extra, body);
+        self.wire(side, text.into_bytes());
+        (number, branch)
+    }
+
+    /// The answer to a request of `asker`'s inside the dialog.
+    pub fn respond(&mut self, call: &Call, asker: Side, asked: &(u32, String), method: &str, status: u16, extra: &str) {
+        self.respond_with(call, asker, asked, method, status, extra, "");
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a message has that many parts")]
+    pub fn respond_with(
+        &mut self,
+        call: &Call,
+        asker: Side,
+        asked: &(u32, String),
+        method: &str,
+        status: u16,
+        extra: &str,
+        body: &str,
+    ) {
+        let via = self.via(asker, &asked.1);
+        // The peer answers to the number that it got.
+        let number = match asker {
+            Side::Server => self.kernel.server(&call.key(), asked.0),
+            Side::Peer => asked.0,
+        };
+        let text = call.response(asker.other(), status, method, number, &via, extra, body);
+        self.wire(asker.other(), text.into_bytes());
+    }
+
+    /// A whole re-INVITE of one side's with that Session-Expires in its 200.
+    pub fn reinvite(&mut self, call: &mut Call, side: Side, extra: &str, expires: &str) {
+        let asked = self.request(call, side, "INVITE", &(manners(side, true) + extra), &sdp(side));
+        let answer = manners(side.other(), true) + expires;
+        self.respond_with(call, side, &asked, "INVITE", 200, &answer, &sdp(side.other()));
+        let branch = call.branch();
+        let text = call.request(side, "ACK", asked.0, &branch, true, "", "");
+        self.wire(side, text.into_bytes());
+    }
+
+    /// The server hangs up, and its BYE must be good.
+    pub fn hang_up(&mut self, call: &mut Call) {
+        let asked = self.request(call, Side::Server, "BYE", "", "");
+        self.respond(call, Side::Server, &asked, "BYE", 200, "");
+    }
+
+    fn via(&self, side: Side, branch: &str) -> String {
+        let host = if side == Side::Server { text::SERVER } else { text::PEER };
+        format!("SIP/2.0/UDP {host};rport=5060;branch={branch}")
+    }
+
+    // The wire
+
+    /// A message of the server's or the peer's passes the kernel programs.
+    pub fn wire(&mut self, side: Side, bytes: Vec<u8>) {
+        let peer = text::PEER.parse().expect("an address");
+        match side {
+            Side::Server => {
+                self.ring.push_back((Direction::Egress, peer, bytes.clone()));
+                self.pass_shift(&bytes);
+            }
+            Side::Peer => {
+                self.tape.push((self.now, Direction::Ingress, bytes.clone()));
+                self.ring.push_back((Direction::Ingress, peer, bytes));
+            }
+        }
+        self.settle();
+    }
+
+    /// Queues it in the ring and does not tell the engine yet.
+    fn wire_unread(&mut self, bytes: Vec<u8>) {
+        self.ring.push_back((Direction::Egress, text::PEER.parse().expect("an address"), bytes.clone()));
+        self.pass_shift(&bytes);
+    }
+
+    fn pass_shift(&mut self, bytes: &[u8]) {
+        let message = Message::scan(bytes, false).expect("SIP");
+        let (Some(method), Some(cseq)) = (message.request_method(), message.cseq()) else {
+            return self.tape.push((self.now, Direction::Egress, bytes.to_vec()));
+        };
+        let tagged = message.to().and_then(|to| to.tag).is_some();
+        let tag = message.from().and_then(|from| from.tag).expect("a tag");
+        let key = (message.call_id().expect("a Call-ID").to_vec(), tag.to_vec());
+        let number = if tagged { self.kernel.server(&key, cseq.number) } else { cseq.number };
+        match text::renumbered(bytes, number) {
+            Some(bytes) => self.at_peer(method, &bytes, false),
+            None => self.violations.push(format!("{number} does not fit in place of {}", cseq.number)),
+        }
+    }
+
+    /// The peer gets a request: it takes no number twice and none that is lower (pjsip's way).
+    fn at_peer(&mut self, method: MethodName, bytes: &[u8], ours: bool) {
+        self.tape.push((self.now, Direction::Egress, bytes.to_vec()));
+        let message = Message::scan(bytes, false).expect("SIP");
+        let cseq = message.cseq().expect("CSeq");
+        let branch =
+            message.top_via().and_then(|via| via.branch).map(String::from_utf8_lossy).expect("a branch").into_owned();
+        let copy = self.seen.iter().any(|seen| seen.branch == branch && seen.method == method);
+        let call_id = String::from_utf8_lossy(message.call_id().expect("a Call-ID")).into_owned();
+        if !copy && !matches!(method, MethodName::Ack | MethodName::Cancel) {
+            let highest = self.highest.entry(call_id).or_default();
+            let first = *highest == 0 && !self.seen.iter().any(|seen| seen.number == 0);
+            if cseq.number <= *highest && !(first && cseq.number == 0) {
+                self.violations.push(format!("{} {} after {highest}", cseq.number, method.name()));
+            }
+            *highest = cseq.number.max(*highest);
+        }
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.seen.push(Seen { at: self.now, method, number: cseq.number, branch, text, ours, copy });
+    }
+
+    // The driver
+
+    /// Does what the engine wants until it wants nothing more now.
+    pub fn settle(&mut self) {
+        loop {
+            match self.ring.pop_front() {
+                Some((direction, peer, bytes)) => self.read(direction, peer, &bytes),
+                None => break,
+            }
+        }
+        for _ in 0..MOST_OUTPUTS {
+            match self.engine.poll_output() {
+                Output::Timeout(at) => {
+                    self.timeout = at;
+                    if self.ring.is_empty() {
+                        return;
+                    }
+                    return self.settle();
+                }
+                Output::Event(event) => {
+                    // The fields that every event of a dialog has.
+                    assert_eq!(event.call_id.is_some(), event.trunk.is_some());
+                    self.events.push(event);
+                }
+                Output::Arm(arm) => self.arm(arm),
+                Output::Inject(inject) => self.inject(inject),
+                Output::Retire { token } => self.kernel.retire(token),
+                Output::Disarm { call_id, local_tag, .. } => self.kernel.disarm((call_id, local_tag)),
+            }
+        }
+        panic!("more than {MOST_OUTPUTS} outputs at once: {:?}", self.events.last());
+    }
+
+    /// Replays a capture up to its last packet.
+    pub fn replay(&mut self, tape: &[Taped]) {
+        let peer = text::PEER.parse().expect("an address");
+        for (at, direction, bytes) in tape {
+            while let Some(due) = self.timeout.filter(|due| due <= at) {
+                self.now = due;
+                self.engine.handle_timeout(due);
+                self.settle();
+            }
+            self.now = *at;
+            self.read(*direction, peer, bytes);
+            self.settle();
+        }
+        self.engine.finish(self.now);
+        self.settle();
+    }
+
+    fn read(&mut self, direction: Direction, peer: SocketAddr, bytes: &[u8]) {
+        let egress = direction == Direction::Egress;
+        let packet = Packet {
+            direction,
+            server: text::SERVER.parse().expect("an address"),
+            peer,
+            interface: 2,
+            tos: 0x60,
+            ttl: 64,
+            cookie: if egress { 99 } else { 0 },
+            truncated: false,
+            bytes,
+        };
+        self.engine.handle_packet(self.now, &packet);
+    }
+
+    fn arm(&mut self, arm: Arm) {
+        self.arms.push(arm.clone());
+        if self.deaf {
+            return;
+        }
+        if let Some(refusal) = self.refusal {
+            return self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Err(refusal) });
+        }
+        self.step(Step::BeforeRead);
+        let state = self.kernel.arm((arm.call_id, arm.local_tag), arm.state);
+        self.step(Step::AfterRead);
+        while let Some((direction, peer, bytes)) = self.ring.pop_front() {
+            self.read(direction, peer, &bytes);
+        }
+        self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Ok::<State, _>(state) });
+    }
+
+    fn inject(&mut self, inject: Inject) {
+        self.injected.push(inject.clone());
+        if inject.commit.is_some() {
+            self.step(Step::BeforeCommit);
+        }
+        let result = self.refused.map_or_else(|| self.kernel.inject(self.now, &inject), Err);
+        if let Err(refusal) = result {
+            return self.engine.handle_command(self.now, Command::Refused { token: inject.token, refusal });
+        }
+        self.ring.push_back((Direction::Egress, inject.peer, inject.bytes.clone()));
+        let message = Message::scan(&inject.bytes, false).expect("SIP");
+        let method = message.request_method().expect("a request");
+        self.at_peer(method, &inject.bytes, true);
+        if matches!(method, MethodName::Invite | MethodName::Update) {
+            let copy = self.seen.last().is_some_and(|seen| seen.copy);
+            if inject.commit.is_some() {
+                self.step(Step::AfterCommit);
+            }
+            if !copy {
+                let reply = self.replies.pop_front().unwrap_or_else(|| self.usual.clone());
+                self.reply(&inject.bytes, &reply);
+            }
+        } else if method == MethodName::Cancel {
+            self.reply(&inject.bytes, &Reply::Status(200, ""));
+        }
+    }
+
+    /// The peer answers a request of sipst's own.
+    pub fn reply(&mut self, request: &[u8], reply: &Reply) {
+        let message = Message::scan(request, false).expect("SIP");
+        let invite = message.request_method() == Some(MethodName::Invite);
+        let usual = || (manners(Side::Peer, true) + self.expires, if invite { sdp(Side::Peer) } else { String::new() });
+        let mut from: SocketAddr = text::PEER.parse().expect("an address");
+        let (status, (extra, body)) = match reply {
+            Reply::Ok => (200, usual()),
+            Reply::OkWith(extra, body) => (200, (extra.clone(), body.clone())),
+            Reply::Status(status, extra) => (*status, (extra.to_string(), String::new())),
+            Reply::Rings => (100, Default::default()),
+            Reply::Silence => return,
+            Reply::Foreign => {
+                from.set_ip("203.0.113.66".parse().expect("an address"));
+                (200, usual())
+            }
+        };
+        let head = |name: &str| {
+            let text = String::from_utf8_lossy(request).into_owned();
+            text.lines().find(|line| line.starts_with(name)).map(|line| format!("{line}\r\n")).expect("a header")
+        };
+        let [via, sender, to, call_id, cseq] = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].map(head);
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let length = body.len();
+        let text = format!(
+            "SIP/2.0 {status} Because\r\n{via}{sender}{to}{call_id}{cseq}{extra}{kind}Content-Length: {length}\r\n\r\n{body}"
+        );
+        self.tape.push((self.now, Direction::Ingress, text.clone().into_bytes()));
+        self.ring.push_back((Direction::Ingress, from, text.into_bytes()));
+    }
+
+    /// The same answer to a request that was seen already, again.
+    pub fn reply_again(&mut self, seen: &Seen, reply: &Reply) {
+        self.reply(seen.text.clone().as_bytes(), reply);
+        self.settle();
+    }
+
+    fn step(&mut self, step: Step) {
+        if self.interject.as_ref().is_some_and(|(at, _)| *at == step) {
+            let (_, mut call) = self.interject.take().expect("one");
+            let (branch, number) = (call.branch(), call.next(Side::Server));
+            let text = call.request(Side::Server, "INFO", number, &branch, true, "", "");
+            self.wire_unread(text.into_bytes());
+        }
+    }
+
+    // Time
+
+    /// Lets time pass, with all that is due on the way.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.timeout.filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.engine.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+        self.engine.handle_timeout(self.now);
+        self.settle();
+    }
+
+    pub fn secs(&mut self, seconds: u64) {
+        self.run(Duration::from_secs(seconds));
+    }
+
+    pub fn command(&mut self, command: Command) {
+        self.engine.handle_command(self.now, command);
+        self.settle();
+    }
+
+    // What came of it
+
+    pub fn kinds(&self) -> Vec<EventKind> {
+        self.events.iter().map(|event| event.kind).collect()
+    }
+
+    pub fn count(&self, kind: EventKind) -> usize {
+        self.events.iter().filter(|event| event.kind == kind).count()
+    }
+
+    /// The last event of a kind.
+    pub fn last(&self, kind: EventKind) -> &Event {
+        self.events
+            .iter()
+            .rev()
+            .find(|event| event.kind == kind)
+            .unwrap_or_else(|| panic!("no {kind:?} in {:?}", self.kinds()))
+    }
+
+    /// The reasons of a kind's events, their details left out.
+    pub fn reasons(&self, kind: EventKind) -> Vec<String> {
+        let of = self.events.iter().filter(|event| event.kind == kind);
+        of.map(|event| event.reason.as_deref().unwrap_or("").split(':').next().unwrap_or("").to_string()).collect()
+    }
+
+    /// Refreshes of sipst's own that the peer got, copies left out.
+    pub fn ours(&self) -> Vec<&Seen> {
+        let refreshes = |seen: &&Seen| matches!(seen.method, MethodName::Invite | MethodName::Update);
+        self.seen.iter().filter(|seen| seen.ours && !seen.copy).filter(refreshes).collect()
+    }
+
+    /// Their methods.
+    pub fn methods(&self) -> Vec<MethodName> {
+        self.ours().iter().map(|seen| seen.method).collect()
+    }
+
+    /// No peer ever got a number that it would refuse.
+    pub fn assert_numbers(&self) {
+        assert_eq!(self.violations, Vec::<String>::new());
+    }
+}
