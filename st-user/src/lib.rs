@@ -1,2 +1,20 @@
 //! The sipst daemon and its command line: everything around the engine that reads clocks, opens sockets and talks to
 //! the kernel.
+
+pub mod alert;
+pub mod capture;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod inject;
+pub mod kernel;
+#[cfg(test)]
+mod namespace;
+mod netlink;
+pub mod output;
+pub mod owner;
+pub mod replay;
+pub mod ring;
+pub mod route;
+pub mod run;
+pub mod sink;

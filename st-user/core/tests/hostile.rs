@@ -108,8 +108,8 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
         let feed = |engine: &mut Engine, direction, bytes: &[u8], truncated| {
             let packet = Packet {
                 direction,
-                server: text::SERVER.parse().unwrap(),
-                peer: text::PEER.parse().unwrap(),
+                server: text::SERVER.parse().expect("an address"),
+                peer: text::PEER.parse().expect("an address"),
                 interface: 1,
                 tos: 0,
                 ttl: 64,
@@ -161,7 +161,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                     let mut helper = Sim::new(Action::Observe);
                     helper.reply(request, &reply[which % reply.len()]);
                     feed(&mut engine, Direction::Egress, request, false);
-                    let (_, direction, bytes) = helper.tape.pop().unwrap();
+                    let (_, direction, bytes) = helper.tape.pop().expect("an answer");
                     feed(&mut engine, direction, &bytes, false);
                 }
             }

@@ -29,7 +29,7 @@ fn session_events(sim: &Sim) -> Vec<&Event> {
 /// The same without the answers to our own requests.
 fn on_host(tape: &[Taped]) -> Vec<Taped> {
     let is_answer = |(_, direction, bytes): &Taped| {
-        let message = Message::scan(bytes, false).unwrap();
+        let message = Message::scan(bytes, false).expect("SIP");
         *direction == Direction::Ingress && message.top_via().and_then(|via| via.our_token()).is_some()
     };
     tape.iter().filter(|taped| !is_answer(taped)).cloned().collect()

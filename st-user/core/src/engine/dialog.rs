@@ -225,7 +225,7 @@ impl Dialog {
                 }
             }
             // An offer or answer on the way of a reliable provisional response: not followed.
-            MethodName::Prack if message.body() != Body::None => self.forget_media(),
+            MethodName::Prack if message.body() != Body::None => (self.sdp, self.peer_media) = (None, None),
             MethodName::Prack
             | MethodName::Cancel
             | MethodName::Info
@@ -417,11 +417,6 @@ impl Dialog {
         };
         self.sdp = server.sdp();
         self.peer_media = peer.sdp().and_then(|sdp| Media::read(&sdp.bytes));
-    }
-
-    fn forget_media(&mut self) {
-        self.sdp = None;
-        self.peer_media = None;
     }
 
     /// R26. Where the ACK may have been lost on its way to here: a dialog that has outlived a transaction has had one (R44).

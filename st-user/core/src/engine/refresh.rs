@@ -91,23 +91,7 @@ impl Dialog {
             return Some("not_confirmed");
         }
         if let Some(open) = self.exchanges.open(sx.now) {
-            return Some(match open.method {
-                MethodName::Invite => "invite_in_progress",
-                MethodName::Bye => "bye_in_progress",
-                MethodName::Update
-                | MethodName::Ack
-                | MethodName::Cancel
-                | MethodName::Prack
-                | MethodName::Info
-                | MethodName::Options
-                | MethodName::Register
-                | MethodName::Subscribe
-                | MethodName::Notify
-                | MethodName::Refer
-                | MethodName::Message
-                | MethodName::Publish
-                | MethodName::Other => "update_in_progress",
-            });
+            return Some(if open.method == MethodName::Invite { "invite_in_progress" } else { "request_in_progress" });
         }
         if self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
             return Some("invite_in_progress");

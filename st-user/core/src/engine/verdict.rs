@@ -67,12 +67,9 @@ impl Dialog {
             // 3xx is never followed.
             ..=399 => self.fail(sx, "refused", Some(status)),
             _ => {
-                match method {
-                    MethodName::Update => self.cycle.no_update = true,
-                    _ => self.cycle.no_invite = true,
-                }
                 self.cycle.why = Some(("refused", Some(status)));
-                if method == MethodName::Update && !self.cycle.no_invite {
+                if method == MethodName::Update {
+                    self.cycle.no_update = true;
                     self.attempt(sx);
                 } else {
                     self.fail(sx, "refused", Some(status));

@@ -1,5 +1,10 @@
 //! A call in simulated time: a server that knows nothing of session timers, the kernel's part, and a strict peer.
-#![allow(dead_code, unreachable_pub, reason = "each test file is a program of its own and uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::too_many_arguments,
+    reason = "each test file is a program of its own and uses its part"
+)]
 
 pub mod kernel;
 pub mod text;
@@ -11,15 +16,13 @@ use std::{
     time::Duration,
 };
 
+use kernel::Kernel;
 use st_core::{
     Action, Arm, Command, Direction, Engine, Event, EventKind, Inject, Output, Packet, Policy, Refusal, Rules, Side,
     Time,
     engine::{EngineConfig, Limits, Mode},
     message::{Message, MethodName},
 };
-use st_ebpf::cseq::State;
-
-use kernel::Kernel;
 pub use text::{Call, manners, sdp};
 
 /// Outputs of one call of the engine's, at most.
@@ -189,7 +192,6 @@ impl Sim {
         self.respond_with(call, asker, asked, method, status, extra, "");
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a message has that many parts")]
     pub fn respond_with(
         &mut self,
         call: &Call,
@@ -295,12 +297,7 @@ impl Sim {
 
     /// Does what the engine wants until it wants nothing more now.
     pub fn settle(&mut self) {
-        loop {
-            match self.ring.pop_front() {
-                Some((direction, peer, bytes)) => self.read(direction, peer, &bytes),
-                None => break,
-            }
-        }
+        self.drain();
         for _ in 0..MOST_OUTPUTS {
             match self.engine.poll_output() {
                 Output::Timeout(at) => {
@@ -357,6 +354,12 @@ impl Sim {
         self.engine.handle_packet(self.now, &packet);
     }
 
+    fn drain(&mut self) {
+        while let Some((direction, peer, bytes)) = self.ring.pop_front() {
+            self.read(direction, peer, &bytes);
+        }
+    }
+
     fn arm(&mut self, arm: Arm) {
         self.arms.push(arm.clone());
         if self.deaf {
@@ -368,10 +371,8 @@ impl Sim {
         self.step(Step::BeforeRead);
         let state = self.kernel.arm((arm.call_id, arm.local_tag), arm.state);
         self.step(Step::AfterRead);
-        while let Some((direction, peer, bytes)) = self.ring.pop_front() {
-            self.read(direction, peer, &bytes);
-        }
-        self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Ok::<State, _>(state) });
+        self.drain();
+        self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Ok(state) });
     }
 
     fn inject(&mut self, inject: Inject) {

@@ -1,0 +1,341 @@
+//! The command line.
+
+use std::{
+    io::{self, ErrorKind, IsTerminal as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use st_core::{Event, Policy};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    alert::Alerts,
+    config::{self, Attach, Config, ConfigError},
+    kernel::{self, Kernel, Options},
+    output::{Format, Printer},
+    replay::{self, ReplayError, Summary},
+    run::{self, RunConfig},
+    sink::EventSink,
+};
+
+/// Usage and configuration.
+const EXIT_USAGE: u8 = 2;
+/// Everything else.
+const EXIT_FAILURE: u8 = 1;
+/// The variable that filters the log.
+const LOG: &str = "SIPST_LOG";
+/// How long the last events and alerts may take to leave when the daemon ends.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+
+/// Keeps alive the calls of SIP servers that know nothing of session timers (RFC 4028).
+#[derive(Debug, Parser)]
+#[command(name = "sipst", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    verbosity: Verbosity,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Verbosity {
+    /// Log more; twice: everything. SIPST_LOG=FILTER overrides it.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Log less: warnings only; twice: errors only.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, conflicts_with = "verbose")]
+    quiet: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Watch the server's calls, and do what the configuration says when a session runs out.
+    Run {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print events as JSON, one object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a capture (pcap or pcapng) as if it were happening. Needs no privilege, sends nothing.
+    Replay {
+        /// The capture.
+        file: PathBuf,
+        /// Network of the server; may be given several times. Without it, the side that never offered timers is it.
+        #[arg(long, value_name = "NET", value_parser = network)]
+        server: Vec<IpNet>,
+        /// The configuration, for its trunks.
+        #[arg(short, long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Print events as JSON, one object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Attach and pin the kernel programs and show what is attached; `run` takes them over.
+    Load {
+        #[command(flatten)]
+        what: LoadWhat,
+        /// How packets are seen on the way in.
+        #[arg(long, value_name = "HOW", default_value = "auto", conflicts_with = "config")]
+        attach: AttachArg,
+    },
+    /// Detach and unpin the kernel programs.
+    Unload {
+        /// Even where calls depend on the rewriting of their CSeq numbers and will end badly.
+        #[arg(long)]
+        force: bool,
+        /// Where they are pinned.
+        #[arg(long, value_name = "DIR", default_value = kernel::PIN_DIR)]
+        pin_dir: PathBuf,
+    },
+    /// Tell everything that is wrong with a configuration.
+    CheckConfig {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Print a configuration with every option, its default and what it means.
+    GenerateConfig,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct LoadWhat {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// An interface, with the defaults for everything else; may be given several times.
+    #[arg(short, long, value_name = "IF")]
+    interface: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AttachArg {
+    Auto,
+    Tc,
+    Xdp,
+}
+
+impl From<AttachArg> for Attach {
+    fn from(arg: AttachArg) -> Self {
+        match arg {
+            AttachArg::Auto => Self::Auto,
+            AttachArg::Tc => Self::Tc,
+            AttachArg::Xdp => Self::Xdp,
+        }
+    }
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.verbosity);
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Says what went wrong, and with which code to end.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if error.chain().any(is_broken_pipe) {
+        return ExitCode::SUCCESS;
+    }
+    match error.downcast_ref::<ConfigError>() {
+        Some(ConfigError::Problems { .. }) => {
+            complain(&format!("{error}\n"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        Some(ConfigError::Read { .. }) => {
+            complain(&format!("sipst: {error:#}\n"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        None => {
+            complain(&format!("sipst: {error:#}\n"));
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+fn log(Verbosity { verbose, quiet }: Verbosity) {
+    let level = match (verbose, quiet) {
+        (0, 0) => LevelFilter::INFO,
+        (1, _) => LevelFilter::DEBUG,
+        (2.., _) => LevelFilter::TRACE,
+        (0, 1) => LevelFilter::WARN,
+        (0, 2..) => LevelFilter::ERROR,
+    };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn execute(command: Command) -> Result<()> {
+    match command {
+        Command::Run { config, json } => run(&load_config(&config)?, format(json)),
+        Command::Replay { file, server, config, json } => {
+            let policy = match config {
+                Some(file) => load_config(&file)?.policy,
+                None => Policy::default(),
+            };
+            replay(&file, &replay::Options { servers: server, policy: Arc::new(policy), format: format(json) })
+        }
+        Command::Load { what, attach } => load(what, attach.into()),
+        Command::Unload { force, pin_dir } => {
+            let unloaded = Kernel::unload(&pin_dir, force)?;
+            say(&format!("{} links detached, nothing is left under {}\n", unloaded.links, pin_dir.display()))
+        }
+        Command::CheckConfig { file } => check(&file),
+        Command::GenerateConfig => say(config::SAMPLE),
+    }
+}
+
+fn replay(file: &Path, options: &replay::Options) -> Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut summary = Summary::default();
+    let result = replay::replay(file, options, &mut out, &mut summary);
+    drop(out);
+    if !matches!(&result, Err(ReplayError::Output(_))) {
+        complain(&summary.to_string());
+    }
+    Ok(result?)
+}
+
+fn run(config: &Config, format: Format) -> Result<()> {
+    let alerts = Alerts::start(&config.webhooks).context("cannot start the threads of the webhooks")?;
+    let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
+    let mut sinks = Sinks { printer, alerts };
+    let run = RunConfig { options: options(config), policy: Arc::new(config.policy.clone()) };
+    let result = runtime.block_on(run::run(run, &mut sinks));
+    sinks.alerts.finish(LAST_EVENTS);
+    sinks.printer.finish(LAST_EVENTS);
+    Ok(result?)
+}
+
+/// Where the daemon's events go.
+struct Sinks {
+    printer: Printer,
+    alerts: Alerts,
+}
+
+impl EventSink for Sinks {
+    fn event(&mut self, event: &Event) {
+        self.printer.event(event);
+        self.alerts.event(event);
+    }
+}
+
+fn load(what: LoadWhat, attach: Attach) -> Result<()> {
+    let options = match what.config {
+        Some(file) => options(&load_config(&file)?),
+        None => {
+            Options { interfaces: what.interface, attach, ports: vec![config::PORT], pin_dir: kernel::PIN_DIR.into() }
+        }
+    };
+    Kernel::attach(&options)?;
+    let attached: String = Kernel::status(&options.pin_dir)?.iter().map(|attached| format!("{attached}\n")).collect();
+    say(&attached)
+}
+
+fn options(config: &Config) -> Options {
+    Options {
+        interfaces: config.interfaces.clone(),
+        attach: config.attach,
+        ports: config.ports.clone(),
+        pin_dir: config.pin_dir.clone(),
+    }
+}
+
+fn check(file: &Path) -> Result<()> {
+    let config = load_config(file)?;
+    say(&format!(
+        "{}: OK: {} on {}, {}, {}, {}\n",
+        file.display(),
+        count(config.ports.len(), "port"),
+        config.interfaces.join(", "),
+        count(config.policy.trunks.len(), "trunk"),
+        count(config.webhooks.len(), "webhook"),
+        if config.refreshes() { "refreshes" } else { "refreshes nothing" },
+    ))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn load_config(file: &Path) -> Result<Config> {
+    let overlaps = |names: &[String]| {
+        kernel::overlaps(names).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot tell whether one packet can cross two of the interfaces");
+            Vec::new()
+        })
+    };
+    Ok(Config::load(file, &overlaps)?)
+}
+
+fn format(json: bool) -> Format {
+    if json { Format::Json } else { Format::Human }
+}
+
+fn say(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+/// To stderr, which may be closed: then there is nobody to tell.
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = |text: &str| text.parse::<std::net::IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>()
+        .or_else(|_| address(text))
+        .map_err(|_| "write an address or a network, such as 192.0.2.0/24".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn load_takes_a_configuration_or_interfaces() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["sipst", "load"], args].concat());
+        assert!(parse(&["--interface", "a", "--interface", "b", "--attach", "xdp"]).is_ok());
+        assert!(parse(&["-c", "f"]).is_ok());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["-c", "f", "--interface", "a"]).is_err());
+        assert!(parse(&["-c", "f", "--attach", "tc"]).is_err());
+    }
+
+    #[test]
+    fn a_server_is_a_network_or_an_address() {
+        assert_eq!(network("192.0.2.1"), Ok("192.0.2.1/32".parse().unwrap()));
+        assert_eq!(network("2001:db8::/32"), Ok("2001:db8::/32".parse().unwrap()));
+        assert!(network("host").is_err());
+    }
+}

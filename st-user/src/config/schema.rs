@@ -1,0 +1,168 @@
+//! The file as a whole: which options there are, what they default to, and what they must not say together.
+
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use st_core::Policy;
+use ureq::http::Uri;
+
+use crate::kernel::{Overlap, PIN_DIR};
+
+use super::{
+    Attach, Config, PORT, Webhook,
+    fields::{Fields, Given, Placed, choice, duration, list, nodes, number, parsed, seconds, text},
+    problem::{Position, Problem},
+    tree::Node,
+    trunks::{self, Around},
+};
+
+/// Session intervals that can be asked for.
+pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
+/// How old a call may be made.
+const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
+/// How long one attempt at a webhook may last.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+/// Where nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_INTERFACES: usize = 64;
+const MAX_PORTS: usize = 65_535;
+const MAX_WEBHOOKS: usize = 16;
+/// IFNAMSIZ without the NUL.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// The configuration that `root` is, as far as it is right.
+pub(super) fn config(
+    root: Option<Node>,
+    dir: &Path,
+    overlaps: &dyn Fn(&[String]) -> Vec<Overlap>,
+    problems: &mut Vec<Problem>,
+) -> Option<Config> {
+    let Some(node) = root else {
+        let cure = "start from the output of `sipst generate-config`";
+        problems.push(Problem::new(Position::START, "the file says nothing", cure));
+        return None;
+    };
+    let mut fields = Fields::open(Given { name: "configuration", node: &node }, problems)?;
+    let attaches = [("auto", Attach::Auto), ("tc", Attach::Tc), ("xdp", Attach::Xdp)];
+    let interfaces =
+        fields.need("interfaces", "add `interfaces: [eth0]` with the interfaces that SIP uses", some(interfaces));
+    let attach = fields.get("attach", choice(&attaches)).unwrap_or(Attach::Auto);
+    let ports = fields.get("ports", some(list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"))));
+    let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
+    let floor = fields.get("interval_floor", seconds(INTERVALS));
+    let session = fields.get("max_session", duration(SESSIONS));
+    let base = Policy::default();
+    let interval_floor = floor.unwrap_or(base.default.interval_floor);
+    let max_session = session.unwrap_or(base.max_session);
+    let around = Around {
+        interval_floor: fields.sound("interval_floor").then_some(interval_floor),
+        max_session: fields.sound("max_session").then_some(max_session),
+        dir,
+    };
+    if let (Some(at), true) =
+        (fields.value_at("interval_floor").filter(|_| floor.is_some()), interval_floor > max_session)
+    {
+        fields.note(at, "`interval_floor` is longer than `max_session`", "no call would be refreshed: lower it");
+    }
+    let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
+    let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
+    let webhooks = fields.get("alerts", webhooks).unwrap_or_default();
+    fields.close();
+
+    let config = Config {
+        interfaces: interfaces.iter().flatten().map(|placed| placed.value.clone()).collect(),
+        attach,
+        ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
+        pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
+        policy: Policy { trunks, default: default.unwrap_or_else(|| trunks::default_rules(around)), max_session },
+        webhooks,
+    };
+    if config.refreshes() {
+        crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);
+    }
+    Some(config)
+}
+
+/// One packet at two attach points would have its numbers shifted twice.
+fn crossed_once(
+    interfaces: &[Placed<String>],
+    overlaps: &dyn Fn(&[String]) -> Vec<Overlap>,
+    problems: &mut Vec<Problem>,
+) {
+    let names: Vec<String> = interfaces.iter().map(|placed| placed.value.clone()).collect();
+    for Overlap { a, b, why } in overlaps(&names) {
+        let at = interfaces.iter().filter(|placed| placed.value == a || placed.value == b).map(|placed| placed.at);
+        problems.push(Problem::new(
+            at.max().unwrap_or(Position::START),
+            format!("one packet can cross both `{a}` and `{b}` ({why}) and would be rewritten twice"),
+            "keep one of them, or use no `action: refresh`",
+        ));
+    }
+}
+
+/// A list that must not be empty.
+fn some<T>(
+    read: impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Vec<T>>,
+) -> impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Vec<T>> {
+    move |given, problems| {
+        let values = read(given, problems)?;
+        if values.is_empty() {
+            given.wrong("is an empty list", "name one at least", problems);
+        }
+        (!values.is_empty()).then_some(values)
+    }
+}
+
+fn interfaces(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Placed<String>>> {
+    let name = parsed("the name of an interface", "a name that `ip link` shows", |text| {
+        let bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte.is_ascii_control();
+        let good = text.len() <= MAX_INTERFACE_NAME && text != "." && text != ".." && !text.bytes().any(bad);
+        good.then(|| text.to_owned())
+    });
+    list(MAX_INTERFACES, name)(given, problems)
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text)).filter(|path| path.is_absolute())
+}
+
+fn webhooks(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Webhook>> {
+    let nodes = nodes(given, MAX_WEBHOOKS, problems)?;
+    let mut webhooks: Vec<Placed<Webhook>> = Vec::new();
+    for node in nodes {
+        let Some(mut fields) = Fields::open(Given { name: "alerts", node }, problems) else { continue };
+        let webhook = fields.need("webhook", "add `webhook: { url: \"http://...\" }`", webhook);
+        fields.close();
+        let Some(value) = webhook else { continue };
+        match webhooks.iter().find(|first| first.value.url == value.url) {
+            Some(first) => {
+                let what = format!("this webhook is there twice, first in line {}", first.at.line);
+                problems.push(Problem::new(node.at, what, "keep one"));
+            }
+            None => webhooks.push(Placed { at: node.at, value }),
+        }
+    }
+    Some(webhooks.into_iter().map(|placed| placed.value).collect())
+}
+
+fn webhook(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Webhook> {
+    let mut fields = Fields::open(given, problems)?;
+    let url = fields.need("url", "add the address that alerts are posted to", url);
+    let timeout = fields.get("timeout", duration(TIMEOUTS)).unwrap_or(TIMEOUT);
+    fields.close();
+    Some(Webhook { url: url?, timeout })
+}
+
+fn url(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<String> {
+    let url = text(given, problems)?;
+    let usable = url.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    if !usable {
+        given.wrong(format!("is `{url}`, which is no http or https address"), "write http://HOST:PORT/PATH", problems);
+    }
+    usable.then_some(url)
+}

@@ -1,0 +1,379 @@
+//! What a configuration may say, and what is said about one that is wrong.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+
+use st_core::{Action, Method, Policy, Rules};
+
+use super::*;
+
+fn parse_with(text: &str, overlaps: &dyn Fn(&[String]) -> Vec<Overlap>) -> Result<Config, String> {
+    Config::parse("f", text.as_bytes(), Path::new("/nonexistent"), overlaps).map_err(|error| error.to_string())
+}
+
+fn parse(text: &str) -> Result<Config, String> {
+    parse_with(text, &|_| Vec::new())
+}
+
+/// The lines that are said about `text`.
+fn said(text: &str) -> Vec<String> {
+    parse(text).unwrap_err().lines().map(str::to_owned).collect()
+}
+
+/// What is said about a file of `interfaces` and `text`, which begins in line 2.
+#[track_caller]
+fn says(text: &str, expected: &[&str]) {
+    let said = said(&format!("interfaces: [eth0]\n{text}"));
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(&format!("f:{expected}")), "{said}\n  where expected: {expected}");
+    }
+}
+
+/// A file in a directory that goes away with it.
+struct Secret {
+    dir: PathBuf,
+    file: PathBuf,
+}
+
+impl Secret {
+    fn new(name: &str, text: &str, mode: u32) -> Self {
+        let dir = std::env::temp_dir().join(format!("sipst-config-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("password");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        Self { dir, file }
+    }
+
+    fn config(&self) -> String {
+        format!("default: {{action: refresh, credentials: {{username: 1001, password_file: {}}}}}", self.file.display())
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn everything_but_the_interfaces_has_a_default() {
+    let config = parse("interfaces: [eth0]").unwrap();
+    assert_eq!(
+        config,
+        Config {
+            interfaces: vec!["eth0".into()],
+            attach: Attach::Auto,
+            ports: vec![5060],
+            pin_dir: "/sys/fs/bpf/sipst".into(),
+            policy: Policy {
+                trunks: vec![],
+                default: Rules {
+                    action: Action::Alert,
+                    method: Method::Auto,
+                    act_at: 0.6,
+                    min_se: Duration::from_secs(90),
+                    interval_floor: Duration::from_secs(90),
+                    credentials: None,
+                    strict_r12: false,
+                },
+                max_session: Duration::from_secs(86_400),
+            },
+            webhooks: vec![],
+        }
+    );
+    assert!(!config.refreshes());
+}
+
+#[test]
+fn the_sample_says_the_defaults() {
+    assert_eq!(parse(SAMPLE).unwrap(), parse("interfaces: [eth0]").unwrap());
+}
+
+/// The sample with its examples switched on.
+fn whole_sample() -> String {
+    let on = |line: &str| match line.strip_prefix("#  ") {
+        Some(example) => format!("  {example}\n"),
+        None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
+    };
+    SAMPLE.lines().map(on).collect()
+}
+
+#[test]
+fn the_examples_in_the_sample_are_right_too() {
+    let secret = Secret::new("sample", "secret\n", 0o600);
+    let config = parse(&whole_sample().replace("carrier.pw", &secret.file.to_string_lossy())).unwrap();
+    let trunk = &config.policy.trunks[0];
+    assert_eq!(trunk.name, "carrier");
+    assert!(trunk.matcher.matches("203.0.113.7".parse().unwrap(), ""));
+    assert!(trunk.matcher.matches("198.51.100.7".parse().unwrap(), "sbc.carrier.example"));
+    assert_eq!(trunk.rules.action, Action::Refresh);
+    assert_eq!(trunk.rules.credentials.as_ref().unwrap().password, "secret");
+    assert_eq!(config.webhooks[0].url, "http://127.0.0.1:9000/sipst");
+    assert_eq!(config.webhooks[0].timeout, Duration::from_secs(2));
+    assert!(config.refreshes());
+}
+
+#[test]
+fn another_yaml_reader_finds_the_same_in_the_sample() {
+    let other: serde_yaml::Value = serde_yaml::from_str(SAMPLE).unwrap();
+    let ours = parse(SAMPLE).unwrap();
+    assert_eq!(other["interfaces"][0].as_str(), Some(&*ours.interfaces[0]));
+    assert_eq!(other["ports"][0].as_u64(), Some(ours.ports[0].into()));
+    assert_eq!(other["default"]["act_at"].as_f64(), Some(ours.policy.default.act_at));
+    let keys = |value: &serde_yaml::Value| -> Vec<String> {
+        value.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()
+    };
+    let said = said("interfaces: [eth0]\nzzz: 1\ndefault: {zzz: 1}");
+    assert_eq!(said[0], format!("f:2:1: unknown key `zzz`: the keys here are {}", listed(&keys(&other), TOP)));
+    assert_eq!(
+        said[1],
+        format!("f:3:11: unknown key `zzz`: the keys here are {}", listed(&keys(&other["default"]), DEFAULT))
+    );
+}
+
+const TOP: &[&str] =
+    &["interfaces", "attach", "ports", "pin_dir", "interval_floor", "max_session", "trunks", "default", "alerts"];
+const DEFAULT: &[&str] = &["action", "method", "act_at", "interval_floor", "min_se", "credentials", "strict_r12"];
+
+/// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
+#[track_caller]
+fn listed(sample: &[String], order: &[&str]) -> String {
+    for key in sample {
+        assert!(order.contains(&&**key), "{key}");
+    }
+    for key in order.iter().filter(|key| **key != "credentials") {
+        assert!(sample.iter().any(|sample| sample == key), "{key} is not in the sample");
+    }
+    order.join(", ")
+}
+
+#[test]
+fn three_mistakes_are_reported_at_once_where_they_are() {
+    let text = "interfaces: [eth0]\nattach: tcx\ntrunks:\n  - name: a\n    actoin: refresh\n    act_at: 0.95\n";
+    assert_eq!(
+        said(text),
+        [
+            "f:2:9: `attach` is `tcx`: use one of auto, tc, xdp",
+            "f:5:5: unknown key `actoin`: did you mean `action`?",
+            "f:6:13: `act_at` is `0.95`, which is not a share from 0.5 to 0.9: write a number such as 0.6",
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_key_is_answered_by_the_one_meant_or_by_all_there_are() {
+    assert_eq!(
+        said("interface: [eth0]")[0],
+        "f:1:1: `interfaces` is missing: add `interfaces: [eth0]` with the interfaces that SIP uses"
+    );
+    assert_eq!(said("interface: [eth0]")[1], "f:1:1: unknown key `interface`: did you mean `interfaces`?");
+    says(
+        "alerts: [{webhook: {url: \"http://h/\", retries: 3}}]",
+        &["2:39: unknown key `retries`: the keys here are url, timeout"],
+    );
+    says("default: {credential: {}}", &["2:11: unknown key `credential`: did you mean `credentials`?"]);
+    says(
+        "trunks: [{name: a, match: {peer: [10.0.0.0/8]}}]",
+        &["2:27: `match` names no peers and no domains", "2:28: unknown key `peer`: did you mean `peers`?"],
+    );
+}
+
+#[test]
+fn wrong_types_are_told_with_what_to_write() {
+    says("ports: 5060", &["2:8: `ports` is a single value where a list is expected: write `ports: [5060]`"]);
+    says("ports: [\"5060\"]", &["2:9: `ports` is text where a number is expected: write 5060 without quotes"]);
+    says("default: alert", &["2:10: `default` is a single value where a mapping is expected"]);
+    says("trunks: {name: a}", &["2:9: `trunks` is a mapping where a list is expected"]);
+    says("attach: [tc]", &["2:9: `attach` is a list where a single value is expected: write `attach: value`"]);
+    says("trunks: [a]", &["2:10: `trunks` is a single value where a mapping is expected"]);
+    says("ports:", &["2:1: `ports` has no value: give it one, or take the line away"]);
+    says("default: {strict_r12: yes}", &["2:23: `strict_r12` is `yes`: use one of true, false"]);
+    says("alerts: [webhook]", &["2:10: `alerts` is a single value where a mapping is expected"]);
+}
+
+#[test]
+fn wrong_values_are_told_with_the_right_ones() {
+    says("ports: [0, 65536, -1, 5060.5, sip]", &["2:9: ", "2:12: ", "2:19: ", "2:23: ", "2:31: "]);
+    says("ports: []", &["2:8: `ports` is an empty list"]);
+    says(
+        "interval_floor: 90",
+        &["2:17: `interval_floor` is `90`, which is no duration that can be used: add the unit, such as `90s`"],
+    );
+    says("interval_floor: soon", &["2:17: "]);
+    says(
+        "interval_floor: 0s",
+        &["2:17: `interval_floor` is `0s`, which is no duration that can be used: use 1s to 7days"],
+    );
+    says("interval_floor: 1500ms", &["2:17: `interval_floor` has a fraction of a second"]);
+    says("max_session: 5s", &["2:14: "]);
+    says("pin_dir: pins", &["2:10: `pin_dir` is `pins`, which is not an absolute path"]);
+    says("default: {act_at: 0.49}", &["2:19: "]);
+    says("default: {act_at: .nan}", &["2:19: "]);
+    says("default: {action: Refresh}", &["2:19: `action` is `Refresh`: use one of observe, alert, refresh"]);
+    says(
+        "default: {action: refresh, method: invite}",
+        &["2:36: `method` is `invite`: use one of auto, update, reinvite"],
+    );
+    says(
+        "trunks: [{name: a, match: {peers: [10.0.0.1/8]}}]",
+        &["2:36: `peers` is `10.0.0.1/8`, an address within a network: write 10.0.0.0/8"],
+    );
+    says("trunks: [{name: a, match: {peers: [10.0.0.0/33, host]}}]", &["2:36: ", "2:49: "]);
+    says("trunks: [{name: a, match: {domains: [\"*\", a..b]}}]", &["2:38: ", "2:43: "]);
+    says("trunks: [{name: a, match: {}}]", &["2:27: `match` names no peers and no domains"]);
+    says("trunks: [{action: alert}]", &["2:10: `name` is missing"]);
+    says("trunks: [{name: default}]", &["2:17: `default` is the name of what no trunk covers"]);
+    says("trunks: [{name: \"\"}]", &["2:17: `name` is empty"]);
+    for url in ["ftp://h/", "h:9000", "/path", "http://", "\"http://a b/\""] {
+        says(&format!("alerts: [{{webhook: {{url: {url}}}}}]"), &["2:26: `url` is "]);
+    }
+    says("alerts: [{webhook: {timeout: 1h}}]", &["2:20: `url` is missing", "2:30: `timeout` is `1h`"]);
+    assert_eq!(said("interfaces: [an-interface-too-long, eth/0]").len(), 2);
+    assert_eq!(said("interfaces: []"), ["f:1:13: `interfaces` is an empty list: name one at least"]);
+}
+
+#[test]
+fn what_is_there_twice_is_reported_at_its_second_place() {
+    says("ports: [5060, 5061, 5060]", &["2:21: `ports` names the same twice, first in line 2: keep one"]);
+    says("attach: tc\nattach: xdp", &["3:1: `attach` is there twice, first in line 2: keep one"]);
+    says(
+        "trunks:\n- {name: a, match: {domains: [a.example]}}\n- {name: a, match: {domains: [b.example]}}",
+        &["4:10: trunk `a` is there twice, first in line 3"],
+    );
+    says(
+        "alerts:\n- webhook: {url: \"http://h/\"}\n- webhook: {url: \"http://h/\", timeout: 1s}",
+        &["4:3: this webhook is there twice, first in line 3"],
+    );
+    assert_eq!(said("interfaces: [a, b, a]"), ["f:1:20: `interfaces` names the same twice, first in line 1: keep one"]);
+}
+
+#[test]
+fn a_trunk_that_those_before_it_leave_nothing_to_is_a_contradiction() {
+    let trunks = |matches: &[&str]| {
+        let line = |(index, text): (usize, &&str)| format!("- {{name: t{index}{text}}}\n");
+        format!("trunks:\n{}", matches.iter().enumerate().map(line).collect::<String>())
+    };
+    let a = ", match: {peers: [10.0.0.0/8], domains: [\"*.a.example\"]}";
+    says(&trunks(&["", a]), &["4:3: trunk `t1` can never match, `t0` before it takes all of it: move it above `t0`"]);
+    says(&trunks(&["", ""]), &["4:3: trunk `t1` can never match"]);
+    says(&trunks(&[a, ", match: {peers: [10.1.0.0/16]}"]), &["4:3: trunk `t1` can never match"]);
+    says(&trunks(&[a, ", match: {domains: [sbc.a.example, \"*.b.a.example\"]}"]), &["4:3: "]);
+    says(&trunks(&[", match: {peers: [\"::/0\", 0.0.0.0/0]}", ", match: {domains: [x.example]}"]), &["4:3: "]);
+    let split = [", match: {peers: [10.0.0.0/9]}", ", match: {peers: [10.128.0.0/9]}"];
+    says(&trunks(&[split[0], split[1], ", match: {peers: [10.0.0.0/16, 10.200.0.0/16]}"]), &["5:3: "]);
+    for fine in [
+        trunks(&[a, ""]),
+        trunks(&[a, ", match: {domains: [a.example]}"]),
+        trunks(&[a, ", match: {peers: [10.1.0.0/16], domains: [b.example]}"]),
+        trunks(&[", match: {peers: [10.1.0.0/16]}", a]),
+        trunks(&[", match: {peers: [0.0.0.0/0]}", ", match: {peers: [\"2001:db8::/32\"]}"]),
+    ] {
+        parse(&format!("interfaces: [eth0]\n{fine}")).unwrap();
+    }
+}
+
+#[test]
+fn min_se_below_the_floor_is_a_contradiction_and_follows_it_where_it_is_not_given() {
+    says(
+        "default: {action: refresh, min_se: 60s}",
+        &["2:36: `min_se` allows 1m, less than `interval_floor`: raise it to 1m 30s"],
+    );
+    says("interval_floor: 2m\ntrunks: [{name: a, action: refresh, min_se: 90s}]", &["3:45: `min_se` allows 1m 30s"]);
+    says("interval_floor: 2\ntrunks: [{name: a, action: refresh, min_se: 1s}]", &["2:17: `interval_floor` is `2`"]);
+    let config = parse("interfaces: [eth0]\ninterval_floor: 2m\ntrunks: [{name: a, interval_floor: 4s}]").unwrap();
+    assert_eq!(config.policy.default.min_se, Duration::from_secs(120));
+    assert_eq!(config.policy.default.interval_floor, Duration::from_secs(120));
+    assert_eq!(config.policy.trunks[0].rules.interval_floor, Duration::from_secs(4));
+    assert_eq!(config.policy.trunks[0].rules.min_se, Duration::from_secs(90));
+    parse("interfaces: [eth0]\ninterval_floor: 4s\ndefault: {action: refresh, min_se: 4s}").unwrap();
+}
+
+#[test]
+fn intervals_longer_than_the_longest_call_are_contradictions() {
+    says("max_session: 10m\ninterval_floor: 11m", &["3:17: `interval_floor` is longer than `max_session`"]);
+    says("max_session: 10m\ndefault: {action: refresh, min_se: 11m}", &["3:36: `min_se` is longer than `max_session`"]);
+    says("max_session: 10m\ntrunks: [{name: a, interval_floor: 11m}]", &["3:36: `interval_floor` is longer"]);
+}
+
+#[test]
+fn how_to_refresh_without_saying_refresh_is_a_contradiction() {
+    says("trunks: [{name: a, method: update}]", &["2:20: says how to refresh, but no `action` is given"]);
+    says("default: {min_se: 2m}", &["2:11: says how to refresh, but no `action` is given"]);
+    parse("interfaces: [eth0]\ntrunks: [{name: a, action: alert, method: update}]").unwrap();
+}
+
+#[test]
+fn interfaces_that_one_packet_crosses_twice_are_a_contradiction_for_refresh_only() {
+    let overlaps = |names: &[String]| {
+        assert_eq!(names, ["eth0", "eth0.7"]);
+        vec![Overlap { a: "eth0".into(), b: "eth0.7".into(), why: "eth0.7 is a VLAN on eth0".into() }]
+    };
+    let text = |action| format!("interfaces: [eth0, eth0.7]\ntrunks: [{{name: a, action: {action}}}]");
+    assert_eq!(
+        parse_with(&text("refresh"), &overlaps).unwrap_err(),
+        "f:1:20: one packet can cross both `eth0` and `eth0.7` (eth0.7 is a VLAN on eth0) and would be rewritten twice: \
+         keep one of them, or use no `action: refresh`"
+    );
+    parse_with(&text("alert"), &overlaps).unwrap();
+}
+
+#[test]
+fn a_password_is_the_one_line_of_a_file_that_not_every_user_can_read() {
+    let read = |name: &str, text: &str, mode| {
+        let secret = Secret::new(name, text, mode);
+        parse(&format!("interfaces: [eth0]\n{}", secret.config()))
+    };
+    let credentials = read("good", "pass word\r\n", 0o640).unwrap().policy.default.credentials.unwrap();
+    assert_eq!((&*credentials.username, &*credentials.password), ("1001", "pass word"));
+    for (name, text, mode, expected) in [
+        ("open", "x", 0o644, "`password_file` is open to every user"),
+        ("empty", "\n", 0o600, "`password_file` holds no single line"),
+        ("two", "a\nb\n", 0o600, "`password_file` holds no single line"),
+        ("long", &"x".repeat(1025), 0o600, "`password_file` holds no single line"),
+    ] {
+        let error = read(name, text, mode).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(error.starts_with("f:2:"), "{error}");
+    }
+    says(
+        "default: {action: refresh, credentials: {username: a, password_file: pw}}",
+        &["2:70: `password_file` cannot be read: /nonexistent/pw: No such file"],
+    );
+    says(
+        "default: {action: refresh, credentials: {password: x}}",
+        &["2:41: `username` is missing", "2:41: `password_file` is missing", "2:42: unknown key `password`"],
+    );
+}
+
+#[test]
+fn what_is_no_yaml_is_told_once_with_its_place() {
+    assert_eq!(said(""), ["f:1:1: the file is empty: start from the output of `sipst generate-config`"]);
+    assert_eq!(
+        said("\n# nothing\n"),
+        ["f:1:1: the file says nothing: start from the output of `sipst generate-config`"]
+    );
+    assert_eq!(
+        said("- eth0")[0],
+        "f:1:1: `configuration` is a list where a mapping is expected: write `key: value` lines"
+    );
+    let error = Config::parse("f", b"a: 1\nb: \xff", Path::new(""), &|_| vec![]).unwrap_err().to_string();
+    assert_eq!(error, "f:2:4: not UTF-8: save the file as UTF-8");
+    let large = vec![b'#'; (1 << 20) + 1];
+    let error = Config::parse("f", &large, Path::new(""), &|_| vec![]).unwrap_err().to_string();
+    assert_eq!(error, "f:1:1: larger than 1 MiB: is this the right file?");
+    for (text, at) in [
+        ("interfaces: [eth0", "f:"),
+        ("interfaces: [eth0]\n  attach: tc", "f:2:"),
+        ("interfaces: &a [eth0]", "f:1:"),
+        ("interfaces: [eth0]\nports: *a", "f:2:"),
+        ("interfaces: !x [eth0]", "f:1:"),
+        ("interfaces: [eth0]\n---\na: b", "f:2:"),
+        ("? [a]\n: b", "f:1:"),
+    ] {
+        let said = said(text);
+        assert!(said.len() == 1 && said[0].starts_with(at), "{said:?}");
+    }
+    let deep = format!("interfaces: {}", "[".repeat(100_000));
+    assert_eq!(said(&deep).len(), 1);
+}

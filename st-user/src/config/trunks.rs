@@ -1,0 +1,271 @@
+//! Trunks and their rules: what is done with which dialogs.
+
+use std::{fs::File, io::Read as _, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+
+use ipnet::IpNet;
+use st_core::{Action, Credentials, DomainPattern, Matcher, Method, Rules, Trunk};
+
+use super::{
+    fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, parsed, seconds, text},
+    problem::{Position, Problem},
+};
+
+/// How many trunks there may be.
+const MAX_TRUNKS: usize = 1024;
+/// How many networks or domains a trunk may name.
+const MAX_MATCHES: usize = 1024;
+/// The longest password, in bytes.
+const MAX_PASSWORD: u64 = 1024;
+/// The name that events have for dialogs of no trunk.
+const RESERVED: &str = "default";
+
+/// What the rules take from the rest of the file.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The file's own `interval_floor`; `None` where that is wrong.
+    pub(super) interval_floor: Option<Duration>,
+    /// `None` where that is wrong.
+    pub(super) max_session: Option<Duration>,
+    /// Where relative paths start.
+    pub(super) dir: &'a Path,
+}
+
+/// One trunk as written.
+struct Written {
+    at: Position,
+    name: Option<Placed<String>>,
+    reach: Option<Reach>,
+    rules: Rules,
+}
+
+/// Which dialogs; all, where both are empty.
+#[derive(Default)]
+struct Reach {
+    peers: Vec<Placed<IpNet>>,
+    domains: Vec<Placed<Domain>>,
+}
+
+/// A pattern and its text.
+#[derive(PartialEq)]
+struct Domain {
+    text: String,
+    pattern: DomainPattern,
+}
+
+/// The list of trunks.
+pub(super) fn trunks(given: Given<'_>, around: Around<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Trunk>> {
+    let nodes = nodes(given, MAX_TRUNKS, problems)?;
+    let trunks: Vec<Written> =
+        nodes.iter().filter_map(|node| trunk(Given { name: "trunks", node }, around, problems)).collect();
+    names_once(&trunks, problems);
+    all_reachable(&trunks, problems);
+    let finished = trunks.into_iter().map(|trunk| {
+        let (name, reach) = (trunk.name?.value, trunk.reach?);
+        let matcher = Matcher {
+            peers: reach.peers.into_iter().map(|net| net.value).collect(),
+            domains: reach.domains.into_iter().map(|domain| domain.value.pattern).collect(),
+        };
+        Some(Trunk { name, matcher, rules: trunk.rules })
+    });
+    finished.collect()
+}
+
+/// The rules under `default:`, and what those of a trunk look like.
+pub(super) fn default(given: Given<'_>, around: Around<'_>, problems: &mut Vec<Problem>) -> Option<Rules> {
+    let mut fields = Fields::open(given, problems)?;
+    let rules = rules(&mut fields, around);
+    fields.close();
+    Some(rules)
+}
+
+/// Where no `default:` is written.
+pub(super) fn default_rules(around: Around<'_>) -> Rules {
+    let base = Rules::default();
+    let interval_floor = around.interval_floor.unwrap_or(base.interval_floor);
+    Rules { interval_floor, min_se: base.min_se.max(interval_floor), ..base }
+}
+
+fn trunk(given: Given<'_>, around: Around<'_>, problems: &mut Vec<Problem>) -> Option<Written> {
+    let mut fields = Fields::open(given, problems)?;
+    let named = fields.need("name", "name the trunk: events and metrics carry it", text);
+    let name = named.zip(fields.value_at("name")).map(|(value, at)| Placed { at, value });
+    if let Some(Placed { at, .. }) = name.as_ref().filter(|name| name.value == RESERVED) {
+        fields.note(*at, format!("`{RESERVED}` is the name of what no trunk covers"), "choose another name");
+    }
+    let reach = match fields.key_at("match") {
+        Some(_) => fields.get("match", reach),
+        None => {
+            fields.get("match", |_, _| None::<Reach>);
+            Some(Reach::default())
+        }
+    };
+    let rules = rules(&mut fields, around);
+    let at = fields.at();
+    fields.close();
+    Some(Written { at, name, reach, rules })
+}
+
+fn reach(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Reach> {
+    let mut fields = Fields::open(given, problems)?;
+    let peers = fields.get("peers", list(MAX_MATCHES, network));
+    let read_domain = parsed("a domain", "`sip.example.org`, or \"*.example.org\" for all below it", |text| {
+        DomainPattern::new(text).map(|pattern| Domain { text: text.to_ascii_lowercase(), pattern })
+    });
+    let domains = fields.get("domains", list(MAX_MATCHES, read_domain));
+    let sound = fields.sound("peers") && fields.sound("domains");
+    let (peers, domains) = (peers.unwrap_or_default(), domains.unwrap_or_default());
+    let empty = peers.is_empty() && domains.is_empty();
+    fields.close();
+    if empty && sound {
+        given.wrong("names no peers and no domains", "name some, or take it away to match every dialog", problems);
+    }
+    (sound && !empty).then_some(Reach { peers, domains })
+}
+
+fn network(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<IpNet> {
+    let read = parsed("a network", "an address or a network, such as 203.0.113.0/24 or 2001:db8::/32", |text| {
+        text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    });
+    let net = read(given, problems)?;
+    if net != net.trunc() {
+        given.wrong(format!("is `{net}`, an address within a network"), format!("write {}", net.trunc()), problems);
+        return None;
+    }
+    Some(net)
+}
+
+fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
+    let actions = [("observe", Action::Observe), ("alert", Action::Alert), ("refresh", Action::Refresh)];
+    let methods = [("auto", Method::Auto), ("update", Method::Update), ("reinvite", Method::Reinvite)];
+    let base = default_rules(around);
+    let action = fields.get("action", choice(&actions));
+    let method = fields.get("method", choice(&methods));
+    let act_at = fields.get("act_at", number(0.5..=0.9, "a share from 0.5 to 0.9", "a number such as 0.6"));
+    let floor = fields.get("interval_floor", seconds(super::schema::INTERVALS));
+    let interval_floor = floor.unwrap_or(base.interval_floor);
+    let min_se = fields.get("min_se", seconds(super::schema::INTERVALS));
+    let credentials = fields.get("credentials", |given, problems| credentials(given, around.dir, problems));
+    let strict_r12 = fields.get("strict_r12", boolean);
+
+    let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
+    if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
+        && value < interval_floor
+    {
+        let what = format!("`min_se` allows {}, less than `interval_floor`", humantime::format_duration(value));
+        let cure = format!(
+            "raise it to {} at least, or lower `interval_floor`: a shorter interval is not acted upon",
+            humantime::format_duration(interval_floor)
+        );
+        fields.note(at, what, cure);
+    }
+    for (name, value) in [("min_se", min_se), ("interval_floor", floor)] {
+        if let (Some(value), Some(at), Some(most)) = (value, fields.value_at(name), around.max_session)
+            && value > most
+        {
+            fields.note(at, format!("`{name}` is longer than `max_session`"), "no call would be refreshed: lower it");
+        }
+    }
+    let sends = ["method", "min_se", "credentials"];
+    if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
+        fields.note(
+            at,
+            "says how to refresh, but no `action` is given, and the default only alerts",
+            "add `action: refresh`, or `action: alert` if that is meant",
+        );
+    }
+    Rules {
+        action: action.unwrap_or(base.action),
+        method: method.unwrap_or(base.method),
+        act_at: act_at.unwrap_or(base.act_at),
+        min_se: min_se.unwrap_or(Rules::default().min_se.max(interval_floor)),
+        interval_floor,
+        credentials,
+        strict_r12: strict_r12.unwrap_or(base.strict_r12),
+    }
+}
+
+fn credentials(given: Given<'_>, dir: &Path, problems: &mut Vec<Problem>) -> Option<Credentials> {
+    let mut fields = Fields::open(given, problems)?;
+    let username = fields.need("username", "add the user name that the peer knows", text);
+    let password = fields.need("password_file", "name a file with the password as its one line", |given, problems| {
+        let path = dir.join(text(given, problems)?);
+        password(&path).map_err(|(what, cure)| given.wrong(what, cure, problems)).ok()
+    });
+    fields.close();
+    Some(Credentials { username: username?, password: password? })
+}
+
+/// The one line of the file, or what is wrong with it and what to do.
+fn password(path: &Path) -> Result<String, (String, String)> {
+    let shown = path.display();
+    let unreadable = |error| (format!("cannot be read: {shown}: {error}"), "check the path and its owner".to_owned());
+    let file = File::open(path).map_err(unreadable)?;
+    let meta = file.metadata().map_err(unreadable)?;
+    if !meta.is_file() {
+        return Err((format!("is no file: {shown}"), "name a file with the password as its one line".to_owned()));
+    }
+    if meta.mode() & 0o007 != 0 {
+        return Err((format!("is open to every user: {shown}"), format!("run `chmod o= {shown}`")));
+    }
+    let mut text = String::new();
+    file.take(MAX_PASSWORD + 1).read_to_string(&mut text).map_err(unreadable)?;
+    let password = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if password.is_empty() || password.contains('\n') || password.len() as u64 > MAX_PASSWORD {
+        let what = format!("holds no single line of 1 to {MAX_PASSWORD} bytes: {shown}");
+        return Err((what, "leave only the password in it".to_owned()));
+    }
+    Ok(password.to_owned())
+}
+
+fn names_once(trunks: &[Written], problems: &mut Vec<Problem>) {
+    let mut seen: Vec<&Placed<String>> = Vec::new();
+    for name in trunks.iter().filter_map(|trunk| trunk.name.as_ref()) {
+        match seen.iter().find(|first| first.value == name.value) {
+            Some(first) => {
+                let what = format!("trunk `{}` is there twice, first in line {}", name.value, first.at.line);
+                problems.push(Problem::new(name.at, what, "give it a name of its own"));
+            }
+            None => seen.push(name),
+        }
+    }
+}
+
+/// Notes trunks that those before them leave nothing to.
+fn all_reachable(trunks: &[Written], problems: &mut Vec<Problem>) {
+    for (index, trunk) in trunks.iter().enumerate() {
+        let Some(reach) = &trunk.reach else { continue };
+        let before: Vec<(&str, &Reach)> = trunks[..index]
+            .iter()
+            .filter_map(|earlier| {
+                Some((earlier.name.as_ref().map_or("without a name", |name| &name.value), earlier.reach.as_ref()?))
+            })
+            .collect();
+        let Some(by) = taken_by(reach, &before) else { continue };
+        let name = trunk.name.as_ref().map_or("without a name", |name| &name.value);
+        let what = format!("trunk `{name}` can never match, `{by}` before it takes all of it");
+        problems.push(Problem::new(trunk.at, what, format!("move it above `{by}`, or take it away")));
+    }
+}
+
+/// The first of the trunks before that matter, if they leave nothing of `reach`.
+fn taken_by<'a>(reach: &Reach, before: &[(&'a str, &Reach)]) -> Option<&'a str> {
+    if let Some((name, _)) = before.iter().find(|(_, earlier)| earlier.is_all()) {
+        return Some(name);
+    }
+    if reach.is_all() {
+        return None;
+    }
+    let net = |net: &Placed<IpNet>| before.iter().find(|(_, e)| e.peers.iter().any(|p| p.value.contains(&net.value)));
+    let domain = |domain: &Placed<Domain>| {
+        before.iter().find(|(_, e)| e.domains.iter().any(|d| d.value.pattern.matches(&domain.value.text)))
+    };
+    let takers: Option<Vec<_>> = reach.peers.iter().map(net).chain(reach.domains.iter().map(domain)).collect();
+    takers?.first().map(|(name, _)| *name)
+}
+
+impl Reach {
+    fn is_all(&self) -> bool {
+        let whole = |v4| self.peers.iter().any(|n| n.value.prefix_len() == 0 && n.value.addr().is_ipv4() == v4);
+        (self.peers.is_empty() && self.domains.is_empty()) || (whole(true) && whole(false))
+    }
+}

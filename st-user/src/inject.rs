@@ -1,0 +1,243 @@
+//! Messages in the server's name: raw sockets that take whole IP packets, one for each of the server's addresses.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::AsFd as _,
+};
+
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, Socket, Type};
+use st_core::Refusal;
+use tracing::{debug, warn};
+
+/// How many of the server's addresses have a socket at the same time; the one unused for longest gives way.
+const MAX_SOCKETS: usize = 64;
+
+/// The largest packet that is sent, in bytes from the IP header on. A larger one would leave in fragments, which
+/// st_egress cannot commit.
+const MAX_PACKET: usize = 1500;
+
+/// For a server whose own packets' TTL was not seen.
+const DEFAULT_TTL: u8 = 64;
+
+/// `IPPROTO_RAW`.
+const RAW: i32 = libc::IPPROTO_RAW;
+
+/// What a message leaves with.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope {
+    /// From: the server.
+    pub server: SocketAddr,
+    /// To: the next hop.
+    pub peer: SocketAddr,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit, 0 where it is not known.
+    pub ttl: u8,
+}
+
+/// The raw sockets.
+#[derive(Default)]
+pub struct Injector {
+    /// The one used last stands last.
+    sockets: Vec<(IpAddr, Socket)>,
+}
+
+impl Injector {
+    /// Makes sure of the socket for an address of the server's. [`Refusal::Translated`]: it is no address of this host.
+    pub fn open(&mut self, server: IpAddr) -> Result<&Socket, Refusal> {
+        if let Some(at) = self.sockets.iter().position(|(address, _)| *address == server) {
+            let found = self.sockets.remove(at);
+            self.sockets.push(found);
+        } else {
+            let socket = raw_socket(server).map_err(|error| refusal(server, &error))?;
+            if self.sockets.len() >= MAX_SOCKETS {
+                self.sockets.remove(0);
+            }
+            self.sockets.push((server, socket));
+        }
+        self.sockets.last().map(|(_, socket)| socket).ok_or(Refusal::Send)
+    }
+
+    /// Sends one message. It has left when st_egress says so.
+    pub fn send(&mut self, envelope: &Envelope, message: &[u8]) -> Result<(), Refusal> {
+        let packet = packet(envelope, message)?;
+        let server = envelope.server.ip();
+        // The port of a raw socket's destination means nothing, and IPv6 refuses one that is not 0.
+        let to = SocketAddr::new(envelope.peer.ip(), 0);
+        self.open(server)?.send_to(&packet, &to.into()).map(drop).map_err(|error| refusal(server, &error))
+    }
+}
+
+fn raw_socket(server: IpAddr) -> io::Result<Socket> {
+    let domain = if server.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(RAW)))?;
+    socket.set_nonblocking(true)?;
+    match domain {
+        Domain::IPV4 => socket.set_header_included_v4(true)?,
+        _ => socket.set_header_included_v6(true)?,
+    }
+    // What the peer answers never comes here: no room is wasted on it.
+    sockopt::set_socket_recv_buffer_size(socket.as_fd(), 0)?;
+    // Bound, so that rules of the kind `ip rule from ADDRESS` hold for it as they do for the server.
+    socket.bind(&SocketAddr::new(server, 0).into())?;
+    Ok(socket)
+}
+
+fn refusal(server: IpAddr, error: &io::Error) -> Refusal {
+    match error.raw_os_error() {
+        Some(libc::EADDRNOTAVAIL) => {
+            debug!(%server, "no address of this host");
+            Refusal::Translated
+        }
+        Some(libc::EMSGSIZE) => Refusal::TooLong,
+        _ => {
+            warn!(%server, %error, "cannot send in the server's name");
+            Refusal::Send
+        }
+    }
+}
+
+/// The whole packet, checksums and all.
+fn packet(envelope: &Envelope, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let &Envelope { server, peer, tos, ttl } = envelope;
+    let ttl = if ttl == 0 { DEFAULT_TTL } else { ttl };
+    let length = UdpHeader::LEN + message.len();
+    let mut packet = Vec::with_capacity(MAX_PACKET);
+    match (server.ip(), peer.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            if Ipv4Header::MIN_LEN + length > MAX_PACKET {
+                return Err(Refusal::TooLong);
+            }
+            let payload = u16::try_from(length).map_err(|_| Refusal::TooLong)?;
+            let mut ip = Ipv4Header::new(payload, ttl, IpNumber::UDP, from.octets(), to.octets())
+                .map_err(|_| Refusal::TooLong)?;
+            (ip.dscp, ip.ecn) = ((tos >> 2).try_into().unwrap_or_default(), (tos & 3).try_into().unwrap_or_default());
+            // An identification of 0 is filled in by the kernel.
+            ip.header_checksum = ip.calc_header_checksum();
+            let udp = UdpHeader::with_ipv4_checksum(server.port(), peer.port(), &ip, message);
+            packet.extend_from_slice(&ip.to_bytes());
+            packet.extend_from_slice(&udp.map_err(|_| Refusal::TooLong)?.to_bytes());
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            if Ipv6Header::LEN + length > MAX_PACKET {
+                return Err(Refusal::TooLong);
+            }
+            let ip = Ipv6Header {
+                traffic_class: tos,
+                flow_label: etherparse::Ipv6FlowLabel::ZERO,
+                payload_length: length.try_into().map_err(|_| Refusal::TooLong)?,
+                next_header: IpNumber::UDP,
+                hop_limit: ttl,
+                source: from.octets(),
+                destination: to.octets(),
+            };
+            let udp = UdpHeader::with_ipv6_checksum(server.port(), peer.port(), &ip, message);
+            packet.extend_from_slice(&ip.to_bytes());
+            packet.extend_from_slice(&udp.map_err(|_| Refusal::TooLong)?.to_bytes());
+        }
+        // The engine takes both from packets: they are of one family.
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return Err(Refusal::Send),
+    }
+    packet.extend_from_slice(message);
+    Ok(packet)
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+
+    use super::*;
+
+    fn envelope(server: &str, peer: &str) -> Envelope {
+        Envelope { server: server.parse().unwrap(), peer: peer.parse().unwrap(), tos: 0x61, ttl: 63 }
+    }
+
+    #[test]
+    fn an_ipv4_packet_has_the_servers_marks_and_right_checksums() {
+        for message in [&b"UPDATE"[..], b"odd", b""] {
+            let bytes = packet(&envelope("192.0.2.1:5060", "198.51.100.2:5080"), message).unwrap();
+            let headers = PacketHeaders::from_ip_slice(&bytes).unwrap();
+            let Some(NetHeaders::Ipv4(ip, _)) = headers.net else { panic!() };
+            let Some(TransportHeader::Udp(udp)) = headers.transport else { panic!() };
+            assert_eq!((ip.dscp.value() << 2 | ip.ecn.value(), ip.time_to_live, ip.dont_fragment), (0x61, 63, true));
+            assert_eq!((ip.source, ip.destination), ([192, 0, 2, 1], [198, 51, 100, 2]));
+            assert_eq!(ip.header_checksum, ip.calc_header_checksum());
+            assert_eq!((udp.source_port, udp.destination_port), (5060, 5080));
+            assert_eq!(udp.checksum, udp.calc_checksum_ipv4(&ip, message).unwrap());
+            assert_eq!(headers.payload.slice(), message);
+            assert_eq!(usize::from(ip.total_len), bytes.len());
+        }
+    }
+
+    #[test]
+    fn an_ipv6_packet_has_the_servers_marks_and_right_checksums() {
+        let bytes = packet(&envelope("[2001:db8::1]:5060", "[2001:db8::2]:5080"), b"odd").unwrap();
+        let headers = PacketHeaders::from_ip_slice(&bytes).unwrap();
+        let Some(NetHeaders::Ipv6(ip, _)) = headers.net else { panic!() };
+        let Some(TransportHeader::Udp(udp)) = headers.transport else { panic!() };
+        assert_eq!((ip.traffic_class, ip.hop_limit), (0x61, 63));
+        assert_eq!(udp.checksum, udp.calc_checksum_ipv6(&ip, b"odd").unwrap());
+        assert_eq!(headers.payload.slice(), b"odd");
+    }
+
+    #[test]
+    fn a_ttl_that_was_not_seen_is_the_systems_usual_one() {
+        let unknown = Envelope { ttl: 0, ..envelope("192.0.2.1:5060", "198.51.100.2:5080") };
+        let bytes = packet(&unknown, b"x").unwrap();
+        assert_eq!(bytes[8], DEFAULT_TTL);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_packet_is_refused() {
+        let ipv4 = envelope("192.0.2.1:5060", "198.51.100.2:5080");
+        assert_eq!(packet(&ipv4, &[b'x'; 1472]).unwrap().len(), 1500);
+        assert_eq!(packet(&ipv4, &[b'x'; 1473]), Err(Refusal::TooLong));
+        let ipv6 = envelope("[2001:db8::1]:5060", "[2001:db8::2]:5080");
+        assert_eq!(packet(&ipv6, &[b'x'; 1452]).unwrap().len(), 1500);
+        assert_eq!(packet(&ipv6, &[b'x'; 1453]), Err(Refusal::TooLong));
+        assert_eq!(packet(&ipv4, &vec![b'x'; 100_000]), Err(Refusal::TooLong));
+    }
+
+    #[test]
+    fn two_families_do_not_go_together() {
+        assert_eq!(packet(&envelope("192.0.2.1:5060", "[2001:db8::2]:5080"), b"x"), Err(Refusal::Send));
+    }
+
+    #[test]
+    fn an_address_that_is_not_this_hosts_is_refused() {
+        let mut injector = Injector::default();
+        assert_eq!(injector.open("192.0.2.99".parse().unwrap()).unwrap_err(), Refusal::Translated);
+        injector.open("127.0.0.1".parse().unwrap()).unwrap();
+        injector.open("::1".parse().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn there_are_never_more_sockets_than_the_limit() {
+        let mut injector = Injector::default();
+        let address = |last: u8| IpAddr::from([127, 0, 0, last]);
+        for last in 1..=MAX_SOCKETS as u8 {
+            injector.open(address(last)).unwrap();
+        }
+        injector.open(address(1)).unwrap();
+        injector.open(address(200)).unwrap();
+        assert_eq!(injector.sockets.len(), MAX_SOCKETS);
+        let open = |address| injector.sockets.iter().any(|(one, _)| *one == address);
+        assert!(open(address(1)) && open(address(200)) && !open(address(2)));
+    }
+
+    #[test]
+    fn a_message_arrives_over_the_loopback() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let receiver = std::net::UdpSocket::bind(any).unwrap();
+            let peer = receiver.local_addr().unwrap();
+            let envelope = Envelope { server: SocketAddr::new(peer.ip(), 5060), peer, tos: 0, ttl: 1 };
+            Injector::default().send(&envelope, b"OPTIONS").unwrap();
+            let mut buffer = [0; 64];
+            let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!((&buffer[..length], from), (&b"OPTIONS"[..], envelope.server));
+        }
+    }
+}

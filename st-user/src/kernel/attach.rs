@@ -1,0 +1,244 @@
+//! Hooks: TCX links and XDP links, pinned; below Linux 6.6 clsact filters by netlink, which outlive the daemon by
+//! themselves and are found again by their place.
+
+use std::path::Path;
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        links::{FdLink, PinnedLink as AyaPin},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    },
+    util::KernelVersion,
+};
+use st_ebpf::abi::names;
+
+use super::{
+    Attached, Hook, KernelError,
+    bpf::LinkKind,
+    interfaces::{Interface, Kind, XdpHook},
+    pins::{PinnedLink, Pins, Side},
+};
+use crate::config::Attach;
+
+/// Where the clsact filter stands: ahead of what has no place of its own, and always there, so that the next daemon
+/// replaces it instead of adding a second.
+const FILTER_PRIORITY: u16 = 1;
+const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x5150);
+
+/// Attaches to interfaces, by links or by filters.
+pub(crate) struct Hooks {
+    tcx: bool,
+}
+
+impl Hooks {
+    /// TCX came with Linux 6.6.
+    pub(crate) fn new() -> Self {
+        Self { tcx: KernelVersion::current().map_or(true, |now| now >= KernelVersion::new(6, 6, 0)) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn filters() -> Self {
+        Self { tcx: false }
+    }
+
+    /// Which program sees the packets that come in. What is there already stays, unless the operator says otherwise.
+    pub(crate) fn ingress(attach: Attach, interface: &Interface, pinned: Option<&PinnedLink>) -> LinkKind {
+        match attach {
+            Attach::Tc => LinkKind::Tcx,
+            Attach::Xdp => LinkKind::Xdp,
+            Attach::Auto => match pinned.and_then(|link| link.info.kind) {
+                Some(kind) => kind,
+                // A native attach makes many a NIC reset, and costs a veth more than TC does.
+                None if interface.up || interface.kind == Kind::Veth => LinkKind::Tcx,
+                None => LinkKind::Xdp,
+            },
+        }
+    }
+
+    /// Attaches to one interface, in the place of what is pinned for it.
+    pub(crate) fn attach(
+        &self,
+        ebpf: &mut Ebpf,
+        pins: &Pins,
+        interface: &Interface,
+        attach: Attach,
+    ) -> Result<(), KernelError> {
+        let pinned = pins.links();
+        let (mine, stale): (Vec<_>, Vec<_>) = pinned
+            .into_iter()
+            .filter(|link| link.interface == interface.name)
+            .partition(|link| link.info.interface == interface.index);
+        for link in stale {
+            tracing::info!(interface = interface.name, "the pinned link belongs to an interface that is gone");
+            Pins::drop_link(&link.path)?;
+        }
+        let of = |side| mine.iter().find(|link| link.side == side);
+        let ingress = Self::ingress(attach, interface, of(Side::Ingress));
+        if let Some(link) = of(Side::Ingress).filter(|link| link.info.kind != Some(ingress)) {
+            // Another hook: the old program goes first, so that no packet meets both.
+            Pins::drop_link(&link.path)?;
+        }
+        // Egress first: a refresh needs it, and without it no number is ever committed.
+        self.tc(ebpf, pins, interface, Side::Egress)?;
+        match ingress {
+            LinkKind::Tcx => self.tc(ebpf, pins, interface, Side::Ingress),
+            LinkKind::Xdp => self.xdp(ebpf, pins, interface),
+        }
+    }
+
+    fn tc(&self, ebpf: &mut Ebpf, pins: &Pins, interface: &Interface, side: Side) -> Result<(), KernelError> {
+        let (name, attach_type, hook) = match side {
+            Side::Ingress => (names::INGRESS_TC, TcAttachType::Ingress, "tc ingress"),
+            Side::Egress => (names::EGRESS, TcAttachType::Egress, "tc egress"),
+        };
+        let program = classifier(ebpf, name)?;
+        let path = pins.link(&interface.name, side);
+        let attached = if self.tcx {
+            tcx(program, &path, interface, attach_type)
+        } else {
+            filter(program, interface, attach_type)
+        };
+        attached.map_err(|source| KernelError::Attach { interface: interface.name.clone(), hook, source })
+    }
+
+    fn xdp(&self, ebpf: &mut Ebpf, pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Attach { interface: interface.name.clone(), hook: "xdp ingress", source };
+        let program = ebpf.program_mut(names::INGRESS_XDP).ok_or(KernelError::Lacks { name: names::INGRESS_XDP })?;
+        let program: &mut Xdp = program.try_into().map_err(failed)?;
+        load(names::INGRESS_XDP, program.fd().is_ok(), || program.load())?;
+        let path = pins.link(&interface.name, Side::Ingress);
+        xdp(program, &path, interface).map_err(failed)
+    }
+
+    /// Takes the filters off an interface, where there are any.
+    pub(crate) fn detach_filters(&self, interface: &str) {
+        if self.tcx {
+            return;
+        }
+        for (attach_type, name) in [(TcAttachType::Ingress, names::INGRESS_TC), (TcAttachType::Egress, names::EGRESS)] {
+            if let Err(error) = tc::qdisc_detach_program(interface, attach_type, name) {
+                tracing::debug!(interface, %error, "no filter to take away");
+            }
+        }
+    }
+}
+
+/// What is attached to an interface by a pinned link.
+pub(crate) fn describe(link: &PinnedLink, interface: Option<&Interface>) -> Attached {
+    let hook = match (link.info.kind, link.side) {
+        (Some(LinkKind::Xdp), _) => match interface.and_then(|one| one.xdp) {
+            Some(XdpHook::Generic) => Hook::XdpGeneric,
+            Some(XdpHook::Native) | None => Hook::XdpNative,
+        },
+        (_, Side::Ingress) => Hook::TcIngress,
+        (_, Side::Egress) => Hook::TcEgress,
+    };
+    Attached {
+        interface: link.interface.clone(),
+        hook,
+        program: link.info.program,
+        pin: link.path.clone(),
+        gone: interface.is_none_or(|one| one.index != link.info.interface),
+    }
+}
+
+/// A loaded TC program.
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {
+    let program = ebpf.program_mut(name).ok_or(KernelError::Lacks { name })?;
+    let program: &mut SchedClassifier = program.try_into().map_err(|error| KernelError::program(name, error))?;
+    load(name, program.fd().is_ok(), || program.load())?;
+    Ok(program)
+}
+
+fn load(name: &str, loaded: bool, load: impl FnOnce() -> Result<(), ProgramError>) -> Result<(), KernelError> {
+    if loaded { Ok(()) } else { load().map_err(|error| KernelError::program(name, error)) }
+}
+
+fn tcx(
+    program: &mut SchedClassifier,
+    path: &Path,
+    interface: &Interface,
+    attach_type: TcAttachType,
+) -> Result<(), ProgramError> {
+    match AyaPin::from_pin(path) {
+        // The same link goes on with the new program: never none, never two.
+        Ok(pinned) => program.attach_to_link(FdLink::from(pinned).try_into().map_err(link_error)?).map(drop),
+        Err(_) => {
+            // First in the chain: a program ahead that ends it with TC_ACT_OK would switch the shift off, while ours lets
+            // every program behind it run.
+            let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let id = program.attach_with_options(&interface.name, attach_type, order)?;
+            let link = FdLink::try_from(program.take_link(id)?).map_err(link_error)?;
+            link.pin(path).map(drop).map_err(pin_error)
+        }
+    }
+}
+
+fn xdp(program: &mut Xdp, path: &Path, interface: &Interface) -> Result<(), ProgramError> {
+    match AyaPin::from_pin(path) {
+        Ok(pinned) => program.attach_to_link(FdLink::from(pinned).try_into().map_err(link_error)?).map(drop),
+        Err(_) => {
+            let id = program.attach_to_if_index(interface.index, XdpMode::Default)?;
+            let link = FdLink::try_from(program.take_link(id)?).map_err(link_error)?;
+            link.pin(path).map(drop).map_err(pin_error)
+        }
+    }
+}
+
+fn filter(program: &mut SchedClassifier, interface: &Interface, attach_type: TcAttachType) -> Result<(), ProgramError> {
+    // There already, by us or by others, is as good.
+    if let Err(error) = tc::qdisc_add_clsact(&interface.name) {
+        tracing::debug!(interface = interface.name, %error, "clsact is there");
+    }
+    let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, classid: None };
+    let id = match program.attach_with_options(&interface.name, attach_type, TcAttachOptions::Netlink(options)) {
+        Ok(id) => id,
+        Err(error) if super::error::errno(&error) == Some(libc::EEXIST) => {
+            let there =
+                SchedClassifierLink::attached(&interface.name, attach_type, FILTER_PRIORITY, FILTER_HANDLE, None)
+                    .map_err(TcError::IoError)?;
+            program.attach_to_link(there)?
+        }
+        Err(error) => return Err(error),
+    };
+    // Dropped, it would take the filter away.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+fn link_error(error: aya::programs::links::LinkError) -> ProgramError {
+    ProgramError::IOError(std::io::Error::other(error))
+}
+
+fn pin_error(error: aya::pin::PinError) -> ProgramError {
+    ProgramError::IOError(std::io::Error::other(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_takes_tc_on_a_link_that_is_up_and_on_veth() {
+        let ingress = |attach, kind, up| {
+            let interface = Interface {
+                index: 2,
+                name: "x".into(),
+                up,
+                ethernet: true,
+                kind,
+                lower: None,
+                master: None,
+                xdp: None,
+            };
+            Hooks::ingress(attach, &interface, None)
+        };
+        assert_eq!(ingress(Attach::Auto, Kind::Other, true), LinkKind::Tcx);
+        assert_eq!(ingress(Attach::Auto, Kind::Other, false), LinkKind::Xdp);
+        assert_eq!(ingress(Attach::Auto, Kind::Veth, false), LinkKind::Tcx);
+        assert_eq!(ingress(Attach::Xdp, Kind::Veth, true), LinkKind::Xdp);
+        assert_eq!(ingress(Attach::Tc, Kind::Other, false), LinkKind::Tcx);
+    }
+}

@@ -1,0 +1,93 @@
+//! The three operations of bpf(2) on pinned links that aya does not have: to open, to ask, to detach.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
+
+/// What hook a link belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkKind {
+    Tcx,
+    Xdp,
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LinkInfo {
+    /// `None` for a hook that sipst does not use.
+    pub(crate) kind: Option<LinkKind>,
+    /// The program's id.
+    pub(crate) program: u32,
+    /// The interface's index, 0 once that is gone.
+    pub(crate) interface: u32,
+}
+
+/// A pinned link.
+pub(crate) struct RawLink(OwnedFd);
+
+impl RawLink {
+    /// `BPF_OBJ_GET`.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        #[repr(C)]
+        struct Attr {
+            path: u64,
+            fd: u32,
+            flags: u32,
+        }
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let fd = bpf(BPF_OBJ_GET, &Attr { path: path.as_ptr() as u64, fd: 0, flags: 0 })?;
+        // SAFETY: the kernel has just made this descriptor for us, nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// `BPF_OBJ_GET_INFO_BY_FD`.
+    pub(crate) fn info(&self) -> io::Result<LinkInfo> {
+        #[repr(C)]
+        struct Attr {
+            fd: u32,
+            len: u32,
+            info: u64,
+        }
+        // The head of `struct bpf_link_info`: type, id, prog_id, padding, then the hook's own part, where both hooks
+        // begin with the interface.
+        let mut info = [0_u32; 8];
+        let len = size_of_val(&info) as u32;
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &Attr { fd: self.0.as_raw_fd() as u32, len, info: info.as_mut_ptr() as u64 })?;
+        let [kind, _, program, _, interface, ..] = info;
+        let kind = match kind {
+            BPF_LINK_TYPE_TCX => Some(LinkKind::Tcx),
+            BPF_LINK_TYPE_XDP => Some(LinkKind::Xdp),
+            _ => None,
+        };
+        Ok(LinkInfo { kind, program, interface })
+    }
+
+    /// `BPF_LINK_DETACH`: at once, where closing the last descriptor leaves it to a worker of the kernel's.
+    pub(crate) fn detach(&self) -> io::Result<()> {
+        #[repr(C)]
+        struct Attr {
+            fd: u32,
+        }
+        bpf(BPF_LINK_DETACH, &Attr { fd: self.0.as_raw_fd() as u32 }).map(drop)
+    }
+}
+
+fn bpf<T>(operation: libc::c_long, attr: &T) -> io::Result<i32> {
+    // SAFETY: `attr` is a prefix of `union bpf_attr` of the length that is told; the kernel takes the rest as zeros. The
+    // addresses in it point to memory that outlives the call and, for the one that is written to, is of the told length.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, operation, std::ptr::from_ref(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}

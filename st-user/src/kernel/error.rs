@@ -1,0 +1,156 @@
+//! What can stand between sipst and the kernel, and the cure for it.
+
+use std::{io, path::PathBuf};
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+/// How many lines of the verifier's log an error shows.
+const VERIFIER_LINES: usize = 8;
+
+/// Why the kernel programs cannot be loaded, attached or taken away.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum KernelError {
+    #[error("missing {missing}: run as root, or give the service these capabilities (config/sipst.service does)")]
+    Privilege { missing: String },
+    #[error("kernel {release} is too old: sipst needs Linux 6.1 or later")]
+    TooOld { release: String },
+    #[error("this kernel has no BPF system call: it needs CONFIG_BPF_SYSCALL=y")]
+    NoBpf,
+    #[error(
+        "the kernel refused `{what}` though all capabilities are there: in a container, run it privileged or on the host; with kernel lockdown, allow BPF"
+    )]
+    Forbidden {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("interface {name} does not exist: there are {there}")]
+    NoInterface { name: String, there: String },
+    #[error("interface {name} is not Ethernet: sipst attaches to interfaces that carry Ethernet frames")]
+    NotEthernet { name: String },
+    #[error("no interface is given: name at least one")]
+    NoInterfaces,
+    #[error("the interfaces cannot be listed")]
+    Interfaces(#[source] io::Error),
+    #[error("{} is not on a bpf file system and none can be mounted: run `mount -t bpf bpf /sys/fs/bpf`", path.display())]
+    NoBpffs {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot use the pin directory {}: make it and give it to this user, or choose another `pin_dir`", path.display())]
+    PinDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("another sipst uses {}: stop it first, or give this one a `pin_dir` of its own", path.display())]
+    Busy { path: PathBuf },
+    #[error("{} belongs to another version of sipst: take it away with `unload` of that version, or with `unload --force`", path.display())]
+    OtherVersion { path: PathBuf },
+    #[error("nothing is loaded under {}: run `sipst load`", path.display())]
+    NotLoaded { path: PathBuf },
+    #[error(
+        "{dialogs} dialogs depend on the rewriting of their CSeq numbers: their calls would end badly; `--force` unloads all the same"
+    )]
+    Shifting { dialogs: usize },
+    #[error("the kernel's verifier refused the program {program}; its last words:\n{tail}")]
+    Verifier {
+        program: String,
+        tail: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the embedded kernel programs lack {name}: build with `cargo xtask build`")]
+    Lacks { name: &'static str },
+    #[error("the kernel programs cannot be loaded")]
+    Load(#[source] EbpfError),
+    #[error("the map {name} cannot be used")]
+    Map {
+        name: &'static str,
+        #[source]
+        source: MapError,
+    },
+    #[error("cannot attach to {interface} ({hook}){}", cure(source))]
+    Attach {
+        interface: String,
+        hook: &'static str,
+        #[source]
+        source: ProgramError,
+    },
+}
+
+impl KernelError {
+    /// What loading the object met with.
+    pub(crate) fn load(error: EbpfError) -> Self {
+        match errno(&error) {
+            Some(libc::ENOSYS) => Self::NoBpf,
+            Some(code @ (libc::EPERM | libc::EACCES)) => {
+                Self::Forbidden { what: "bpf(BPF_MAP_CREATE)".into(), source: io::Error::from_raw_os_error(code) }
+            }
+            _ => Self::Load(error),
+        }
+    }
+
+    /// What loading one program met with.
+    pub(crate) fn program(name: &str, error: ProgramError) -> Self {
+        let ProgramError::LoadError { io_error, verifier_log } = error else {
+            return Self::Load(EbpfError::ProgramError(error));
+        };
+        let log = verifier_log.to_string();
+        if log.trim().is_empty() && io_error.kind() == io::ErrorKind::PermissionDenied {
+            return Self::Forbidden { what: "bpf(BPF_PROG_LOAD)".into(), source: io_error };
+        }
+        tracing::debug!(program = name, log, "verifier");
+        Self::Verifier { program: name.into(), tail: tail(&log), source: io_error }
+    }
+}
+
+/// The error number at the bottom of an error's causes.
+pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(code);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What an operator can do about an attach that failed.
+fn cure(error: &ProgramError) -> &'static str {
+    match errno(error) {
+        Some(libc::EBUSY) => ": another XDP program is there, `attach: tc` goes beside it",
+        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL) => ": the driver cannot do it, `attach: tc` does without",
+        Some(libc::ENODEV) => ": the interface has just gone",
+        _ => "",
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines.get(lines.len().saturating_sub(VERIFIER_LINES)..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_of_a_log_are_shown() {
+        let log: String = (0..20).map(|n| format!("line {n}\n\n")).collect();
+        assert_eq!(tail(&log).lines().count(), VERIFIER_LINES);
+        assert!(tail(&log).ends_with("line 19"));
+        assert_eq!(tail(""), "");
+    }
+
+    #[test]
+    fn the_error_number_is_found_under_its_wrappers() {
+        let source = io::Error::from_raw_os_error(libc::ENOSYS);
+        let error = EbpfError::MapError(MapError::CreateError { name: "RING".into(), io_error: source });
+        assert_eq!(errno(&error), Some(libc::ENOSYS));
+        assert!(matches!(KernelError::load(error), KernelError::NoBpf));
+    }
+}

@@ -1,0 +1,271 @@
+//! The maps, typed, with the rules for who writes what.
+
+use std::{io, net::IpAddr};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+};
+use rand::RngExt as _;
+use st_core::Refusal;
+use st_ebpf::{
+    abi::{self, Counter, Ports, Settings, Shift, Token, names},
+    cseq::State,
+    key::DialogKey,
+};
+
+use super::{KernelError, error::errno, pins::Pins};
+
+/// `BPF_NOEXIST`.
+const NOEXIST: u64 = 1;
+
+/// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 7] = [
+    (names::SETTINGS, 4, size_of::<Settings>(), 1),
+    (names::PORTS, 4, size_of::<Ports>(), 1),
+    (names::RING, 0, 0, abi::RING_BYTES as usize),
+    (names::COUNTERS, 4, 8, Counter::ALL.len()),
+    (names::SHIFTS, 8, size_of::<Shift>(), abi::SHIFTS as usize),
+    (names::SHIFTED, 16, 8, abi::SHIFTED_HOSTS as usize),
+    (names::TOKENS, 8, size_of::<Token>(), abi::TOKENS as usize),
+];
+
+/// Whether the maps that are pinned are of the shape that the programs expect: aya takes them as they are.
+pub(crate) fn check_shapes(pins: &Pins) -> Result<(), KernelError> {
+    for (name, key, value, elements) in SHAPES {
+        let path = pins.map(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapData::from_pin(&path).and_then(|map| map.info());
+        let info = info.map_err(|source| KernelError::Map { name, source })?;
+        let shape = (info.key_size() as usize, info.value_size() as usize, info.max_entries() as usize);
+        if shape != (key, value, elements) {
+            return Err(KernelError::OtherVersion { path });
+        }
+    }
+    Ok(())
+}
+
+/// The maps of a loaded object, without the ring.
+pub struct Maps {
+    hash_key: [u64; 2],
+    counters: PerCpuArray<MapData, u64>,
+    shifts: HashMap<MapData, u64, Shift>,
+    shifted: HashMap<MapData, [u8; 16], u64>,
+    tokens: HashMap<MapData, u64, Token>,
+}
+
+/// Sets the ports and, where the maps are fresh, makes the hash key, then takes the other maps out of a loaded object.
+/// What is not taken stays open in the object: programs that are loaded later need it.
+pub(crate) fn set_up(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(Maps, RingBuf<MapData>), KernelError> {
+    let hash_key = hash_key(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?)?;
+    let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
+    table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })?;
+    let mut take = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Lacks { name });
+    let ring = typed(names::RING, take(names::RING)?)?;
+    let maps = Maps {
+        hash_key,
+        counters: typed(names::COUNTERS, take(names::COUNTERS)?)?,
+        shifts: typed(names::SHIFTS, take(names::SHIFTS)?)?,
+        shifted: typed(names::SHIFTED, take(names::SHIFTED)?)?,
+        tokens: typed(names::TOKENS, take(names::TOKENS)?)?,
+    };
+    Ok((maps, ring))
+}
+
+/// The key of the dialog hash: the entries that are there were made with it, so it stays as long as they do.
+fn hash_key(mut settings: Array<&mut MapData, Settings>) -> Result<[u64; 2], KernelError> {
+    let failed = |source| KernelError::Map { name: names::SETTINGS, source };
+    let Settings { mut hash_key } = settings.get(&0, 0).map_err(failed)?;
+    if hash_key == [0, 0] {
+        hash_key = rand::rng().random();
+        settings.set(0, Settings { hash_key }, 0).map_err(failed)?;
+    }
+    Ok(hash_key)
+}
+
+/// The maps that are pinned.
+pub(crate) fn open_pinned(pins: &Pins) -> Result<Maps, KernelError> {
+    let open = |name: &'static str| {
+        let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data);
+        map.map_err(|source| KernelError::Map { name, source })
+    };
+    let settings: Array<MapData, Settings> = typed(names::SETTINGS, open(names::SETTINGS)?)?;
+    let settings = settings.get(&0, 0).map_err(|source| KernelError::Map { name: names::SETTINGS, source })?;
+    Ok(Maps {
+        hash_key: settings.hash_key,
+        counters: typed(names::COUNTERS, open(names::COUNTERS)?)?,
+        shifts: typed(names::SHIFTS, open(names::SHIFTS)?)?,
+        shifted: typed(names::SHIFTED, open(names::SHIFTED)?)?,
+        tokens: typed(names::TOKENS, open(names::TOKENS)?)?,
+    })
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, KernelError> {
+    ebpf.map_mut(name).ok_or(KernelError::Lacks { name })
+}
+
+fn typed<M, T: TryFrom<M, Error = MapError>>(name: &'static str, map: M) -> Result<T, KernelError> {
+    T::try_from(map).map_err(|source| KernelError::Map { name, source })
+}
+
+fn bitmap(ports: &[u16]) -> Ports {
+    let mut words = [0_u64; 1024];
+    for port in ports {
+        if let Some(word) = words.get_mut(usize::from(port / 64)) {
+            *word |= 1 << (port % 64);
+        }
+    }
+    Ports { words }
+}
+
+impl Maps {
+    /// Where a dialog's numbers stand, or why the kernel programs cannot find them.
+    pub fn key(&self, call_id: &[u8], server_tag: &[u8]) -> Result<DialogKey, Refusal> {
+        DialogKey::new(self.hash_key, call_id, server_tag).ok_or(Refusal::Identifiers)
+    }
+
+    /// Makes a dialog's entry from `state`, unless it has one. From then on the kernel follows its numbers.
+    pub fn arm(&mut self, key: DialogKey, server: IpAddr, state: State) -> Result<(), Refusal> {
+        match self.shifts.get(&key.map, 0) {
+            Ok(entry) if entry.check == key.check => return Ok(()),
+            Ok(_) => return Err(Refusal::MapFull),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(refusal(&error)),
+        }
+        // First the address, then the dialog: the programs ask in this order, and an address alone does no harm.
+        self.count_host(server, Count::Up)?;
+        let entry = Shift { check: key.check, word: state.to_word(), ..Shift::default() };
+        self.shifts.insert(key.map, entry, NOEXIST).map_err(|error| {
+            let _ = self.count_host(server, Count::Down);
+            refusal(&error)
+        })
+    }
+
+    /// A dialog's numbers as the kernel has them.
+    pub fn state(&self, key: DialogKey) -> Result<State, Refusal> {
+        match self.shifts.get(&key.map, 0) {
+            Ok(entry) if entry.check == key.check => Ok(State::from_word(entry.word)),
+            Ok(_) | Err(MapError::KeyNotFound) => Err(Refusal::MapFull),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    /// Takes a dialog's entry away: its requests are no longer rewritten.
+    pub fn disarm(&mut self, key: DialogKey, server: IpAddr) -> Result<(), Refusal> {
+        match self.shifts.get(&key.map, 0) {
+            Ok(entry) if entry.check == key.check => {}
+            Ok(_) | Err(MapError::KeyNotFound) => return Ok(()),
+            Err(error) => return Err(refusal(&error)),
+        }
+        self.shifts.remove(&key.map).map_err(|error| refusal(&error))?;
+        self.count_host(server, Count::Down)
+    }
+
+    /// Puts a request on record. `expected`: the state whose next number it takes, `None` for one that takes none, which
+    /// may be on record already. Returns whether the record is new.
+    pub fn record(&mut self, token: u64, key: DialogKey, expected: Option<State>) -> Result<bool, Refusal> {
+        let entry = Token {
+            dialog: key.map,
+            check: key.check,
+            expected: expected.map_or(0, State::to_word),
+            committed: u64::from(expected.is_none()),
+        };
+        match self.tokens.insert(token, entry, NOEXIST) {
+            Ok(()) => Ok(true),
+            Err(error) if errno(&error) == Some(libc::EEXIST) && expected.is_none() => Ok(false),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
+    /// Takes a request off the record.
+    pub fn retire(&mut self, token: u64) {
+        if let Err(error) = self.tokens.remove(&token)
+            && errno(&error) != Some(libc::ENOENT)
+        {
+            tracing::debug!(%error, "a token stays on record");
+        }
+    }
+
+    /// Takes every request off the record.
+    pub fn retire_all(&mut self) {
+        let tokens: Vec<u64> = self.tokens.keys().flatten().collect();
+        tokens.into_iter().for_each(|token| self.retire(token));
+    }
+
+    /// How many dialogs carry other numbers on the wire than the server wrote, now or from its next request on.
+    pub fn shifting(&self) -> usize {
+        let shifts = |state: State| state.delta != 0 || (!state.known && state.number != 0);
+        self.shifts.iter().flatten().filter(|(_, entry)| shifts(State::from_word(entry.word))).count()
+    }
+
+    /// What the programs have counted since the maps were made.
+    pub fn counter(&self, counter: Counter) -> Result<u64, KernelError> {
+        let values = self.counters.get(&(counter as u32), 0);
+        let values = values.map_err(|source| KernelError::Map { name: names::COUNTERS, source })?;
+        Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
+    }
+
+    #[cfg(test)]
+    pub(super) fn hosts(&self) -> Vec<u64> {
+        self.shifted.iter().flatten().map(|(_, dialogs)| dialogs).collect()
+    }
+
+    fn count_host(&mut self, server: IpAddr, count: Count) -> Result<(), Refusal> {
+        let host = mapped(server);
+        let dialogs = match self.shifted.get(&host, 0) {
+            Ok(dialogs) => dialogs,
+            Err(MapError::KeyNotFound) => 0,
+            Err(error) => return Err(refusal(&error)),
+        };
+        let result = match count {
+            Count::Up => self.shifted.insert(host, dialogs + 1, 0),
+            Count::Down if dialogs <= 1 => self.shifted.remove(&host),
+            Count::Down => self.shifted.insert(host, dialogs - 1, 0),
+        };
+        result.map_err(|error| refusal(&error))
+    }
+}
+
+enum Count {
+    Up,
+    Down,
+}
+
+/// An address as the records and maps have it.
+pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+/// What a map operation's failure means for a refresh.
+fn refusal(error: &MapError) -> Refusal {
+    let code = errno(error);
+    tracing::warn!(error = %code.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error), "a kernel map refused");
+    match code {
+        Some(libc::E2BIG | libc::ENOMEM | libc::ENOSPC) => Refusal::MapFull,
+        _ => Refusal::Send,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_one_bit() {
+        let Ports { words } = bitmap(&[0, 5060, 65535, 5060]);
+        assert_eq!(words[5060 / 64], 1 << (5060 % 64));
+        assert_eq!(words[0], 1);
+        assert_eq!(words[1023], 1 << 63);
+        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 3);
+    }
+
+    #[test]
+    fn ipv4_is_kept_as_mapped_ipv6() {
+        assert_eq!(mapped([192, 0, 2, 1].into()), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]);
+    }
+}

@@ -1,0 +1,340 @@
+//! The kernel side as user space sees it: the embedded programs, loaded, attached and pinned; the maps.
+
+mod attach;
+mod bpf;
+mod error;
+mod interfaces;
+mod maps;
+mod pins;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    util::KernelVersion,
+};
+use rustix::{
+    net::{AddressFamily, SocketType, netdevice},
+    thread::{CapabilitySet, capabilities},
+};
+
+pub use error::KernelError;
+pub(crate) use interfaces::covered;
+pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
+pub use maps::Maps;
+
+use crate::config::Attach;
+use attach::Hooks;
+use maps::SHAPES;
+use pins::{Lock, Pins};
+
+/// The kernel programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st-ebpf"));
+
+/// The default pin directory.
+pub const PIN_DIR: &str = "/sys/fs/bpf/sipst";
+
+/// The oldest kernel: `bpf_loop` came with 5.17, `bpf_xdp_load_bytes` with 5.18; 6.1 is the oldest that is tested.
+const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
+
+/// No interface has this index.
+const GONE: u32 = 0;
+
+/// What to attach where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names of interfaces.
+    pub interfaces: Vec<String>,
+    /// By which hook packets are seen on their way in.
+    pub attach: Attach,
+    /// The ports that carry SIP.
+    pub ports: Vec<u16>,
+    /// Where to pin, a directory on a bpf file system.
+    pub pin_dir: PathBuf,
+}
+
+/// A hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// TC, packets coming in.
+    TcIngress,
+    /// TC, packets going out.
+    TcEgress,
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP behind the driver.
+    XdpGeneric,
+}
+
+/// One program at one interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The interface's name.
+    pub interface: String,
+    /// Where in it.
+    pub hook: Hook,
+    /// The program's id, as bpftool shows it.
+    pub program: u32,
+    /// The pinned link.
+    pub pin: PathBuf,
+    /// Whether the interface it was attached to is gone.
+    pub gone: bool,
+}
+
+/// What [`Kernel::unload`] has taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unloaded {
+    /// How many links.
+    pub links: usize,
+}
+
+/// What became of the programs at a clean end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// All is taken away.
+    Unloaded,
+    /// This many dialogs depend on the rewriting of their numbers: all stays.
+    Kept {
+        /// How many.
+        dialogs: usize,
+    },
+}
+
+/// The programs, loaded and attached. They stay so when this is dropped.
+pub struct Kernel {
+    ebpf: Ebpf,
+    hooks: Hooks,
+    pins: Pins,
+    attach: Attach,
+    interfaces: Vec<Interface>,
+    /// The maps.
+    pub maps: Maps,
+    _lock: Lock,
+}
+
+impl Kernel {
+    /// Loads the programs, attaches them and pins links and maps; where that was done before, takes over: the maps with
+    /// all that is in them, and the links with a new program inside.
+    pub fn attach(options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+        Self::attach_by(Hooks::new(), options)
+    }
+
+    fn attach_by(hooks: Hooks, options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+        check_release()?;
+        check_privilege(CapabilitySet::NET_ADMIN)?;
+        let interfaces = choose(&list().map_err(KernelError::Interfaces)?, &options.interfaces)?;
+        let pins = Pins::new(&options.pin_dir);
+        let lock = pins.prepare()?;
+        let fresh = !pins.complete();
+        match bring_up(&hooks, &pins, &interfaces, options) {
+            Ok((ebpf, maps, ring)) => {
+                let attach = options.attach;
+                Ok((Self { ebpf, hooks, pins, attach, interfaces, maps, _lock: lock }, ring))
+            }
+            Err(error) => {
+                // Nothing half done is left behind; what an earlier daemon left to go on does go on.
+                if fresh && let Err(second) = take_away(&hooks, &pins, &interfaces) {
+                    tracing::warn!(error = &second as &dyn std::error::Error, "what was loaded stays");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The maps of what is pinned, to be looked at.
+    pub fn open_pinned(pin_dir: &Path) -> Result<Maps, KernelError> {
+        let pins = Pins::new(pin_dir);
+        if !pins.complete() {
+            return Err(KernelError::NotLoaded { path: pin_dir.to_owned() });
+        }
+        maps::open_pinned(&pins)
+    }
+
+    /// What is attached by pinned links.
+    pub fn status(pin_dir: &Path) -> Result<Vec<Attached>, KernelError> {
+        let all = list().map_err(KernelError::Interfaces)?;
+        let by_name = |name: &str| all.iter().find(|one| one.name == name);
+        let links = Pins::new(pin_dir).links();
+        Ok(links.iter().map(|link| attach::describe(link, by_name(&link.interface))).collect())
+    }
+
+    /// Detaches and unpins everything. Refuses while dialogs depend on it, unless `force`, which also takes away what
+    /// other versions have left.
+    pub fn unload(pin_dir: &Path, force: bool) -> Result<Unloaded, KernelError> {
+        check_privilege(CapabilitySet::NET_ADMIN)?;
+        let pins = Pins::new(pin_dir);
+        if !force && let Some(path) = pins.other_version()? {
+            return Err(KernelError::OtherVersion { path });
+        }
+        let lock = if pins.root().exists() { Some(pins.lock()?) } else { None };
+        if !force && pins.complete() {
+            refuse_while_shifting(&maps::open_pinned(&pins)?)?;
+        }
+        let all = list().map_err(KernelError::Interfaces)?;
+        let hooks = Hooks::new();
+        all.iter().for_each(|interface| hooks.detach_filters(&interface.name));
+        let links = if force { pins.remove_all()? } else { pins.remove()? };
+        drop(lock);
+        Ok(Unloaded { links })
+    }
+
+    /// At a clean end: takes everything away, or leaves it where dialogs depend on it.
+    pub fn release(self) -> Result<Released, KernelError> {
+        match self.maps.shifting() {
+            0 => take_away(&self.hooks, &self.pins, &self.interfaces).map(|()| Released::Unloaded),
+            dialogs => Ok(Released::Kept { dialogs }),
+        }
+    }
+
+    /// The interfaces that are attached to.
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// Attaches anew to interfaces that were deleted and made again.
+    pub fn follow(&mut self) {
+        if self.interfaces.iter().all(|one| index_of(&one.name) == one.index) {
+            return;
+        }
+        let Ok(all) = list() else { return };
+        for interface in &mut self.interfaces {
+            let name = &interface.name;
+            match all.iter().find(|one| one.name == *name) {
+                None if interface.index == GONE => {}
+                None => {
+                    tracing::warn!(interface = name, "the interface is gone: nothing is seen there until it is back");
+                    interface.index = GONE;
+                }
+                Some(now) if now.index == interface.index => {}
+                Some(now) => {
+                    match self.hooks.attach(&mut self.ebpf, &self.pins, now, self.attach) {
+                        Ok(()) => tracing::warn!(interface = name, "the interface was made anew: attached again"),
+                        Err(error) => {
+                            let error: &dyn std::error::Error = &error;
+                            tracing::error!(interface = name, error, "the interface was made anew: cannot attach");
+                        }
+                    }
+                    *interface = now.clone();
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TcIngress => "tc ingress",
+            Self::TcEgress => "tc egress",
+            Self::XdpNative => "xdp native",
+            Self::XdpGeneric => "xdp generic",
+        })
+    }
+}
+
+impl fmt::Display for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interface, hook, program, pin, gone } = self;
+        write!(f, "{interface:<15} {hook:<11} program {program:<6} {}", pin.display())?;
+        if *gone { f.write_str(" (the interface is gone)") } else { Ok(()) }
+    }
+}
+
+fn bring_up(
+    hooks: &Hooks,
+    pins: &Pins,
+    interfaces: &[Interface],
+    options: &Options,
+) -> Result<(Ebpf, Maps, RingBuf<MapData>), KernelError> {
+    maps::check_shapes(pins)?;
+    let mut loader = EbpfLoader::new();
+    for (name, ..) in SHAPES {
+        loader.map_pin_path(name, pins.map(name));
+    }
+    // No program is relocated against the kernel's own types.
+    let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
+    let (maps, ring) = maps::set_up(&mut ebpf, &options.ports)?;
+    for link in pins.links() {
+        if !interfaces.iter().any(|one| one.name == link.interface) {
+            tracing::info!(interface = link.interface, "no longer configured: detached");
+            Pins::drop_link(&link.path)?;
+        }
+    }
+    for interface in interfaces {
+        hooks.attach(&mut ebpf, pins, interface, options.attach)?;
+    }
+    Ok((ebpf, maps, ring))
+}
+
+fn take_away(hooks: &Hooks, pins: &Pins, interfaces: &[Interface]) -> Result<(), KernelError> {
+    interfaces.iter().for_each(|interface| hooks.detach_filters(&interface.name));
+    pins.remove().map(drop)
+}
+
+fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
+    match maps.shifting() {
+        0 => Ok(()),
+        dialogs => Err(KernelError::Shifting { dialogs }),
+    }
+}
+
+/// The index of an interface, [`GONE`] where there is none of this name.
+fn index_of(name: &str) -> u32 {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
+    socket.and_then(|socket| netdevice::name_to_index(&socket, name)).unwrap_or(GONE)
+}
+
+fn choose(all: &[Interface], names: &[String]) -> Result<Vec<Interface>, KernelError> {
+    let mut chosen: Vec<Interface> = Vec::new();
+    for name in names {
+        let Some(found) = all.iter().find(|one| one.name == *name) else {
+            let there: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
+            return Err(KernelError::NoInterface { name: name.clone(), there: there.join(", ") });
+        };
+        if !found.ethernet {
+            return Err(KernelError::NotEthernet { name: name.clone() });
+        }
+        if !chosen.iter().any(|one| one.index == found.index) {
+            chosen.push(found.clone());
+        }
+    }
+    if chosen.is_empty() { Err(KernelError::NoInterfaces) } else { Ok(chosen) }
+}
+
+fn check_release() -> Result<(), KernelError> {
+    match KernelVersion::current() {
+        Ok(now) if now < OLDEST => {
+            let release = rustix::system::uname().release().to_string_lossy().into_owned();
+            Err(KernelError::TooOld { release })
+        }
+        // A version that cannot be read is no reason to stop: the verifier has the last word.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether the capabilities are there: BPF and PERFMON, which SYS_ADMIN includes, and `others`.
+pub(crate) fn check_privilege(others: CapabilitySet) -> Result<(), KernelError> {
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
+    let missing = missing(held, others);
+    if missing.is_empty() { Ok(()) } else { Err(KernelError::Privilege { missing: missing.join(", ") }) }
+}
+
+fn missing(held: CapabilitySet, others: CapabilitySet) -> Vec<&'static str> {
+    let mut wanted = others;
+    if !held.contains(CapabilitySet::SYS_ADMIN) {
+        wanted |= CapabilitySet::BPF | CapabilitySet::PERFMON;
+    }
+    let names = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
+    ];
+    names.into_iter().filter(|(one, _)| wanted.contains(*one) && !held.contains(*one)).map(|(_, name)| name).collect()
+}

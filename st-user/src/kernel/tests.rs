@@ -1,0 +1,288 @@
+//! The life of what is attached, in namespaces of the tests' own. They need root.
+
+use std::{fs, process::Command};
+
+use st_core::Refusal;
+use st_ebpf::cseq::State;
+
+use super::*;
+use crate::namespace::{in_a_namespace, ip};
+
+fn options(attach: Attach) -> Options {
+    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into() }
+}
+
+fn hooks() -> Vec<(String, Hook)> {
+    Kernel::status(Path::new(PIN_DIR)).unwrap().into_iter().map(|found| (found.interface, found.hook)).collect()
+}
+
+fn programs() -> Vec<u32> {
+    Kernel::status(Path::new(PIN_DIR)).unwrap().into_iter().map(|found| found.program).collect()
+}
+
+fn tc() -> [(String, Hook); 2] {
+    [("v0".into(), Hook::TcEgress), ("v0".into(), Hook::TcIngress)]
+}
+
+fn xdp() -> [(String, Hook); 2] {
+    [("v0".into(), Hook::TcEgress), ("v0".into(), Hook::XdpNative)]
+}
+
+fn key(kernel: &Kernel) -> st_ebpf::key::DialogKey {
+    kernel.maps.key(b"call", b"tag").unwrap()
+}
+
+const HOST: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const SHIFTED: State = State { known: true, number: 7, delta: 1 };
+
+#[test]
+fn what_is_attached_stays_when_the_process_goes_and_ends_with_unload() {
+    in_a_namespace(|| {
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        assert_eq!(hooks(), tc());
+        assert_eq!(Kernel::unload(Path::new(PIN_DIR), false).unwrap(), Unloaded { links: 2 });
+        assert!(hooks().is_empty());
+        assert!(!Path::new(PIN_DIR).exists());
+        assert_eq!(Kernel::unload(Path::new(PIN_DIR), false).unwrap(), Unloaded { links: 0 });
+    });
+}
+
+#[test]
+fn the_next_daemon_takes_over_maps_and_links() {
+    in_a_namespace(|| {
+        let (mut first, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let key = key(&first);
+        first.maps.arm(key, HOST, SHIFTED).unwrap();
+        let before = programs();
+        drop(first);
+        let (second, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        assert_eq!(second.maps.key(b"call", b"tag"), Ok(key), "the hash key is the same");
+        assert_eq!(second.maps.state(key), Ok(SHIFTED));
+        assert_eq!(hooks(), tc());
+        assert!(programs().iter().all(|program| !before.contains(program)), "new programs in the same links");
+    });
+}
+
+#[test]
+fn a_second_daemon_is_kept_away() {
+    in_a_namespace(|| {
+        let _first = Kernel::attach(&options(Attach::Auto)).unwrap();
+        assert!(matches!(Kernel::attach(&options(Attach::Auto)), Err(KernelError::Busy { .. })));
+        assert!(matches!(Kernel::unload(Path::new(PIN_DIR), true), Err(KernelError::Busy { .. })));
+        assert_eq!(hooks(), tc());
+    });
+}
+
+#[test]
+fn nothing_is_unloaded_while_dialogs_depend_on_it() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let key = key(&kernel);
+        kernel.maps.arm(key, HOST, SHIFTED).unwrap();
+        assert_eq!(kernel.release().unwrap(), Released::Kept { dialogs: 1 });
+        let refused = Kernel::unload(Path::new(PIN_DIR), false);
+        assert!(matches!(refused, Err(KernelError::Shifting { dialogs: 1 })));
+        assert_eq!(hooks(), tc());
+        Kernel::unload(Path::new(PIN_DIR), true).unwrap();
+        assert!(hooks().is_empty());
+    });
+}
+
+#[test]
+fn a_clean_end_leaves_nothing_where_no_number_is_shifted() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let key = key(&kernel);
+        kernel.maps.arm(key, HOST, State { delta: 0, ..SHIFTED }).unwrap();
+        assert_eq!(kernel.release().unwrap(), Released::Unloaded);
+        assert!(!Path::new(PIN_DIR).exists());
+    });
+}
+
+#[test]
+fn the_hook_is_the_one_asked_for_and_auto_keeps_what_is_there() {
+    in_a_namespace(|| {
+        drop(Kernel::attach(&options(Attach::Xdp)).unwrap());
+        assert_eq!(hooks(), xdp());
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        assert_eq!(hooks(), xdp());
+        drop(Kernel::attach(&options(Attach::Tc)).unwrap());
+        assert_eq!(hooks(), tc());
+    });
+}
+
+#[test]
+fn an_interface_that_is_no_longer_configured_is_detached() {
+    in_a_namespace(|| {
+        let both = Options { interfaces: vec!["v0".into(), "v1".into()], ..options(Attach::Auto) };
+        drop(Kernel::attach(&both).unwrap());
+        assert_eq!(hooks().len(), 4);
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        assert_eq!(hooks(), tc());
+    });
+}
+
+#[test]
+fn a_name_with_a_dot_is_pinned() {
+    in_a_namespace(|| {
+        ip("link set v0 name v0.7");
+        let dotted = Options { interfaces: vec!["v0.7".into()], ..options(Attach::Auto) };
+        drop(Kernel::attach(&dotted).unwrap());
+        drop(Kernel::attach(&dotted).unwrap());
+        assert_eq!(hooks(), [("v0.7".into(), Hook::TcEgress), ("v0.7".into(), Hook::TcIngress)]);
+    });
+}
+
+#[test]
+fn an_interface_made_anew_is_attached_again() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        ip("link del v0");
+        kernel.follow();
+        assert!(Kernel::status(Path::new(PIN_DIR)).unwrap().iter().all(|found| found.gone));
+        ip("link add v0 type veth peer name v1");
+        kernel.follow();
+        assert!(Kernel::status(Path::new(PIN_DIR)).unwrap().iter().all(|found| !found.gone));
+        drop(kernel);
+        ip("link del v0");
+        ip("link add v0 type veth peer name v1");
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        assert!(Kernel::status(Path::new(PIN_DIR)).unwrap().iter().all(|found| !found.gone));
+    });
+}
+
+#[test]
+fn a_failed_attach_leaves_nothing_behind() {
+    in_a_namespace(|| {
+        // Another XDP program stands where ours would.
+        let other =
+            Options { interfaces: vec!["v1".into()], pin_dir: "/sys/fs/bpf/other".into(), ..options(Attach::Xdp) };
+        drop(Kernel::attach(&other).unwrap());
+        let both = Options { interfaces: vec!["v0".into(), "v1".into()], ..options(Attach::Xdp) };
+        let refused = Kernel::attach(&both);
+        assert!(matches!(&refused, Err(KernelError::Attach { interface, .. }) if interface == "v1"));
+        assert!(!Path::new(PIN_DIR).exists());
+    });
+}
+
+#[test]
+fn pins_of_another_version_are_not_touched_without_force() {
+    in_a_namespace(|| {
+        let other = Path::new(PIN_DIR).join("v999");
+        fs::create_dir_all(&other).unwrap();
+        assert!(
+            matches!(Kernel::attach(&options(Attach::Auto)), Err(KernelError::OtherVersion { path }) if path == other)
+        );
+        assert!(matches!(Kernel::unload(Path::new(PIN_DIR), false), Err(KernelError::OtherVersion { .. })));
+        Kernel::unload(Path::new(PIN_DIR), true).unwrap();
+        assert!(!Path::new(PIN_DIR).exists());
+    });
+}
+
+#[test]
+fn a_pinned_map_of_another_shape_is_not_taken_over() {
+    in_a_namespace(|| {
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        let maps = Path::new(PIN_DIR).join(format!("v{}/maps", st_ebpf::abi::VERSION));
+        fs::remove_file(maps.join("TOKENS")).unwrap();
+        aya::maps::MapData::from_pin(maps.join("SHIFTS")).unwrap().pin(maps.join("TOKENS")).unwrap();
+        let refused = Kernel::attach(&options(Attach::Auto));
+        assert!(matches!(refused, Err(KernelError::OtherVersion { path }) if path.ends_with("TOKENS")));
+    });
+}
+
+#[test]
+fn the_bpf_file_system_is_mounted_where_it_is_not() {
+    in_a_namespace(|| {
+        rustix::mount::unmount("/sys/fs/bpf", rustix::mount::UnmountFlags::DETACH).unwrap();
+        while rustix::mount::unmount("/sys/fs/bpf", rustix::mount::UnmountFlags::DETACH).is_ok() {}
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        assert_eq!(hooks(), tc());
+        let dotted = Options { pin_dir: "/sys/fs/bpf/a.b".into(), ..options(Attach::Auto) };
+        assert!(matches!(Kernel::attach(&dotted), Err(KernelError::PinDir { .. })));
+        let elsewhere = Options { pin_dir: std::env::temp_dir().join("sipst"), ..options(Attach::Auto) };
+        assert!(matches!(Kernel::attach(&elsewhere), Err(KernelError::NoBpffs { .. })));
+    });
+}
+
+#[test]
+fn without_tcx_filters_are_used_and_taken_over() {
+    in_a_namespace(|| {
+        let filters = || {
+            let output = Command::new("tc").args(["filter", "show", "dev", "v0", "egress"]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().matches("handle").count()
+        };
+        drop(Kernel::attach_by(Hooks::filters(), &options(Attach::Tc)).unwrap());
+        assert_eq!(filters(), 1);
+        let (kernel, _ring) = Kernel::attach_by(Hooks::filters(), &options(Attach::Tc)).unwrap();
+        assert_eq!(filters(), 1);
+        assert_eq!(kernel.release().unwrap(), Released::Unloaded);
+        assert_eq!(filters(), 0);
+    });
+}
+
+#[test]
+fn entries_of_one_host_are_counted() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let maps = &mut kernel.maps;
+        let (a, b) = (maps.key(b"a", b"t").unwrap(), maps.key(b"b", b"t").unwrap());
+        assert_eq!(maps.state(a), Err(Refusal::MapFull));
+        maps.arm(a, HOST, SHIFTED).unwrap();
+        maps.arm(b, HOST, SHIFTED).unwrap();
+        maps.arm(b, HOST, State::default()).unwrap();
+        assert_eq!(maps.state(b), Ok(SHIFTED), "an entry that is there stays as it is");
+        assert_eq!((maps.hosts(), maps.shifting()), (vec![2], 2));
+        maps.disarm(a, HOST).unwrap();
+        maps.disarm(a, HOST).unwrap();
+        assert_eq!((maps.hosts(), maps.shifting()), (vec![1], 1));
+        maps.disarm(b, HOST).unwrap();
+        assert_eq!((maps.hosts(), maps.shifting()), (vec![], 0));
+    });
+}
+
+#[test]
+fn a_number_is_asked_for_once_and_what_needs_none_may_come_again() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let maps = &mut kernel.maps;
+        let key = maps.key(b"a", b"t").unwrap();
+        assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
+        assert_eq!(maps.record(1, key, Some(SHIFTED)), Err(Refusal::Send));
+        assert_eq!(maps.record(1, key, None), Ok(false));
+        assert_eq!(maps.record(2, key, None), Ok(true));
+        maps.retire_all();
+        assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
+        maps.retire(1);
+        maps.retire(1);
+        assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
+    });
+}
+
+#[test]
+fn what_is_pinned_can_be_looked_at() {
+    in_a_namespace(|| {
+        assert!(matches!(Kernel::open_pinned(Path::new(PIN_DIR)), Err(KernelError::NotLoaded { .. })));
+        let (kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let maps = Kernel::open_pinned(Path::new(PIN_DIR)).unwrap();
+        assert_eq!(maps.key(b"call", b"tag"), Ok(key(&kernel)));
+        assert_eq!(maps.counter(st_ebpf::abi::Counter::Sampled).unwrap(), 0);
+    });
+}
+
+#[test]
+fn the_missing_capabilities_are_named() {
+    let net = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
+    assert_eq!(missing(CapabilitySet::empty(), net), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_NET_RAW"]);
+    assert_eq!(missing(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN, net), ["CAP_NET_RAW"]);
+    assert!(missing(net | CapabilitySet::BPF | CapabilitySet::PERFMON, net).is_empty());
+}
+
+#[test]
+fn an_unknown_interface_is_told_with_those_that_there_are() {
+    let all = list().unwrap();
+    let error = choose(&all, &["no-such-one".into()]).unwrap_err().to_string();
+    assert!(error.contains("no-such-one does not exist: there are") && error.contains("lo"), "{error}");
+    assert!(matches!(choose(&all, &["lo".into()]), Err(KernelError::NotEthernet { .. })));
+    assert!(matches!(choose(&all, &[]), Err(KernelError::NoInterfaces)));
+}

@@ -1,0 +1,301 @@
+//! Events on stdout: one JSON object or one readable line each.
+
+use std::{
+    fmt::Write as _,
+    io::{self, ErrorKind, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use st_core::{Event, Time};
+
+use crate::sink::EventSink;
+
+/// How many events wait for a slow reader of stdout; past that the newest are dropped and counted.
+const QUEUE: usize = 4096;
+
+/// What an event looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object per line.
+    Json,
+    /// One line for people, in columns.
+    Human,
+}
+
+impl Format {
+    /// The event as one line, with its newline.
+    ///
+    /// # Errors
+    /// None in practice: an event is plain data.
+    pub fn line(self, event: &Event) -> io::Result<String> {
+        let mut line = match self {
+            Self::Json => serde_json::to_string(event)?,
+            Self::Human => human(event),
+        };
+        line.push('\n');
+        Ok(line)
+    }
+}
+
+/// Prints events from a thread of its own, so that whoever reads stdout can be as slow as they like.
+pub struct Printer {
+    lines: SyncSender<String>,
+    format: Format,
+    dropped: Arc<AtomicU64>,
+    done: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Printer {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(format: Format, out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (lines, queue) = sync_channel::<String>(QUEUE);
+        let (finished, done) = sync_channel(1);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        let thread = thread::Builder::new().name("output".into()).spawn(move || {
+            print(&queue, out, &lost);
+            // The other end is gone where nobody waits.
+            let _ = finished.send(());
+        })?;
+        Ok(Self { lines, format, dropped, done, thread })
+    }
+
+    /// Prints what is queued, for at most `wait`.
+    pub fn finish(self, wait: Duration) {
+        let Self { lines, format: _, dropped: _, done, thread } = self;
+        drop(lines);
+        if done.recv_timeout(wait).is_ok() && thread.join().is_err() {
+            tracing::error!("the output thread has failed");
+        }
+    }
+}
+
+impl EventSink for Printer {
+    fn event(&mut self, event: &Event) {
+        let Ok(line) = self.format.line(event) else { return };
+        match self.lines.try_send(line) {
+            // Disconnected: stdout is closed, which was logged.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+fn print(queue: &Receiver<String>, mut out: impl Write, dropped: &AtomicU64) {
+    for line in queue {
+        if let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
+            if error.kind() == ErrorKind::BrokenPipe {
+                tracing::warn!("stdout is closed: events are no longer printed, everything else goes on");
+            } else {
+                tracing::error!(%error, "cannot write to stdout: events are no longer printed, everything else goes on");
+            }
+            return;
+        }
+        let lost = dropped.swap(0, Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "stdout is read too slowly: events were not printed");
+        }
+    }
+}
+
+/// Columns: time, event, who does it, server, peer, trunk, then what else there is, the dialog last.
+fn human(event: &Event) -> String {
+    let Event {
+        time,
+        kind,
+        call_id,
+        local_tag: _,
+        remote_tag: _,
+        server,
+        peer,
+        trunk,
+        interval_s,
+        refresher,
+        by,
+        method,
+        status,
+        deadline,
+        reason,
+    } = event;
+    let mut line = format!(
+        "{time}  {:<17}  {:<6}  {:<21}  {:<21}  {:<10}",
+        kind.name(),
+        or_dash(*by),
+        or_dash(*server),
+        or_dash(*peer),
+        printable(trunk.as_deref().unwrap_or("-")),
+    );
+    let details = [
+        ("interval", interval_s.map(|seconds| format!("{seconds}s"))),
+        ("refresher", refresher.map(|side| side.to_string())),
+        ("method", method.as_deref().map(printable)),
+        ("status", status.map(|status| status.to_string())),
+        ("deadline", deadline.map(time_of_day)),
+        ("reason", reason.as_deref().map(printable)),
+        ("call_id", call_id.as_deref().map(printable)),
+    ];
+    for (name, value) in details {
+        if let Some(value) = value {
+            // Writing to a string does not fail.
+            let _ = write!(line, "  {name}={value}");
+        }
+    }
+    line
+}
+
+fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// The clock part of a time: the date is in the first column.
+fn time_of_day(time: Time) -> String {
+    let whole = time.to_string();
+    whole.split_once('T').map_or(whole.clone(), |(_, clock)| clock.to_owned())
+}
+
+/// What came from the wire, with nothing in it that a terminal obeys.
+fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use st_core::{By, EventKind, Side};
+
+    use super::*;
+
+    fn event(call_id: &str) -> Event {
+        Event {
+            time: Time::from_micros(1_700_000_000_000_001),
+            kind: EventKind::RefreshSent,
+            call_id: Some(call_id.into()),
+            local_tag: Some("l".into()),
+            remote_tag: Some("r".into()),
+            server: "192.0.2.1:5060".parse().ok(),
+            peer: "198.51.100.2:5060".parse().ok(),
+            trunk: Some("carrier".into()),
+            interval_s: Some(90),
+            refresher: Some(Side::Server),
+            by: Some(By::Sipst),
+            method: Some("UPDATE".into()),
+            status: None,
+            deadline: Some(Time::from_micros(1_700_000_060_000_000)),
+            reason: None,
+        }
+    }
+
+    /// A writer whose bytes can be looked at, and which fails when told to.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<(Vec<u8>, Option<ErrorKind>)>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut inner = self.0.lock().unwrap();
+            match inner.1 {
+                Some(kind) => Err(kind.into()),
+                None => inner.0.write(bytes),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn json_is_one_object_per_line_without_absent_fields() {
+        let line = Format::Json.line(&event("a\nb")).unwrap();
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["event"], "refresh_sent");
+        assert_eq!(value["time"], "2023-11-14T22:13:20.000001Z");
+        assert_eq!(value["call_id"], "a\nb");
+        assert_eq!(value["by"], "sipst");
+        assert!(value.get("status").is_none());
+    }
+
+    #[test]
+    fn a_readable_line_has_its_columns_in_line_and_obeys_no_wire() {
+        let one = Format::Human.line(&event("a")).unwrap();
+        let mut other = event("a\u{1b}[2Jb\u{202e}");
+        (other.kind, other.by, other.server) = (EventKind::TimerNegotiated, None, None);
+        let other = Format::Human.line(&other).unwrap();
+        assert_eq!(one.find("198.51.100.2"), other.find("198.51.100.2"));
+        assert_eq!(one.find("interval="), other.find("interval="));
+        assert!(one.contains("deadline=22:14:20.000000Z"), "{one}");
+        assert!(other.contains(r"call_id=a\u{1b}[2Jb\u{202e}"), "{other}");
+    }
+
+    #[test]
+    fn everything_queued_is_printed_before_the_end() {
+        let out = Shared::default();
+        let mut printer = Printer::start(Format::Json, out.clone()).unwrap();
+        for index in 0..100 {
+            printer.event(&event(&index.to_string()));
+        }
+        printer.finish(Duration::from_secs(30));
+        assert_eq!(out.0.lock().unwrap().0.iter().filter(|byte| **byte == b'\n').count(), 100);
+    }
+
+    #[test]
+    fn a_closed_stdout_stops_nothing() {
+        let out = Shared::default();
+        out.0.lock().unwrap().1 = Some(ErrorKind::BrokenPipe);
+        let mut printer = Printer::start(Format::Json, out).unwrap();
+        for _ in 0..2 * QUEUE {
+            printer.event(&event("a"));
+        }
+        printer.finish(Duration::from_secs(30));
+    }
+
+    /// A writer that waits for its leave.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_stdout_costs_the_newest_events_and_blocks_nobody() {
+        let (leave, stuck) = mpsc::channel();
+        let mut printer = Printer::start(Format::Json, Stuck(stuck)).unwrap();
+        let sent = 2 * QUEUE as u64;
+        for _ in 0..sent {
+            printer.event(&event("a"));
+        }
+        let dropped = printer.dropped.load(Relaxed);
+        // One may be in the writer's hands.
+        assert!(dropped == sent - QUEUE as u64 || dropped == sent - QUEUE as u64 - 1, "{dropped}");
+        printer.finish(Duration::ZERO);
+        drop(leave);
+    }
+}

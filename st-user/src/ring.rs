@@ -1,0 +1,177 @@
+//! Records of the ring buffer, read into what the engine takes.
+
+use std::{
+    mem::offset_of,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+};
+
+use st_core::{Direction, Packet, Refusal};
+use st_ebpf::abi::{SampleHeader, direction, flags, kind, refused};
+
+/// What a record says.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// A message was seen: the server's, the peer's, one of sipst's own that has left, or an answer to it.
+    Seen {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+    },
+    /// A request of sipst's own was dropped.
+    Refused {
+        /// Its token.
+        token: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// Reads one record, `None` where it is none: too short, or of a kind or direction that is not known.
+pub fn decode(record: &[u8]) -> Option<Record<'_>> {
+    let (header, rest) = record.split_at_checked(size_of::<SampleHeader>())?;
+    macro_rules! field {
+        ($name:ident: $type:ty) => {
+            <$type>::from_ne_bytes(bytes_at(header, offset_of!(SampleHeader, $name))?)
+        };
+    }
+    macro_rules! bytes {
+        ($name:ident) => {
+            bytes_at(header, offset_of!(SampleHeader, $name))?
+        };
+    }
+    let injected_by_us = match field!(kind: u8) {
+        kind::REFUSED => {
+            return Some(Record::Refused { token: field!(token: u64), refusal: refusal(field!(reason: u8)) });
+        }
+        kind::MESSAGE | kind::INJECTED | kind::ANSWER => field!(kind: u8) == kind::INJECTED,
+        _ => return None,
+    };
+    let direction = match field!(direction: u8) {
+        direction::INGRESS => Direction::Ingress,
+        direction::EGRESS => Direction::Egress,
+        _ => return None,
+    };
+    let captured = usize::from(field!(captured_len: u16));
+    let bytes = rest.get(..captured)?;
+    let packet = Packet {
+        direction,
+        server: address(bytes!(server), bytes!(server_port)),
+        peer: address(bytes!(peer), bytes!(peer_port)),
+        interface: field!(ifindex: u32),
+        tos: field!(tos: u8),
+        ttl: field!(ttl: u8),
+        // The raw socket that sent it is no server's.
+        cookie: if injected_by_us { 0 } else { field!(cookie: u64) },
+        truncated: field!(flags: u8) & flags::CUT != 0 || captured < usize::from(field!(wire_len: u16)),
+        bytes,
+    };
+    Some(Record::Seen { time_ns: field!(time_ns: u64), packet })
+}
+
+fn bytes_at<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
+    header.get(offset..)?.first_chunk().copied()
+}
+
+fn address(ip: [u8; 16], port: [u8; 2]) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from(ip)).to_canonical(), u16::from_be_bytes(port))
+}
+
+fn refusal(reason: u8) -> Refusal {
+    match reason {
+        refused::MOVED => Refusal::Moved,
+        refused::RANGES_FULL => Refusal::Ranges,
+        // refused::UNKNOWN_TOKEN, refused::NO_ENTRY, and what a newer program may say.
+        _ => Refusal::Send,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(header: SampleHeader, rest: &[u8]) -> Vec<u8> {
+        // SAFETY: `repr(C)` without padding: every byte is initialised.
+        let bytes: [u8; size_of::<SampleHeader>()] = unsafe { std::mem::transmute(header) };
+        [&bytes, rest].concat()
+    }
+
+    fn header() -> SampleHeader {
+        SampleHeader {
+            time_ns: 7_000,
+            cookie: 42,
+            token: 9,
+            ifindex: 3,
+            wire_len: 5,
+            captured_len: 5,
+            server: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1],
+            peer: [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+            server_port: 5060_u16.to_be_bytes(),
+            peer_port: 5080_u16.to_be_bytes(),
+            direction: direction::EGRESS,
+            kind: kind::MESSAGE,
+            tos: 0x60,
+            ttl: 64,
+            ..SampleHeader::default()
+        }
+    }
+
+    #[test]
+    fn a_message_comes_with_its_addresses_and_its_time() {
+        let bytes = record(header(), b"BYE s");
+        let Some(Record::Seen { time_ns, packet }) = decode(&bytes) else { panic!() };
+        assert_eq!(time_ns, 7_000);
+        assert_eq!(packet.server, "192.0.2.1:5060".parse().unwrap());
+        assert_eq!(packet.peer, "[2001:db8::2]:5080".parse().unwrap());
+        assert_eq!((packet.direction, packet.interface, packet.tos, packet.ttl), (Direction::Egress, 3, 0x60, 64));
+        assert_eq!((packet.cookie, packet.truncated, packet.bytes), (42, false, &b"BYE s"[..]));
+    }
+
+    #[test]
+    fn what_stands_behind_the_captured_bytes_is_no_part_of_the_message() {
+        let bytes = record(header(), b"BYE sxxxx");
+        let Some(Record::Seen { packet, .. }) = decode(&bytes) else { panic!() };
+        assert_eq!(packet.bytes, b"BYE s");
+    }
+
+    #[test]
+    fn a_message_that_is_cut_says_so() {
+        for header in [SampleHeader { flags: flags::CUT, ..header() }, SampleHeader { wire_len: 6, ..header() }] {
+            let bytes = record(header, b"BYE s");
+            assert!(matches!(decode(&bytes), Some(Record::Seen { packet: Packet { truncated: true, .. }, .. })));
+        }
+    }
+
+    #[test]
+    fn a_request_of_our_own_has_no_servers_cookie() {
+        let bytes = record(SampleHeader { kind: kind::INJECTED, ..header() }, b"BYE s");
+        assert!(matches!(decode(&bytes), Some(Record::Seen { packet: Packet { cookie: 0, .. }, .. })));
+    }
+
+    #[test]
+    fn a_refused_request_comes_with_its_token_and_the_reason() {
+        let reasons = [
+            (refused::UNKNOWN_TOKEN, Refusal::Send),
+            (refused::NO_ENTRY, Refusal::Send),
+            (refused::MOVED, Refusal::Moved),
+            (refused::RANGES_FULL, Refusal::Ranges),
+            (77, Refusal::Send),
+        ];
+        for (reason, expected) in reasons {
+            let header = SampleHeader { kind: kind::REFUSED, reason, captured_len: 0, ..header() };
+            let bytes = record(header, b"");
+            assert!(matches!(decode(&bytes), Some(Record::Refused { token: 9, refusal }) if refusal == expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        let whole = record(header(), b"BYE s");
+        for length in 0..whole.len() {
+            assert!(decode(&whole[..length]).is_none(), "{length} bytes");
+        }
+        assert!(decode(&record(SampleHeader { kind: 9, ..header() }, b"BYE s")).is_none());
+        assert!(decode(&record(SampleHeader { direction: 2, ..header() }, b"BYE s")).is_none());
+        assert!(decode(&record(SampleHeader { captured_len: u16::MAX, ..header() }, b"BYE s")).is_none());
+    }
+}

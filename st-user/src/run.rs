@@ -1,0 +1,355 @@
+//! The daemon: one loop that carries packets, time and answers into the engine and does what it wants done.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use aya::maps::{MapData, RingBuf};
+use rand::RngExt as _;
+use rustix::thread::CapabilitySet;
+use st_core::{
+    Arm, Command, Inject, Output, Policy, Refusal, Time,
+    engine::{Engine, EngineConfig, Limits, Mode},
+};
+use st_ebpf::{
+    abi::{Counter, RING_BYTES, SampleHeader},
+    key::DialogKey,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    task,
+    time::{self, MissedTickBehavior},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    inject::{Envelope, Injector},
+    kernel::{self, Kernel, KernelError, Released},
+    owner::Owners,
+    ring::{self, Record},
+    route::Routes,
+    sink::EventSink,
+};
+
+/// How many records are read before everything else has its turn.
+const BATCH: usize = 256;
+
+/// More records than this never stand in the ring: each has a header of its own.
+const RING_RECORDS: usize = RING_BYTES as usize / size_of::<SampleHeader>();
+
+/// How many sessions wait to be armed; those past it are told that the map is full.
+const MAX_ARMING: usize = st_ebpf::abi::SHIFTS as usize;
+
+/// How often counters and interfaces are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What the daemon runs with.
+#[derive(Clone, Debug)]
+pub struct RunConfig {
+    /// What to attach where.
+    pub options: kernel::Options,
+    /// What the engine is told.
+    pub policy: Arc<Policy>,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum RunError {
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    #[error("the sockets of this host cannot be listed: the kernel needs sock_diag for UDP, try `modprobe udp_diag`")]
+    SockDiag(#[source] io::Error),
+    #[error("{what}")]
+    System {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs until SIGTERM or SIGINT. Says `ready` on stderr once it is attached and reading.
+///
+/// # Errors
+/// The programs cannot be loaded or attached, or the system lacks something.
+pub async fn run(config: RunConfig, sink: &mut dyn EventSink) -> Result<(), RunError> {
+    let failed = |source| RunError::System { what: "signals cannot be waited for", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    run_until(config, sink, stop).await
+}
+
+/// The same until `stop` is done.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    config: RunConfig,
+    sink: &mut dyn EventSink,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let mut driver = Driver::new(config, sink)?;
+    say("ready");
+    driver.turn(stop).await?;
+    driver.finish()
+}
+
+struct Driver<'a> {
+    engine: Engine,
+    clock: Clock,
+    kernel: Kernel,
+    ring: AsyncFd<RingBuf<MapData>>,
+    injector: Injector,
+    owners: Owners,
+    routes: Routes,
+    sink: &'a mut dyn EventSink,
+    arming: VecDeque<Arm>,
+    /// When the engine wants to be called.
+    wake: Option<Time>,
+    /// Packets that the kernel could not sample for want of room, as last counted.
+    lost: u64,
+}
+
+impl<'a> Driver<'a> {
+    fn new(config: RunConfig, sink: &'a mut dyn EventSink) -> Result<Self, RunError> {
+        kernel::check_privilege(CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW)?;
+        let owners = Owners::open().map_err(RunError::SockDiag)?;
+        let failed = |what| move |source| RunError::System { what, source };
+        let routes = Routes::open().map_err(failed("routes cannot be asked for (netlink)"))?;
+        let (mut kernel, ring) = Kernel::attach(&config.options)?;
+        // Requests of an earlier daemon's: nobody waits for their answers, which are taken off the wire all the same.
+        kernel.maps.retire_all();
+        for attached in Kernel::status(&config.options.pin_dir)? {
+            info!("attached {attached}");
+        }
+        let dialogs = kernel.maps.shifting();
+        if dialogs > 0 {
+            info!(dialogs, "the numbers of an earlier run's dialogs go on being rewritten");
+        }
+        let lost = lost(&kernel)?;
+        // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
+        let engine = Engine::new(EngineConfig {
+            policy: config.policy,
+            mode: Mode::Live,
+            seed: rand::rng().random(),
+            limits: Limits::default(),
+        });
+        Ok(Self {
+            engine,
+            clock: Clock::start(),
+            kernel,
+            ring,
+            injector: Injector::default(),
+            owners,
+            routes,
+            sink,
+            arming: VecDeque::new(),
+            wake: None,
+            lost,
+        })
+    }
+
+    async fn turn(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        tokio::pin!(stop);
+        let mut tick = time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // 1. Packets: facts come before deadlines, or a refresh that stands in the ring would be called overdue.
+            let more = self.drain(BATCH);
+            // 2. Deadlines, after each batch: a flood must not put them off.
+            self.timeout();
+            // 3. What the engine wants armed, each with a ring drained to its end.
+            self.settle();
+            let now = self.clock.now();
+            let rest = self.wake.map_or(TICK, |at| at.since(now));
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                // 4. Counters and interfaces.
+                _ = tick.tick() => self.tick()?,
+                () = task::yield_now(), if more => {}
+                readable = self.ring.readable(), if !more => match readable {
+                    // Cleared before the ring is drained: what comes after that wakes anew.
+                    Ok(mut guard) => guard.clear_ready(),
+                    Err(source) => return Err(RunError::System { what: "the ring buffer cannot be waited for", source }),
+                },
+                () = time::sleep(rest), if !more => {}
+            }
+        }
+    }
+
+    /// Hands at most `limit` records to the engine. Returns whether there may be more.
+    fn drain(&mut self, limit: usize) -> bool {
+        for _ in 0..limit {
+            {
+                let Some(record) = self.ring.get_mut().next() else { return false };
+                match ring::decode(&record) {
+                    Some(Record::Seen { time_ns, packet }) => {
+                        self.engine.handle_packet(self.clock.at(time_ns), &packet);
+                    }
+                    Some(Record::Refused { token, refusal }) => {
+                        self.kernel.maps.retire(token);
+                        self.engine.handle_command(self.clock.now(), Command::Refused { token, refusal });
+                    }
+                    None => warn!(
+                        bytes = record.len(),
+                        "a ring record that cannot be read: kernel programs of another version?"
+                    ),
+                }
+            }
+            self.outputs();
+        }
+        true
+    }
+
+    fn timeout(&mut self) {
+        let now = self.clock.now();
+        if self.wake.is_some_and(|at| at <= now) {
+            self.engine.handle_timeout(now);
+            self.outputs();
+        }
+    }
+
+    /// Does what the engine wants done; what has to be armed is put off until the engine is at rest.
+    fn outputs(&mut self) {
+        loop {
+            match self.engine.poll_output() {
+                Output::Event(event) => self.sink.event(&event),
+                Output::Arm(arm) if self.arming.len() < MAX_ARMING => self.arming.push_back(arm),
+                Output::Arm(Arm { session, .. }) => {
+                    self.command(Command::Armed { session, result: Err(Refusal::MapFull) });
+                }
+                Output::Inject(inject) => {
+                    if let Err(refusal) = self.inject(&inject) {
+                        self.command(Command::Refused { token: inject.token, refusal });
+                    }
+                }
+                Output::Retire { token } => self.kernel.maps.retire(token),
+                Output::Disarm { call_id, local_tag, server, .. } => {
+                    let maps = &mut self.kernel.maps;
+                    // An entry that cannot be found or taken away goes on as it is; the maps have told of it.
+                    let _ = maps.key(&call_id, &local_tag).and_then(|key| maps.disarm(key, server.ip()));
+                }
+                Output::Timeout(at) => {
+                    self.wake = at;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.clock.now();
+        self.engine.handle_command(now, command);
+    }
+
+    fn settle(&mut self) {
+        while let Some(arm) = self.arming.pop_front() {
+            let prepared = self.prepare(&arm);
+            // From the entry on the kernel follows the numbers; what it saw before stands in the ring, and the engine
+            // must have seen it too before it counts on the state.
+            self.drain(RING_RECORDS);
+            let result = prepared.and_then(|key| self.kernel.maps.state(key));
+            self.command(Command::Armed { session: arm.session, result });
+            self.outputs();
+        }
+    }
+
+    /// Sees to it that the dialog can be refreshed from here, and that it has its entry.
+    fn prepare(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
+        let key = self.kernel.maps.key(&arm.call_id, &arm.local_tag)?;
+        self.owners.check(arm.cookie, arm.server)?;
+        self.injector.open(arm.server.ip())?;
+        let way = self.routes.interface(arm.server, arm.peer).map_err(|error| {
+            warn!(%error, peer = %arm.peer, "the route to the peer cannot be asked for");
+            Refusal::Send
+        })?;
+        if !way.is_some_and(|index| self.attached(index)) {
+            return Err(Refusal::Unattached);
+        }
+        self.kernel.maps.arm(key, arm.server.ip(), arm.state)?;
+        Ok(key)
+    }
+
+    fn attached(&self, index: u32) -> bool {
+        let attached: Vec<u32> = self.kernel.interfaces().iter().map(|one| one.index).collect();
+        attached.contains(&index) || kernel::list().is_ok_and(|all| kernel::covered(&all, &attached, index))
+    }
+
+    fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {
+        let Inject { token, commit, call_id, local_tag, server, peer, tos, ttl, bytes, .. } = inject;
+        let key = self.kernel.maps.key(call_id, local_tag)?;
+        // On record before it leaves: st_egress drops what it does not know.
+        let new = self.kernel.maps.record(*token, key, *commit)?;
+        let envelope = Envelope { server: *server, peer: *peer, tos: *tos, ttl: *ttl };
+        self.injector.send(&envelope, bytes).inspect_err(|_| {
+            if new {
+                self.kernel.maps.retire(*token);
+            }
+        })
+    }
+
+    fn tick(&mut self) -> Result<(), RunError> {
+        let lost = lost(&self.kernel)?;
+        let packets = lost.saturating_sub(self.lost);
+        self.lost = lost;
+        if packets > 0 {
+            warn!(packets, "the ring buffer was full: messages went by unseen");
+            self.command(Command::Loss { packets });
+            self.outputs();
+        }
+        self.kernel.follow();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), RunError> {
+        // What happened before the end is told, and a 2xx to a request of ours still gets its ACK.
+        self.drain(RING_RECORDS);
+        for counter in Counter::ALL {
+            let value = self.kernel.maps.counter(*counter)?;
+            if value > 0 {
+                info!(counter = counter.name(), value, "counted");
+            }
+        }
+        match self.kernel.release() {
+            Ok(Released::Unloaded) => {}
+            Ok(Released::Kept { dialogs }) => say(&format!(
+                "sipst: the kernel programs stay attached: {dialogs} of the dialogs that were refreshed may go on, and \
+                 depend on the rewriting of their CSeq numbers. The next `sipst run` takes over; `sipst unload --force` \
+                 ends it"
+            )),
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                error!(error, "the kernel programs stay attached: `sipst unload` takes them away");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One line on stderr, whatever the log's level; a closed stderr is no reason to end.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// How many packets the programs could not sample for want of room since the maps were made.
+fn lost(kernel: &Kernel) -> Result<u64, KernelError> {
+    let maps = &kernel.maps;
+    Ok(maps.counter(Counter::RingFull)?.wrapping_add(maps.counter(Counter::RingReserved)?))
+}
