@@ -1,1 +1,51 @@
-fn main() {}
+//! Every task that a person runs on this workspace: `cargo xtask <task>`.
+
+mod build;
+mod demo;
+mod load;
+mod setup;
+mod shell;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Every task that a person runs on this workspace")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring the kernel toolchain, bpf-linker and the packages that the tests need; does nothing twice
+    Setup,
+    /// Build the kernel programs, then sipst with them inside
+    Build(build::Options),
+    /// Build, attach and pin the kernel programs, show what is attached
+    Load(load::Load),
+    /// Take the kernel programs and their pins away
+    Unload(load::Unload),
+    /// Watch sipst keep a call alive that dies without it
+    Demo,
+    /// Run the tests: all of them, or one part
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup => setup::run(setup::Wants::EVERYTHING).map(|_| ExitCode::SUCCESS),
+        Task::Build(options) => build::run(&options).map(|_| ExitCode::SUCCESS),
+        Task::Load(options) => load::load(&options),
+        Task::Unload(options) => load::unload(&options),
+        Task::Demo => demo::run(),
+        Task::Test(options) => test::run(&options),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

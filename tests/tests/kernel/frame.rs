@@ -40,11 +40,6 @@ impl Frame {
         self
     }
 
-    pub(crate) fn extras(mut self) -> Self {
-        self.extras = true;
-        self
-    }
-
     pub(crate) fn fragment(mut self, fragment: u16) -> Self {
         self.fragment = fragment;
         self

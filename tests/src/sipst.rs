@@ -1,0 +1,122 @@
+//! The daemon under test, in a host.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{Host, Process};
+
+/// How long the daemon may take to attach, and to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The `sipst` to test: what the variable `SIPST` names, else the one that stands beside our own executable.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SIPST") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe().context("where am I?")?;
+    let found = own.ancestors().skip(1).take(2).map(|dir| dir.join("sipst")).find(|path| path.is_file());
+    found.context("no `sipst` binary: `cargo xtask build` makes it")
+}
+
+/// `sipst run --json` in a host; killed when dropped.
+pub struct Sipst {
+    process: Process,
+}
+
+impl Sipst {
+    /// Starts it with a configuration and waits until it says that it is ready.
+    pub fn start(host: &Host, config: &str) -> Result<Self> {
+        let mut sipst = Self::launch(host, config)?;
+        if sipst
+            .process
+            .stderr
+            .wait(PATIENCE, |lines| lines.iter().any(|line| ends_in_ready(line)).then_some(()))
+            .is_none()
+        {
+            let status = sipst.process.kill()?;
+            bail!("sipst did not become ready ({status}); it said:\n{}", sipst.process.said());
+        }
+        Ok(sipst)
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(host: &Host, config: &str) -> Result<Self> {
+        let config = host.file("sipst.yaml", config)?;
+        let mut command = Command::new(binary()?);
+        command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
+        Ok(Self { process: host.spawn(command)? })
+    }
+
+    /// Runs `sipst` with these arguments to its end: exit code, stdout, stderr.
+    pub fn command(host: &Host, args: &[&str]) -> Result<(Option<i32>, String, String)> {
+        let mut command = Command::new(binary()?);
+        command.args(args);
+        let mut process = host.spawn(command)?;
+        let status = process.wait(PATIENCE)?;
+        Ok((status.code(), process.printed(), process.said()))
+    }
+
+    /// All events so far.
+    pub fn events(&self) -> Vec<Value> {
+        parse(&self.process.stdout.all())
+    }
+
+    /// Waits for an event of a kind; an error with all that it said where none comes.
+    pub fn event(&self, kind: &str, within: Duration) -> Result<Value> {
+        self.event_where(kind, within, |event| event["event"] == kind)
+    }
+
+    /// Waits for an event that `wanted` accepts; `what` names it in the error.
+    pub fn event_where(&self, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let found = self.process.stdout.wait(within, |lines| parse(lines).into_iter().find(|event| wanted(event)));
+        found.with_context(|| format!("no {what} within {within:?}\n{}", self.report()))
+    }
+
+    /// How many events of a kind there were so far.
+    pub fn count(&self, kind: &str) -> usize {
+        self.events().iter().filter(|event| event["event"] == kind).count()
+    }
+
+    /// Events and log, for a failed test's message.
+    pub fn report(&self) -> String {
+        format!("events:\n{}\nlog:\n{}", self.process.printed(), self.process.said())
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.said()
+    }
+
+    /// The running process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.signal(Signal::TERM)?;
+        self.process.wait(PATIENCE)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+}
+
+/// `ready` may stand behind what the log puts before it.
+fn ends_in_ready(line: &str) -> bool {
+    line.split_whitespace().next_back() == Some("ready") || line.split_whitespace().next() == Some("ready")
+}
+
+fn parse(lines: &[String]) -> Vec<Value> {
+    lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}

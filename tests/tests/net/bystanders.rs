@@ -1,0 +1,191 @@
+//! What is not ours passes: a user's own programs still run and still have the last word, other traffic is untouched,
+//! and the server never hears of what befell a request that it did not send.
+
+use std::{
+    ffi::c_long,
+    mem::size_of,
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
+};
+
+use st_tests::{
+    Family, Frame, Host, Lab, Sipst,
+    agent::{Agent, Profile},
+};
+
+use crate::plan::{Call, Plan, SOON, config};
+
+/// Long enough for a datagram that is not dropped.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+/// Directions of TC, as `bpf_attach_type` numbers them.
+const TCX: [(&str, u32); 2] = [("ingress", 46), ("egress", 47)];
+
+#[test]
+fn a_users_clsact_filter_behind_ours_still_drops() {
+    for direction in ["ingress", "egress"] {
+        let call = Plan { attach: "tc", ..Plan::default() }.start();
+        call.refreshed(1);
+        let host = &call.lab.server;
+        // Classic BPF: return 2, which is TC_ACT_SHOT.
+        host.run("tc", &["qdisc", "add", "dev", "eth0", "clsact"]).unwrap();
+        let filter = ["dev", "eth0", direction, "pref", "7", "bpf", "direct-action", "bytecode", "1,6 0 0 2,"];
+        host.run("tc", &[&["filter", "add"], &filter[..]].concat()).unwrap();
+        call.server.request("INFO");
+        call.server.answered("INFO", A_MOMENT).unwrap_err();
+        host.run("tc", &["filter", "del", "dev", "eth0", direction]).unwrap();
+        assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{}", call.story());
+        call.server_hangs_up();
+    }
+}
+
+#[test]
+fn a_users_tcx_program_behind_ours_still_drops() {
+    for (direction, attach_type) in TCX {
+        let call = Plan { attach: "tc", ..Plan::default() }.start();
+        call.refreshed(1);
+        let link = drop_all(&call.lab.server, attach_type);
+        call.server.request("INFO");
+        call.server.answered("INFO", A_MOMENT).unwrap_err();
+        drop(link);
+        assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{direction}\n{}", call.story());
+        call.server_hangs_up();
+    }
+}
+
+#[test]
+fn a_users_tcx_program_that_was_there_first_keeps_its_place() {
+    let lab = Lab::new().unwrap();
+    let link = drop_all(&lab.server, TCX[1].1);
+    let mut sipst = Sipst::start(&lab.server, &config("tc", &["action: alert"])).unwrap();
+    let peer = Agent::start(&lab.peer, (lab.wire.b.v4, 5060).into(), Profile::strict_peer(60, "uac")).unwrap();
+    let server = Agent::start(&lab.server, (lab.wire.a.v4, 5060).into(), Profile::plain_server()).unwrap();
+    server.call(peer.address());
+    server.established(A_MOMENT).unwrap_err();
+    drop(link);
+    server.established(SOON).unwrap();
+    sipst.event("session_started", SOON).unwrap();
+    assert!(sipst.stop().unwrap().success(), "{}", sipst.report());
+}
+
+#[test]
+fn what_is_not_sip_passes_byte_for_byte_on_any_port() {
+    for attach in ["tc", "xdp"] {
+        let lab = Lab::new().unwrap();
+        let mut sipst = Sipst::start(&lab.server, &config(attach, &["action: refresh", "min_se: 2s"])).unwrap();
+        for (family, port) in [(Family::V4, 5060), (Family::V6, 5060), (Family::V4, 40_000)] {
+            let ends = [(&lab.server, &lab.wire.a), (&lab.peer, &lab.wire.b)].map(|(host, end)| {
+                let address = SocketAddr::new(end.ip(family), port);
+                let socket = host.enter(move || UdpSocket::bind(address)).unwrap();
+                socket.set_read_timeout(Some(SOON)).unwrap();
+                (address, socket)
+            });
+            for (from, to) in [(0, 1), (1, 0)] {
+                for payload in payloads() {
+                    let mut buffer = vec![0; 65_536];
+                    ends[from].1.send_to(&payload, ends[to].0).unwrap();
+                    let (len, source) = ends[to].1.recv_from(&mut buffer).unwrap();
+                    assert_eq!((source, &buffer[..len]), (ends[from].0, &payload[..]), "{attach} {family:?} {port}");
+                }
+            }
+        }
+        assert!(sipst.stop().unwrap().success(), "{}", sipst.report());
+    }
+}
+
+/// Nearly SIP, and nothing like it; the longest are fragmented on the way.
+fn payloads() -> Vec<Vec<u8>> {
+    let mut payloads: Vec<Vec<u8>> = [
+        "",
+        "\r\n\r\n",
+        "\0",
+        "INVITE",
+        "INVITE sip:a SIP/2.0",
+        "SIP/2.0 200 OK\r\n",
+        "SIP/2.0 200 OK\r\nVia: x;branch=z9hG4bKsips\r\n\r\n",
+        "SIP/2.0 200 OK\r\nCSeq: 4294967296 BYE\r\nCall-ID:\r\nTo: <>;tag=\r\n\r\n",
+        "BYE sip:a SIP/2.0\r\nCSeq:\r\nCSeq: 1 BYE\r\nCall-ID: x\r\nFrom: <sip:a>;tag=1\r\nTo: <sip:b>;tag=2\r\n\r\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec();
+    payloads.extend(
+        [1, 2, 3, 63, 64, 65, 511, 1_471, 1_472, 4_096, 9_000]
+            .map(|len: usize| (0..len).map(|place| u8::try_from(place * 31 % 251).unwrap()).collect::<Vec<_>>()),
+    );
+    payloads
+}
+
+#[test]
+fn a_peer_that_is_gone_is_an_alert_and_no_icmp_error_of_ours_reaches_the_server() {
+    for attach in ["tc", "xdp"] {
+        let call = Plan { attach, ..Plan::default() }.start();
+        call.refreshed(1);
+        let Call { server, peer, sipst, tap, lab } = call;
+        drop(peer);
+        sipst.event("session_expired", 2 * SOON).unwrap();
+        let unreachable = |frame: &Frame| frame.bytes.get(23) == Some(&1) && frame.bytes.get(34) == Some(&3);
+        assert!(tap.frames().iter().any(unreachable), "the peer's host said nothing\n{}", sipst.report());
+        let counters = String::from_utf8(lab.server.read("/proc/thread-self/net/snmp").unwrap()).unwrap();
+        let icmp: Vec<Vec<_>> =
+            counters.lines().filter(|line| line.starts_with("Icmp: ")).map(|line| line.split(' ').collect()).collect();
+        let place = icmp[0].iter().position(|name| *name == "InDestUnreachs").unwrap();
+        assert_eq!(icmp[1][place], "0", "{counters}\n{}", sipst.report());
+        server.faultless().unwrap();
+    }
+}
+
+/// Attaches `r0 = TC_ACT_SHOT; exit` behind all other programs of `eth0`; the link holds it.
+fn drop_all(host: &Host, attach_type: u32) -> OwnedFd {
+    host.enter(move || {
+        /// `BPF_PROG_LOAD`, as far as it is needed.
+        #[repr(C)]
+        #[derive(Default)]
+        struct ProgLoad {
+            prog_type: u32,
+            insn_cnt: u32,
+            insns: u64,
+            license: u64,
+            log: [u64; 2],
+            kern_version: u32,
+            prog_flags: u32,
+            name: [u8; 16],
+            ifindex: u32,
+            expected_attach_type: u32,
+        }
+        /// `BPF_LINK_CREATE`, as far as it is needed.
+        #[repr(C)]
+        #[derive(Default)]
+        struct LinkCreate {
+            prog_fd: u32,
+            target_ifindex: u32,
+            attach_type: u32,
+            flags: u32,
+            more: [u64; 4],
+        }
+        // r0 = 2; exit
+        let code: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+        let load = ProgLoad {
+            prog_type: 3,
+            insn_cnt: 2,
+            insns: code.as_ptr() as u64,
+            license: c"GPL".as_ptr() as u64,
+            expected_attach_type: attach_type,
+            ..ProgLoad::default()
+        };
+        let program = bpf(5, &load);
+        let index = std::fs::read_to_string("/sys/class/net/eth0/ifindex").unwrap().trim().parse().unwrap();
+        let prog_fd = program.as_raw_fd().try_into().unwrap();
+        bpf(28, &LinkCreate { prog_fd, target_ifindex: index, attach_type, ..LinkCreate::default() })
+    })
+}
+
+/// bpf(2) for the commands that return a descriptor.
+fn bpf<T>(command: c_long, attributes: &T) -> OwnedFd {
+    // SAFETY: the attributes are valid for reads of the given size, as are the buffers that they point to; both commands
+    // used here only read them.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+    assert!(fd >= 0, "bpf({command}): {}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd.try_into().unwrap()) }
+}

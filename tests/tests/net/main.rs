@@ -1,0 +1,15 @@
+//! Whole calls between network namespaces: the kernel programs on real interfaces, the daemon, real SIP software and
+//! strict peers. Needs root; every test has hosts of its own.
+
+#![allow(clippy::unwrap_used, reason = "this whole crate is tests; the lint knows only functions marked so")]
+
+mod alarm;
+mod answers;
+mod bystanders;
+mod control;
+mod daemon;
+mod numbers;
+mod plan;
+mod real;
+mod refresh;
+mod replay;

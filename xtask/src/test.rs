@@ -1,0 +1,195 @@
+//! `cargo xtask test`: all tests, or one part, with what they need brought and built before.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    ops::AddAssign,
+    process::{Command, ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    build, setup,
+    shell::{self, step},
+};
+
+/// Network tests mostly wait for calls to expire: many at a time cost little.
+const NET_THREADS: &str = "24";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Which part; all of them by default
+    part: Option<Part>,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// Engine, ABI, daemon and tasks: what needs no privilege
+    Unit,
+    /// The kernel programs by test runs in the kernel
+    Kernel,
+    /// Whole calls between network namespaces
+    Net,
+}
+
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let parts = options.part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
+    let laboratory = parts.iter().any(|part| match part {
+        Part::Net => true,
+        Part::Unit | Part::Kernel => false,
+    });
+    for part in &parts {
+        match part {
+            Part::Unit => {}
+            Part::Kernel => shell::need_root("the kernel part of the tests")?,
+            Part::Net => shell::need_root("the network part of the tests")?,
+        }
+    }
+    setup::run(setup::Wants { kernel: true, laboratory })?;
+    build::run(&build::Options { release: false })?;
+
+    let began = Instant::now();
+    let mut total = Tally::default();
+    for part in parts {
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--no-fail-fast"]).env("SIPST", shell::sipst(false)).env("RUST_LIB_BACKTRACE", "0");
+        let mut harness = Vec::new();
+        match part {
+            Part::Unit => {
+                step("test", "unit");
+                cargo.args([
+                    "--package",
+                    "st-core",
+                    "--package",
+                    "st-ebpf",
+                    "--package",
+                    "xtask",
+                    "--package",
+                    "sipst",
+                ]);
+            }
+            Part::Kernel => {
+                step("test", "kernel");
+                cargo.args(["--package", "st-tests", "--test", "kernel"]);
+            }
+            Part::Net => {
+                step("test", "net");
+                cargo.args(["--package", "st-tests", "--lib", "--test", "net"]);
+                harness.extend(["--test-threads", NET_THREADS]);
+            }
+        }
+        cargo.arg("--").args(options.only.as_deref()).args(harness);
+        total += tally(&mut cargo)?;
+    }
+    Ok(total.report(began.elapsed()))
+}
+
+/// What a number of test binaries said together.
+#[derive(Default, Debug, PartialEq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+    measured: u64,
+    filtered: u64,
+    /// cargo runs that did not succeed: a failed build or a crashed test binary may leave no other trace.
+    broken: u64,
+}
+
+impl Tally {
+    /// Reads the line that ends a test binary's output; anything else is nothing.
+    fn read(line: &str) -> Option<Self> {
+        let mut tally = Self::default();
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        for part in counts.split("; ") {
+            let (number, what) = part.split_once(' ')?;
+            let Ok(number) = number.parse() else { continue };
+            match what {
+                "passed" => tally.passed = number,
+                "failed" => tally.failed = number,
+                "ignored" => tally.ignored = number,
+                "measured" => tally.measured = number,
+                "filtered out" => tally.filtered = number,
+                _ => {}
+            }
+        }
+        Some(tally)
+    }
+
+    /// Where the machine can run a test, a skip is a failure.
+    fn good(&self) -> bool {
+        self.failed == 0 && self.ignored == 0 && self.broken == 0 && self.passed > 0
+    }
+
+    fn report(&self, took: Duration) -> ExitCode {
+        let Self { passed, failed, ignored, measured, filtered, broken } = self;
+        let verdict = if self.good() { "ok" } else { "FAILED" };
+        if *broken > 0 {
+            eprintln!("{broken} part(s) did not succeed: see above");
+        }
+        println!(
+            "\ntest result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored; {measured} measured; \
+             {filtered} filtered out; finished in {:.2}s",
+            took.as_secs_f64()
+        );
+        if self.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        let Self { passed, failed, ignored, measured, filtered, broken } = other;
+        self.passed += passed;
+        self.failed += failed;
+        self.ignored += ignored;
+        self.measured += measured;
+        self.filtered += filtered;
+        self.broken += broken;
+    }
+}
+
+/// Runs cargo, passes its output on, and counts.
+fn tally(cargo: &mut Command) -> Result<Tally> {
+    let mut child =
+        cargo.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{}`", shell::text(cargo)))?;
+    let mut total = Tally::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read what the tests print")?;
+            println!("{line}");
+            if let Some(one) = Tally::read(&line) {
+                total += one;
+            }
+        }
+    }
+    let status = child.wait().context("lost the tests")?;
+    total.broken += u64::from(!status.success());
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adds_up_what_cargo_prints() {
+        let line = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.10s";
+        let mut total = Tally::read(line).unwrap();
+        total += Tally::read(line).unwrap();
+        assert_eq!(total, Tally { passed: 24, ignored: 2, filtered: 6, ..Tally::default() });
+        assert_eq!(Tally::read("test engine::r14 ... ok"), None);
+    }
+
+    #[test]
+    fn a_skip_is_a_failure_and_so_is_nothing_at_all() {
+        assert!(Tally { passed: 1, ..Tally::default() }.good());
+        assert!(!Tally { passed: 1, ignored: 1, ..Tally::default() }.good());
+        assert!(!Tally { passed: 1, broken: 1, ..Tally::default() }.good());
+        assert!(!Tally::default().good());
+    }
+}
