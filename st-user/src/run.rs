@@ -121,7 +121,7 @@ struct Driver<'a> {
     /// When the engine wants to be called.
     wake: Option<Time>,
     /// Packets that the kernel could not sample for want of room, as last counted.
-    lost: u64,
+    unseen: Unseen,
 }
 
 impl<'a> Driver<'a> {
@@ -140,7 +140,7 @@ impl<'a> Driver<'a> {
         if dialogs > 0 {
             info!(dialogs, "the numbers of an earlier run's dialogs go on being rewritten");
         }
-        let lost = lost(&kernel)?;
+        let unseen = Unseen::read(&kernel)?;
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
@@ -161,7 +161,7 @@ impl<'a> Driver<'a> {
             sink,
             arming: VecDeque::new(),
             wake: None,
-            lost,
+            unseen,
         })
     }
 
@@ -265,6 +265,9 @@ impl<'a> Driver<'a> {
             // From the entry on the kernel follows the numbers; what it saw before stands in the ring, and the engine
             // must have seen it too before it counts on the state.
             self.drain(RING_RECORDS);
+            if let Err(error) = self.unseen() {
+                warn!(%error, "what went by unseen cannot be read");
+            }
             let result = prepared.and_then(|key| self.kernel.maps.state(key));
             self.command(Command::Armed { session: arm.session, result });
             self.outputs();
@@ -306,15 +309,24 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
-        let lost = lost(&self.kernel)?;
-        let packets = lost.saturating_sub(self.lost);
-        self.lost = lost;
+        self.unseen()?;
+        self.kernel.follow();
+        Ok(())
+    }
+
+    /// Tells of what went by unseen since the last time.
+    fn unseen(&mut self) -> Result<(), KernelError> {
+        let before = std::mem::replace(&mut self.unseen, Unseen::read(&self.kernel)?);
+        let packets = self.unseen.messages.saturating_sub(before.messages);
+        let invites = self.unseen.strangers.saturating_sub(before.strangers);
+        if invites > 0 {
+            warn!(invites, "a flood of INVITEs: some went by unseen, and their calls are not followed");
+        }
         if packets > 0 {
             warn!(packets, "the ring buffer was full: messages went by unseen");
             self.command(Command::Loss { packets });
             self.outputs();
         }
-        self.kernel.follow();
         Ok(())
     }
 
@@ -348,8 +360,20 @@ fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// How many packets the programs could not sample for want of room since the maps were made.
-fn lost(kernel: &Kernel) -> Result<u64, KernelError> {
-    let maps = &kernel.maps;
-    Ok(maps.counter(Counter::RingFull)?.wrapping_add(maps.counter(Counter::RingReserved)?))
+/// What went by unseen since the maps were made.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unseen {
+    /// Messages of any kind, because the ring was full.
+    messages: u64,
+    /// INVITEs of strangers, for which the ring's last quarter is not there. No known dialog has lost anything by them.
+    strangers: u64,
+}
+
+impl Unseen {
+    fn read(kernel: &Kernel) -> Result<Self, KernelError> {
+        Ok(Self {
+            messages: kernel.maps.counter(Counter::RingFull)?,
+            strangers: kernel.maps.counter(Counter::RingReserved)?,
+        })
+    }
 }

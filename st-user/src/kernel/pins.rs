@@ -107,7 +107,7 @@ impl Pins {
         let directory =
             rustix::fs::openat(CWD, &self.root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
         match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _directory: directory }),
+            Ok(()) => Ok(Lock { directory }),
             Err(Errno::WOULDBLOCK) => Err(KernelError::Busy { path: self.root.clone() }),
             Err(error) => Err(failed(error)),
         }
@@ -190,7 +190,14 @@ impl Pins {
 /// Keeps a second daemon away.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _directory: OwnedFd,
+    directory: OwnedFd,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would not do while a child that has not come to its exec holds a copy.
+        let _ = rustix::fs::flock(&self.directory, FlockOperation::Unlock);
+    }
 }
 
 /// Whether the path, or the nearest directory above it that exists, is on a bpf file system.
