@@ -5,6 +5,7 @@
 mod commit;
 mod frame;
 mod harmless;
+mod race;
 mod sample;
 mod shift;
 mod take;

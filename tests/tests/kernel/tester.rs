@@ -79,6 +79,11 @@ impl Tester {
         Self { ebpf, before: vec![0; Counter::ALL.len()] }
     }
 
+    /// The programs and maps themselves.
+    pub(crate) fn into_ebpf(self) -> Ebpf {
+        self.ebpf
+    }
+
     /// Runs a packet through a program and takes out what stands in the ring.
     pub(crate) fn run(&mut self, program: Program, frame: &[u8]) -> Run {
         let (verdict, out) = self.run_keeping(program, frame);
