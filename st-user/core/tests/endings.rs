@@ -251,3 +251,18 @@ fn a_stranger_who_knows_the_tags_cannot_end_a_call_without_the_server() {
     sim.respond(&call, Side::Peer, &asked, "BYE", 481, "");
     assert_eq!(sim.count(SessionEnded), 1, "481: the server has no such call");
 }
+
+#[test]
+fn a_stranger_cannot_make_a_call_look_relayed() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    // The same Call-ID and From tag, coming in.
+    let mut spoofed = Call { caller: Side::Peer, ..call.clone() };
+    (spoofed.local, spoofed.remote) = ("x".into(), call.local.clone());
+    sim.invite(&mut spoofed, &manners(Side::Peer, true), &sdp(Side::Peer));
+    sim.answer(&call, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+    sim.ack(&mut call);
+    sim.secs(46);
+    assert_eq!(sim.ours().len(), 1);
+}

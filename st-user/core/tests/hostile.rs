@@ -96,15 +96,31 @@ fn policy() -> Policy {
     Policy { default, ..Policy::default() }
 }
 
+/// A call that is up: where the corpus' messages belong.
+fn prologue() -> Vec<(Direction, String)> {
+    let call = Call::new("a", Side::Server);
+    let branch = "z9hG4bKINVITEfalse";
+    let via = format!("SIP/2.0/UDP {};branch={branch}", text::SERVER);
+    let [server, peer] = [Side::Server, Side::Peer].map(|side| manners(side, true));
+    let expires = peer + "Session-Expires: 90;refresher=uac\r\n";
+    vec![
+        (Direction::Egress, call.request(Side::Server, "INVITE", 1, branch, false, &server, &sdp(Side::Server))),
+        (Direction::Ingress, call.response(Side::Peer, 200, "INVITE", 1, &via, &expires, &sdp(Side::Peer))),
+        (Direction::Egress, call.request(Side::Server, "ACK", 1, "z9hG4bKACK", true, "", "")),
+    ]
+}
+
 /// Runs the inputs; all outputs, as text.
 fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
     let corpus = corpus();
+    let prologue: Vec<Input> =
+        prologue().into_iter().map(|(direction, text)| Input::Raw(direction, text.into_bytes())).collect();
     let mut engine = Engine::new(EngineConfig { policy: Arc::new(policy()), mode, seed: 3, limits });
     let mut now = Time::from_micros(1_000_000);
     let mut out = Vec::new();
     let mut last: Option<Vec<u8>> = None;
     let mut session = None;
-    for input in inputs {
+    for input in prologue.iter().chain(inputs) {
         let feed = |engine: &mut Engine, direction, bytes: &[u8], truncated| {
             let packet = Packet {
                 direction,

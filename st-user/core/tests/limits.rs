@@ -128,3 +128,13 @@ fn a_peer_that_opens_requests_without_end_neither_blocks_a_refresh_nor_displaces
     sim.respond(&call, Side::Server, &asked, "UPDATE", 200, UAC_90);
     assert_eq!(sim.last(SessionRefreshed).by, Some(st_core::By::Server));
 }
+
+#[test]
+fn answered_invites_take_no_room_from_those_that_ring() {
+    let mut sim = limited(Limits { pending: 2, ..Limits::default() });
+    for number in 0..20 {
+        sim.call(&format!("c{number}"), Side::Server, UAC_90);
+    }
+    let stats = sim.engine.stats();
+    assert_eq!((stats.sessions, stats.pending, stats.evicted_pending, sim.count(CaptureLoss)), (20, 0, 0, 0));
+}

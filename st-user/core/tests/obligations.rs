@@ -247,3 +247,14 @@ fn events_carry_what_their_reader_needs() {
     let negotiated = sim.last(TimerNegotiated);
     assert_eq!((negotiated.status, negotiated.method.as_deref()), (Some(200), Some("INVITE")));
 }
+
+#[test]
+fn f01_a_server_that_refuses_the_peers_refresh_puts_the_call_at_risk_at_once() {
+    let mut sim = Sim::new(Action::Alert);
+    let mut call = sim.call("a", Side::Server, UAS_90);
+    for _ in 0..2 {
+        let asked = sim.request(&mut call, Side::Peer, "UPDATE", "Session-Expires: 90;refresher=uac\r\n", "");
+        sim.respond(&call, Side::Peer, &asked, "UPDATE", 405, "");
+    }
+    assert_eq!(sim.reasons(NegotiationFault), ["server_refuses_refresh"]);
+}

@@ -6,10 +6,12 @@ use ipnet::IpNet;
 
 use super::{
     exchange::{Exchange, Exchanges, Stage},
-    invite::Invite,
+    invite::{Early, Invite},
+    limits::MAX_HEADERS,
     media::Media,
     numbers::Numbers,
     own::Own,
+    reason,
     refresh::Cycle,
     sdp::{Said, Sdp},
     session::Session,
@@ -105,7 +107,7 @@ impl Dialog {
         id: SessionId,
         ids: Ids<'_>,
         caller: Side,
-        invite: &Invite,
+        (invite, early): (&Invite, &Early),
         packet: &Packet<'_>,
         answer: &Message<'_>,
     ) -> Option<Self> {
@@ -135,7 +137,8 @@ impl Dialog {
             local_tag: ids.local.to_vec(),
             remote_tag: ids.remote.to_vec(),
             caller,
-            server: invite.server,
+            // Where it sends from: the cookie is that socket's.
+            server: if caller == Side::Server { invite.server } else { packet.server },
             peer: invite.peer,
             domain: String::from_utf8_lossy(remote.host).into_owned(),
             started: sx.now,
@@ -144,15 +147,19 @@ impl Dialog {
             losses_before: sx.losses,
             losses: sx.losses,
             phase: Phase::Started,
-            relayed: invite.relayed,
+            relayed: early.relayed,
             cookie: invite.cookie,
-            tos: packet.tos,
-            ttl: packet.ttl,
+            // The server's own; where it was called, its 2xx tells them at once.
+            tos: invite.tos,
+            ttl: invite.ttl,
             from: local.value.to_vec(),
             to: remote.value.to_vec(),
-            target: peers.contact().and_then(|contact| Target::new(contact.uri, routes, invite.peer)),
+            target: peers
+                .contact()
+                .filter(|_| local.value.len() + remote.value.len() <= MAX_HEADERS)
+                .and_then(|contact| Target::new(contact.uri, routes, invite.peer)),
             look: Look::default(),
-            numbers: invite.numbers,
+            numbers: early.numbers,
             min_se: None,
             sdp: None,
             peer_media: None,
@@ -166,8 +173,8 @@ impl Dialog {
         };
         dialog.look.saw(servers);
         dialog.session.saw_server(servers);
-        let mut exchange = Exchange::new(sx.now, caller, &request, cseq);
-        if let Some((_, said)) = invite.early.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default()) {
+        let mut exchange = Exchange::first(sx.now, caller, &request, cseq, answer);
+        if let Some((_, said)) = early.said.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default()) {
             exchange.answered = said.clone();
         }
         dialog.exchanges.push(exchange);
@@ -175,13 +182,13 @@ impl Dialog {
             by: Some(caller.into()),
             method: Some(MethodName::Invite.name().into()),
             status: answer.status(),
-            reason: dialog.relayed.then(|| "relayed".into()),
+            reason: dialog.relayed.then(|| reason::RELAYED.into()),
             ..dialog.event(sx, EventKind::SessionStarted)
         };
         dialog.tell(sx, started);
         sx.timers.set(id, Timer::Forget, sx.now + SILENCE);
         dialog.response(sx, packet, answer, caller, answer.cseq()?);
-        if invite.disturbed {
+        if early.disturbed {
             dialog.sdp = None;
             dialog.peer_media = None;
         }
@@ -273,9 +280,11 @@ impl Dialog {
         let responder = sender.other();
         self.hear(sx, packet, message, responder);
         let (Some(status), now) = (message.status(), sx.now) else { return };
-        if responder == Side::Server && status == 481 && cseq.method != MethodName::Bye {
+        let of_dialog =
+            matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Info | MethodName::Options);
+        if responder == Side::Server && status == 481 && of_dialog {
             // It has forgotten the dialog, in a restart say: nothing is kept alive in its name.
-            self.barred.get_or_insert("server_lost_dialog");
+            self.barred.get_or_insert(reason::SERVER_LOST_DIALOG);
         }
         let Some(exchange) = self.exchanges.of_response(sender, message, cseq) else {
             if matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Bye) {
@@ -311,6 +320,9 @@ impl Dialog {
             }
             300.. => {
                 exchange.stage = Stage::Failed(now);
+                if sender == Side::Peer && !matches!(status, 401 | 407 | 422 | 491) {
+                    self.refresh_refused(sx, cseq.method, status);
+                }
                 if status == 422 {
                     // R17
                     self.min_se = self.min_se.max(message.min_se());
@@ -318,7 +330,7 @@ impl Dialog {
                 if cseq.method == MethodName::Bye && sender == Side::Peer {
                     sx.timers.cancel(self.id, Timer::Unanswered);
                     if status == 481 {
-                        self.end(sx, Some(By::Peer), "bye".into());
+                        self.end(sx, Some(By::Peer), reason::BYE.into());
                     }
                 }
             }
@@ -339,7 +351,7 @@ impl Dialog {
         }
         if method == MethodName::Bye {
             if sender == Side::Peer {
-                self.end(sx, Some(By::Peer), "bye".into());
+                self.end(sx, Some(By::Peer), reason::BYE.into());
             }
             return;
         }
@@ -494,8 +506,8 @@ impl Dialog {
     /// that comes alone may have been dropped by a firewall.
     pub(super) fn unanswered(&mut self, sx: &mut Shared) {
         let Some(bye) = self.exchanges.leaving(Side::Peer) else { return };
-        if bye.copies > 1 && self.server_heard < bye.heard {
-            self.end(sx, Some(By::Peer), "bye_unanswered".into());
+        if bye.copies > 1 && self.server_heard <= bye.heard {
+            self.end(sx, Some(By::Peer), reason::BYE_UNANSWERED.into());
         }
     }
 
@@ -509,7 +521,7 @@ impl Dialog {
             sx.timers.set(self.id, Timer::Forget, last);
             return false;
         }
-        self.end(sx, None, "silent".into());
+        self.end(sx, None, reason::SILENT.into());
         sx.timers.cancel(self.id, Timer::Forget);
         for own in std::mem::take(&mut self.own) {
             own.retire(sx, self.id);
@@ -527,5 +539,5 @@ impl Dialog {
 }
 
 fn bye_reason(cause: Option<String>) -> String {
-    cause.map_or_else(|| "bye".into(), |cause| format!("bye: {cause}"))
+    cause.map_or_else(|| reason::BYE.into(), |cause| format!("{}: {cause}", reason::BYE))
 }

@@ -67,6 +67,11 @@ impl Exchange {
         }
     }
 
+    /// The INVITE that a dialog begins with, as its 2xx names it: several copies may have come by several ways.
+    pub(super) fn first(now: Time, sender: Side, invite: &Message<'_>, cseq: CSeq, answer: &Message<'_>) -> Self {
+        Self { branch: branch(answer), ..Self::new(now, sender, invite, cseq) }
+    }
+
     pub(super) fn is(&self, sender: Side, method: MethodName) -> bool {
         self.sender == sender && self.method == method
     }
@@ -135,10 +140,12 @@ impl Exchanges {
         self.all.iter_mut().rev().find(|known| known.is(sender, MethodName::Invite) && known.number == cseq.number)
     }
 
-    /// Whether an ACK has the branch of its INVITE: it belongs to a failure (R33).
+    /// Whether an ACK belongs to a failure (R33): it has the branch of its INVITE.
     pub(super) fn acks_failure(&self, sender: Side, ack: &Message<'_>) -> bool {
         let branch = branch(ack);
-        branch.is_some() && self.all.iter().any(|known| known.is(sender, MethodName::Invite) && known.branch == branch)
+        let failed = |known: &Exchange| matches!(known.stage, Stage::Failed(_));
+        let is_its = |known: &&Exchange| known.is(sender, MethodName::Invite) && known.branch == branch;
+        branch.is_some() && self.all.iter().find(is_its).is_some_and(failed)
     }
 
     pub(super) fn push(&mut self, exchange: Exchange) {

@@ -5,9 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     bounded::Bounded,
-    limits::{Limits, MAX_IDENTIFIER, MAX_INVITE},
+    limits::{Limits, MAX_INVITE, MAX_TRIES},
     numbers::Numbers,
     sdp::Said,
+    timers::TRANSACTION,
 };
 use crate::{
     Packet, Side, Time,
@@ -27,12 +28,8 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(caller: Side, call_id: &[u8], tag: &[u8]) -> Option<Self> {
-        (call_id.len() <= MAX_IDENTIFIER && tag.len() <= MAX_IDENTIFIER).then(|| Self {
-            caller,
-            call_id: call_id.into(),
-            tag: tag.into(),
-        })
+    pub(super) fn new(caller: Side, call_id: &[u8], tag: &[u8]) -> Self {
+        Self { caller, call_id: call_id.into(), tag: tag.into() }
     }
 
     fn mirrored(&self) -> Self {
@@ -46,38 +43,69 @@ pub(super) struct Invite {
     /// The message; shorter than it was where `truncated`.
     pub(super) bytes: Vec<u8>,
     pub(super) truncated: bool,
-    pub(super) branch: Option<Vec<u8>>,
+    number: u32,
+    branch: Option<Vec<u8>>,
     pub(super) server: SocketAddr,
     pub(super) peer: SocketAddr,
     /// Cookie of the server's socket, where the server called.
     pub(super) cookie: u64,
-    /// The server's own numbers so far.
+    pub(super) tos: u8,
+    pub(super) ttl: u8,
+}
+
+impl Invite {
+    fn new(packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) -> Self {
+        Self {
+            bytes: packet.bytes[..packet.bytes.len().min(MAX_INVITE)].to_vec(),
+            truncated: packet.truncated || packet.bytes.len() > MAX_INVITE,
+            number: cseq.number,
+            branch: message.top_via().and_then(|via| via.branch).map(<[u8]>::to_vec),
+            server: packet.server,
+            peer: packet.peer,
+            cookie: packet.cookie,
+            tos: packet.tos,
+            ttl: packet.ttl,
+        }
+    }
+}
+
+/// What went on around the INVITEs of one call before the 2xx.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Early {
+    /// The server's own numbers.
     pub(super) numbers: Numbers,
     /// This host passes the call on: it is no end of it.
     pub(super) relayed: bool,
     /// The last session description in a provisional response, and the tag of whoever sent it.
-    pub(super) early: Option<(Vec<u8>, Said)>,
-    /// Offers went to and fro before the 2xx: which SDP the server sent last is not known.
+    pub(super) said: Option<(Vec<u8>, Said)>,
+    /// Offers went to and fro: which SDP the server sent last is not known.
     pub(super) disturbed: bool,
-    heard: Time,
 }
 
-impl Invite {
-    /// Whether a response is for it and not for an earlier try of the same caller.
-    fn is_answered_by(&self, response: &Message<'_>) -> bool {
-        self.branch.as_deref() == response.top_via().and_then(|via| via.branch)
-    }
+/// A call that is being set up.
+#[derive(Clone, Debug)]
+struct Pending {
+    /// The tries of the caller, oldest first: after a challenge, say.
+    tries: Vec<Invite>,
+    early: Early,
+    heard: Time,
 }
 
 /// All of them.
 pub(super) struct Invites {
-    known: Bounded<Key, Invite>,
-    strangers: Bounded<Key, Invite>,
+    known: Bounded<Key, Pending>,
+    strangers: Bounded<Key, Pending>,
+    /// Those that have had a 2xx: others may follow from other forks.
+    answered: Bounded<Key, Pending>,
 }
 
 impl Invites {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self { known: Bounded::new(limits.pending), strangers: Bounded::new(limits.strangers) }
+        Self {
+            known: Bounded::new(limits.pending),
+            strangers: Bounded::new(limits.strangers),
+            answered: Bounded::new(limits.pending),
+        }
     }
 
     /// Numbers of INVITEs here, and of those that had to go: known ones, then strangers'.
@@ -88,44 +116,29 @@ impl Invites {
     /// Takes in an INVITE without a To tag.
     pub(super) fn request(&mut self, now: Time, key: Key, packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) {
         self.expire(now);
-        let branch = message.top_via().and_then(|via| via.branch).map(<[u8]>::to_vec);
-        let before = self.get_mut(&key);
-        if let Some(before) = before {
-            before.heard = now;
-            if branch.is_some() && before.branch == branch {
-                return;
-            }
-        }
-        // Another branch: the caller tries again, after a challenge, say.
-        let mut numbers = self.get_mut(&key).map(|before| before.numbers).unwrap_or_default();
-        if key.caller == Side::Server {
-            numbers.saw(cseq);
-        }
-        let mirror = self.get_mut(&key.mirrored());
-        let relayed = (key.caller == Side::Server && message.via_count() > 1) || mirror.is_some();
-        if let Some(mirror) = mirror {
-            mirror.relayed = true;
-        }
-        let invite = Invite {
-            bytes: packet.bytes[..packet.bytes.len().min(MAX_INVITE)].to_vec(),
-            truncated: packet.truncated || packet.bytes.len() > MAX_INVITE,
-            branch,
-            server: packet.server,
-            peer: packet.peer,
-            cookie: packet.cookie,
-            numbers,
-            relayed,
-            early: None,
-            disturbed: false,
-            heard: now,
+        // It came in before it leaves; the other way round anybody could have sent it.
+        let mirror = self.get_mut(&key.mirrored()).filter(|_| key.caller == Side::Server);
+        let relayed = mirror.map(|mirror| mirror.early.relayed = true).is_some();
+        let home = if self.known.get(&key).is_some() || key.caller == Side::Server {
+            &mut self.known
+        } else {
+            &mut self.strangers
         };
-        self.strangers.remove(&key);
-        let answered = self.known.remove(&key).is_some();
-        match key.caller {
-            Side::Server => self.known.insert(key, invite),
-            Side::Peer if answered => self.known.insert(key, invite),
-            Side::Peer => self.strangers.insert(key, invite),
+        let before = home.remove(&key).or_else(|| self.answered.remove(&key));
+        let mut pending = before.unwrap_or(Pending { tries: Vec::new(), early: Early::default(), heard: now });
+        pending.heard = now;
+        if key.caller == Side::Server {
+            pending.early.numbers.saw(cseq);
+            pending.early.relayed |= relayed || message.via_count() > 1;
         }
+        // Else it is a copy, or the same by another way: a proxy has forked it.
+        if pending.tries.iter().all(|known| known.number != cseq.number) {
+            if pending.tries.len() >= MAX_TRIES {
+                pending.tries.remove(0);
+            }
+            pending.tries.push(Invite::new(packet, message, cseq));
+        }
+        home.insert(key, pending);
     }
 
     /// Takes in a provisional response.
@@ -133,52 +146,61 @@ impl Invites {
         if let Some(stranger) = self.strangers.remove(key) {
             self.known.insert(key.clone(), stranger);
         }
-        let Some(invite) = self.known.get_mut(key) else { return };
-        invite.heard = now;
+        let Some(pending) = self.known.get_mut(key) else { return };
+        pending.heard = now;
         let said = Said::by(response);
         if let Some(tag) = tag.filter(|_| said != Said::Nothing) {
-            invite.early = Some((tag.to_vec(), said));
+            pending.early.said = Some((tag.to_vec(), said));
         }
         // Keeps its place among the youngest.
         self.known.touch_existing(key);
     }
 
-    /// Takes in a request of an early dialog; `false` where there is none. `caller_tag` is the caller's tag.
+    /// Takes in a request of an early dialog; `false` where there is none.
     pub(super) fn early(&mut self, key: &Key, sender: Side, message: &Message<'_>, cseq: CSeq) -> bool {
-        let Some(invite) = self.get_mut(key) else { return false };
+        let Some(Pending { early, .. }) = self.get_mut(key) else { return false };
         if sender == Side::Server {
-            invite.numbers.saw(cseq);
+            early.numbers.saw(cseq);
         }
         let offers = matches!(cseq.method, MethodName::Update | MethodName::Prack) && message.body() != Body::None;
-        invite.disturbed |= offers;
+        early.disturbed |= offers;
         true
     }
 
     /// The INVITE that a 2xx belongs to.
-    pub(super) fn answered(&mut self, key: &Key, response: &Message<'_>) -> Option<&Invite> {
-        self.get_mut(key).filter(|invite| invite.is_answered_by(response)).map(|invite| &*invite)
+    pub(super) fn answered(&mut self, now: Time, key: &Key, cseq: CSeq) -> Option<(Invite, Early)> {
+        let pending = self.get_mut(key)?;
+        let invite = pending.tries.iter().find(|invite| invite.number == cseq.number)?.clone();
+        let early = pending.early.clone();
+        if let Some(pending) = self.known.remove(key).or_else(|| self.strangers.remove(key)) {
+            self.expire(now);
+            self.answered.insert(key.clone(), Pending { heard: now, ..pending });
+        }
+        Some((invite, early))
     }
 
     /// Takes away the INVITE that a final response turns down.
     pub(super) fn turned_down(&mut self, key: &Key, response: &Message<'_>) {
-        if self.get_mut(key).is_some_and(|invite| invite.is_answered_by(response)) {
+        let branch = response.top_via().and_then(|via| via.branch);
+        let Some(pending) = self.get_mut(key) else { return };
+        pending.tries.retain(|invite| invite.branch.as_deref() != branch);
+        if pending.tries.is_empty() {
             self.known.remove(key);
             self.strangers.remove(key);
+            self.answered.remove(key);
         }
     }
 
-    fn get_mut(&mut self, key: &Key) -> Option<&mut Invite> {
-        match self.known.get_mut(key) {
-            Some(invite) => Some(invite),
-            None => self.strangers.get_mut(key),
-        }
+    fn get_mut(&mut self, key: &Key) -> Option<&mut Pending> {
+        [&mut self.known, &mut self.strangers, &mut self.answered].into_iter().find_map(|table| table.get_mut(key))
     }
 
     fn expire(&mut self, now: Time) {
-        for table in [&mut self.known, &mut self.strangers] {
-            while let Some(key) =
-                table.oldest().filter(|(_, old)| now.since(old.heard) > SILENCE).map(|(key, _)| key.clone())
-            {
+        for (table, silence) in
+            [(&mut self.known, SILENCE), (&mut self.strangers, SILENCE), (&mut self.answered, TRANSACTION)]
+        {
+            let is_old = |pending: &Pending| now.since(pending.heard) > silence;
+            while let Some(key) = table.oldest().filter(|(_, pending)| is_old(pending)).map(|(key, _)| key.clone()) {
                 table.remove(&key);
             }
         }

@@ -24,6 +24,9 @@ impl Default for Limits {
 /// The longest Call-ID or tag of a dialog that is tracked, in bytes.
 pub const MAX_IDENTIFIER: usize = 512;
 
+/// INVITEs of one call that are kept until a 2xx; of more the oldest is forgotten.
+pub const MAX_TRIES: usize = 4;
+
 /// How much of an INVITE is kept until its 2xx, in bytes; of a longer one the rest counts as cut off.
 pub const MAX_INVITE: usize = 16_384;
 

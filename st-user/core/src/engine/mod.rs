@@ -1,8 +1,8 @@
 //! The engine: from packets and time to events and requests in the server's name.
 //!
-//! [`dialog`] knows who talks and [`exchange`] what about, [`negotiate`] reads RFC 4028 out of it, [`session`] runs the
-//! interval by the moments of [`schedule`], [`refresh`] acts, [`own`] and [`verdict`] follow what was sent. What all
-//! sessions have in common is in [`shared`]. Events of the engine itself carry no `call_id`.
+//! `dialog` knows who talks and `exchange` what about, `negotiate` reads RFC 4028 out of it, `session` runs the
+//! interval by the moments of `schedule`, `refresh` acts, `own` and `verdict` follow what was sent. What all
+//! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
 mod bounded;
 mod dialog;
@@ -13,6 +13,7 @@ mod media;
 mod negotiate;
 mod numbers;
 mod own;
+pub mod reason;
 mod refresh;
 mod schedule;
 mod sdp;
@@ -150,6 +151,7 @@ impl Engine {
         self.advance(now);
         let sx = &mut self.sx;
         match command {
+            Command::Armed { .. } | Command::Refused { .. } if sx.mode == Mode::Replay => {}
             Command::Armed { session, result } => {
                 if let Some(dialog) = self.dialogs.get_mut(&session) {
                     dialog.armed(sx, result);
@@ -165,7 +167,7 @@ impl Engine {
             Command::Loss { packets } => {
                 sx.losses += 1;
                 sx.stats.lost = sx.stats.lost.saturating_add(packets);
-                sx.tell(EventKind::CaptureLoss, format!("packets_lost: {packets}"));
+                sx.tell(EventKind::CaptureLoss, format!("{}: {packets}", reason::PACKETS_LOST));
             }
         }
     }
@@ -184,51 +186,29 @@ impl Engine {
 
     /// Finds out what a message belongs to; `None` where it does not say.
     fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>) -> Option<()> {
-        let (call_id, cseq) = (message.call_id()?, message.cseq()?);
-        let (from, to) = (message.from()?.tag?, message.to()?.tag);
-        if [call_id, from, to.unwrap_or_default()].iter().any(|id| id.len() > MAX_IDENTIFIER) {
-            return None;
-        }
-        let sender = match packet.direction {
-            Direction::Egress => Side::Server,
-            Direction::Ingress => Side::Peer,
-        };
-        // Who sent the request, and whether this is it.
-        let (client, is_request) = match message.request_method() {
-            Some(method) if method != cseq.method => return None,
-            Some(_) => (sender, true),
-            None => (sender.other(), false),
-        };
-        let ids = to.map(|to| match client {
-            Side::Server => Ids { call_id, local: from, remote: to },
-            Side::Peer => Ids { call_id, local: to, remote: from },
-        });
+        let heard = Heard::read(packet, message)?;
+        let Heard { client, is_request, ids, cseq, .. } = heard;
         let session = ids.and_then(|ids| self.index.get(&key(ids)).copied());
         let token = message.top_via().filter(|_| client == Side::Server).and_then(|via| via.our_token());
         if let Some(token) = token {
-            self.own(packet, message, token, session, is_request, cseq);
+            self.own(&heard, token, session);
         } else if let Some(dialog) = session.and_then(|session| self.dialogs.get_mut(&session)) {
             if is_request {
                 dialog.request(&mut self.sx, packet, message, client, cseq);
             } else {
                 dialog.response(&mut self.sx, packet, message, client, cseq);
             }
-        } else {
-            self.outside(packet, message, client, is_request, ids, call_id, from, cseq);
+        } else if is_request {
+            self.request_outside(&heard);
+        } else if cseq.method == MethodName::Invite {
+            self.response_outside(&heard);
         }
         Some(())
     }
 
     /// A request of ours, or the answer to one.
-    fn own(
-        &mut self,
-        packet: &Packet<'_>,
-        message: &Message<'_>,
-        token: u64,
-        session: Option<SessionId>,
-        is_request: bool,
-        cseq: CSeq,
-    ) {
+    fn own(&mut self, heard: &Heard<'_>, token: u64, session: Option<SessionId>) {
+        let Heard { packet, message, is_request, cseq, .. } = *heard;
         // The token names the session; in a capture only the dialog does.
         let session = match self.sx.mode {
             Mode::Live => self.sx.tokens.get(&token).copied(),
@@ -242,66 +222,46 @@ impl Engine {
         }
     }
 
-    /// A message of no known dialog.
-    #[expect(clippy::too_many_arguments, reason = "what `read` has found out")]
-    fn outside(
-        &mut self,
-        packet: &Packet<'_>,
-        message: &Message<'_>,
-        client: Side,
-        is_request: bool,
-        ids: Option<Ids<'_>>,
-        call_id: &[u8],
-        from: &[u8],
-        cseq: CSeq,
-    ) {
-        let now = self.sx.now;
-        let Some(invite) = invite::Key::new(client, call_id, from) else { return };
-        match (is_request, ids) {
-            (true, None) if cseq.method == MethodName::Invite => {
+    /// A request of no known dialog.
+    fn request_outside(&mut self, heard: &Heard<'_>) {
+        let Heard { packet, message, client, call_id, from, cseq, .. } = *heard;
+        let Some(ids) = heard.ids else {
+            if cseq.method == MethodName::Invite {
                 let evicted = self.invites.counts()[0].1;
-                self.invites.request(now, invite, packet, message, cseq);
+                self.invites.request(self.sx.now, invite::Key::new(client, call_id, from), packet, message, cseq);
                 if self.invites.counts()[0].1 > evicted {
                     self.sx.tell_limit("pending", self.sx.limits.pending);
                 }
             }
-            (true, None) => {}
-            (true, Some(ids)) => {
-                // An early dialog: the caller's tag is one of the two.
-                let (server, peer) = (
-                    invite::Key::new(Side::Server, call_id, ids.local),
-                    invite::Key::new(Side::Peer, call_id, ids.remote),
-                );
-                let known =
-                    [server, peer].into_iter().flatten().any(|key| self.invites.early(&key, client, message, cseq));
-                if !known {
-                    self.sx.stats.unknown_dialog += 1;
-                }
+            return;
+        };
+        // An early dialog: the caller's tag is one of the two.
+        let keys =
+            [invite::Key::new(Side::Server, call_id, ids.local), invite::Key::new(Side::Peer, call_id, ids.remote)];
+        if !keys.iter().any(|key| self.invites.early(key, client, message, cseq)) {
+            self.sx.stats.unknown_dialog += 1;
+        }
+    }
+
+    /// A response to an INVITE in no known dialog.
+    fn response_outside(&mut self, heard: &Heard<'_>) {
+        let Heard { message, client, call_id, from, .. } = *heard;
+        let invite = invite::Key::new(client, call_id, from);
+        match (message.status(), heard.ids) {
+            (Some(..200), ids) => {
+                let callee = ids.map(|ids| if client == Side::Server { ids.remote } else { ids.local });
+                self.invites.provisional(self.sx.now, &invite, callee, message);
             }
-            (false, _) if cseq.method != MethodName::Invite => {}
-            (false, _) => match message.status() {
-                Some(..200) => self.invites.provisional(now, &invite, ids.map(|ids| callee(ids, client)), message),
-                Some(200..300) => {
-                    if let Some(ids) = ids {
-                        self.establish(packet, message, client, ids, &invite);
-                    }
-                }
-                Some(300..) => self.invites.turned_down(&invite, message),
-                None => {}
-            },
+            (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
+            (Some(200..300), None) | (None, _) => {}
+            (Some(300..), _) => self.invites.turned_down(&invite, message),
         }
     }
 
     /// A 2xx to an INVITE makes a dialog, one for each tag (forks).
-    fn establish(
-        &mut self,
-        packet: &Packet<'_>,
-        message: &Message<'_>,
-        caller: Side,
-        ids: Ids<'_>,
-        invite: &invite::Key,
-    ) {
-        let Some(pending) = self.invites.answered(invite, message) else {
+    fn establish(&mut self, heard: &Heard<'_>, ids: Ids<'_>, invite: &invite::Key) {
+        let Heard { packet, message, client, cseq, .. } = *heard;
+        let Some((pending, mut early)) = self.invites.answered(self.sx.now, invite, cseq) else {
             self.sx.stats.unknown_dialog += 1;
             return;
         };
@@ -309,15 +269,14 @@ impl Engine {
             self.sx.stats.refused_sessions += 1;
             return self.sx.tell_limit("sessions", self.sx.limits.sessions);
         }
-        let mut pending = pending.clone();
         // The same call the other way round: this host passes it on.
         let mirror = self.index.get(&key(Ids { local: ids.remote, remote: ids.local, ..ids })).copied();
         if let Some(mirror) = mirror.and_then(|mirror| self.dialogs.get_mut(&mirror)) {
             mirror.relayed = true;
-            pending.relayed = true;
+            early.relayed = true;
         }
         let id = SessionId(self.next);
-        if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, caller, &pending, packet, message) {
+        if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, client, (&pending, &early), packet, message) {
             self.next += 1;
             self.index.insert(key(ids), id);
             self.dialogs.insert(id, dialog);
@@ -332,11 +291,45 @@ impl Engine {
     }
 }
 
-/// The tag of whoever was called.
-fn callee<'a>(ids: Ids<'a>, caller: Side) -> &'a [u8] {
-    match caller {
-        Side::Server => ids.remote,
-        Side::Peer => ids.local,
+/// A message and what it belongs to.
+#[derive(Clone, Copy)]
+struct Heard<'a> {
+    packet: &'a Packet<'a>,
+    message: &'a Message<'a>,
+    /// Who sent the request.
+    client: Side,
+    /// Whether this is the request, and not a response to it.
+    is_request: bool,
+    call_id: &'a [u8],
+    /// The tag in From.
+    from: &'a [u8],
+    /// Where there is a tag in To as well.
+    ids: Option<Ids<'a>>,
+    cseq: CSeq,
+}
+
+impl<'a> Heard<'a> {
+    /// `None` where something is missing, contradictory or too long.
+    fn read(packet: &'a Packet<'a>, message: &'a Message<'a>) -> Option<Self> {
+        let (call_id, cseq) = (message.call_id()?, message.cseq()?);
+        let (from, to) = (message.from()?.tag?, message.to()?.tag);
+        if [call_id, from, to.unwrap_or_default()].iter().any(|id| id.len() > MAX_IDENTIFIER) {
+            return None;
+        }
+        let sender = match packet.direction {
+            Direction::Egress => Side::Server,
+            Direction::Ingress => Side::Peer,
+        };
+        let (client, is_request) = match message.request_method() {
+            Some(method) if method != cseq.method => return None,
+            Some(_) => (sender, true),
+            None => (sender.other(), false),
+        };
+        let ids = to.map(|to| match client {
+            Side::Server => Ids { call_id, local: from, remote: to },
+            Side::Peer => Ids { call_id, local: to, remote: from },
+        });
+        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq })
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a 2xx to an INVITE or UPDATE says about the session timer (RFC 4028, sections 7 and 9).
 
+use super::reason;
 use crate::{
     Side,
     message::{HeaderFault, Role, SessionExpires},
@@ -27,8 +28,8 @@ impl Fault {
     /// The word in an event's `reason`.
     pub(super) const fn reason(self) -> &'static str {
         match self {
-            Self::Malformed => "session_expires_malformed",
-            Self::RefresherMissing => "refresher_missing",
+            Self::Malformed => reason::MALFORMED,
+            Self::RefresherMissing => reason::REFRESHER_MISSING,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use st_ebpf::cseq::{MAX_NUMBER, State};
 
-use crate::message::{CSeq, MethodName};
+use crate::message::CSeq;
 
 /// Numbers kept free for the server after each of ours: its BYE, and a few requests before that.
 pub const RESERVE: u32 = 4;
@@ -21,10 +21,7 @@ impl Numbers {
     pub(super) fn saw(&mut self, cseq: CSeq) {
         let width = cseq.layout.spaces.saturating_add(cseq.layout.digits);
         self.width = Some(self.width.map_or(width, |narrowest| narrowest.min(width)));
-        // ACK and CANCEL repeat their INVITE's.
-        if !matches!(cseq.method, MethodName::Ack | MethodName::Cancel) {
-            self.highest = self.highest.max(Some(cseq.number));
-        }
+        self.highest = self.highest.max(Some(cseq.number));
     }
 
     /// The state of a shift entry that is made now.
@@ -49,7 +46,7 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Layout;
+    use crate::message::{Layout, MethodName};
 
     fn cseq(number: u32, spaces: u8, digits: u8, method: MethodName) -> CSeq {
         CSeq { number, method, layout: Layout { spaces, digits } }

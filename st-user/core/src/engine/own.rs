@@ -9,6 +9,7 @@ use super::{
     dialog::Dialog,
     limits::MAX_OWN,
     media::Media,
+    reason,
     refresh::Stage,
     sdp::Said,
     shared::Shared,
@@ -320,7 +321,7 @@ impl Dialog {
             }
             if self.answer_moves(message) || moved {
                 sx.remember(hop, |ways| ways.moves_media = true);
-                self.fault(sx, "answer_moved_media", "no more re-INVITE to this peer");
+                self.fault(sx, reason::ANSWER_MOVED_MEDIA, "no more re-INVITE to this peer");
             }
         }
         self.redirect(message.contact().map(|contact| contact.uri));
@@ -393,7 +394,7 @@ impl Dialog {
         }
         let update = self.own_mut(token).is_some_and(|own| own.method == MethodName::Update);
         self.cycle.prefer_invite = update;
-        self.cycle.why = Some(("no_answer", None));
+        self.cycle.why = Some((reason::NO_ANSWER, None));
         self.cycle.stage = Stage::Idle;
         self.attempt(sx);
     }
@@ -412,7 +413,7 @@ impl Dialog {
         self.own.remove(at).retire(sx, self.id);
         if self.cycle.stage == Stage::Sent(token) {
             self.cycle.stage = Stage::Idle;
-            self.cycle.attempts -= 1;
+            self.cycle.attempts = self.cycle.attempts.saturating_sub(1);
             self.refused(sx, refusal);
         }
     }
@@ -435,6 +436,6 @@ impl Dialog {
 pub(super) fn tell_capture_on_host(sx: &mut Shared) {
     if !std::mem::replace(&mut sx.told_capture_on_host, true) {
         let why = "the answers to sipst's own requests are taken off before they can be captured here; capture at the peer's end";
-        sx.tell(EventKind::CaptureLoss, format!("capture_on_host: {why}"));
+        sx.tell(EventKind::CaptureLoss, format!("{}: {why}", reason::CAPTURE_ON_HOST));
     }
 }

@@ -11,6 +11,7 @@ use super::{
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN},
     media::Media,
     own::Own,
+    reason,
     shared::Shared,
     timers::Timer,
 };
@@ -59,9 +60,8 @@ pub(super) struct Cycle {
     pub(super) waits: u32,
     /// Whether the last UPDATE had no answer: a re-INVITE is next, if there can be one.
     pub(super) prefer_invite: bool,
-    /// Turned down in this cycle.
+    /// Whether an UPDATE was turned down.
     pub(super) no_update: bool,
-    pub(super) no_invite: bool,
     /// Whether a challenge was answered.
     pub(super) challenged: bool,
     /// For the next request, if it has this method and Request-URI.
@@ -88,15 +88,19 @@ impl Dialog {
     /// Why nothing may be sent just now (R26, R27, R28).
     fn obstacle(&self, sx: &Shared) -> Option<&'static str> {
         if !self.is_confirmed(sx) {
-            return Some("not_confirmed");
+            return Some(reason::NOT_CONFIRMED);
         }
         if let Some(open) = self.exchanges.open(sx.now) {
-            return Some(if open.method == MethodName::Invite { "invite_in_progress" } else { "request_in_progress" });
+            return Some(if open.method == MethodName::Invite {
+                reason::INVITE_IN_PROGRESS
+            } else {
+                reason::REQUEST_IN_PROGRESS
+            });
         }
         if self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
-            return Some("invite_in_progress");
+            return Some(reason::INVITE_IN_PROGRESS);
         }
-        (self.own.len() >= MAX_OWN).then_some("too_many_requests")
+        (self.own.len() >= MAX_OWN).then_some(reason::TOO_MANY_REQUESTS)
     }
 
     /// Sends a refresh, or sees to it that it is tried again.
@@ -108,7 +112,7 @@ impl Dialog {
         }
         let policy = Arc::clone(&sx.policy);
         if sx.now.since(self.started) > policy.max_session {
-            return self.bar(sx, "max_session");
+            return self.bar(sx, reason::MAX_SESSION);
         }
         if sx.mode == Mode::Replay {
             return;
@@ -117,16 +121,16 @@ impl Dialog {
             return self.postpone(sx, why);
         }
         let (_, rules, peers) = self.rules(&policy);
-        let Some(target) = &self.target else { return self.fail(sx, "remote_target_unknown", None) };
-        let Some(hop) = target.hop(peers) else { return self.fail(sx, "next_hop_unknown", None) };
+        let Some(target) = &self.target else { return self.fail(sx, reason::NO_TARGET, None) };
+        let Some(hop) = target.hop(peers) else { return self.fail(sx, reason::NO_HOP, None) };
         if self.cycle.attempts >= MAX_ATTEMPTS {
-            return self.fail(sx, "too_many_attempts", self.cycle.why.and_then(|(_, status)| status));
+            return self.fail(sx, reason::TOO_MANY_ATTEMPTS, self.cycle.why.and_then(|(_, status)| status));
         }
         if self.choose(sx, rules, hop).is_none() {
             return self.no_method(sx);
         }
         if !self.has_room(sx, self.numbers.fresh()) {
-            return self.bar(sx, "cseq_room");
+            return self.bar(sx, reason::CSEQ_ROOM);
         }
         self.cycle.stage = Stage::Arming;
         sx.timers.cancel(self.id, Timer::Retry);
@@ -154,6 +158,8 @@ impl Dialog {
             Ok(state) => self.numbers.reconcile(state),
             Err(refusal) => return self.refused(sx, refusal),
         };
+        // A request of the server's from before the entry may have been lost meanwhile: its number is then not known.
+        self.cycle.unsure |= self.is_unsure(sx);
         // What had been on its way when the numbers were read may have changed everything.
         if self.session.end().is_none_or(|end| sx.now >= end) {
             return;
@@ -164,11 +170,11 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let (_, rules, peers) = self.rules(&policy);
         let Some(hop) = self.target.as_ref().and_then(|target| target.hop(peers)) else {
-            return self.fail(sx, "next_hop_unknown", None);
+            return self.fail(sx, reason::NO_HOP, None);
         };
         let Some(method) = self.choose(sx, rules, hop) else { return self.no_method(sx) };
         if !self.has_room(sx, state) {
-            return self.bar(sx, "cseq_room");
+            return self.bar(sx, reason::CSEQ_ROOM);
         }
         self.send(sx, rules, method, hop, state);
     }
@@ -183,8 +189,7 @@ impl Dialog {
                 Method::Update => true,
                 Method::Reinvite => false,
             };
-        let invite =
-            rules.method != Method::Update && !ways.moves_media && !self.cycle.no_invite && self.replay_is_safe();
+        let invite = rules.method != Method::Update && !ways.moves_media && self.replay_is_safe();
         let last_resort = rules.method == Method::Auto && !no_update && self.peer_update.is_none();
         match (update, invite) {
             (true, true) if self.cycle.prefer_invite => Some(MethodName::Invite),
@@ -203,7 +208,7 @@ impl Dialog {
 
     /// Whether a re-INVITE can follow an UPDATE that has no answer.
     pub(super) fn can_fall_back(&self, sx: &Shared, rules: &Rules, hop: SocketAddr) -> bool {
-        rules.method == Method::Auto && !sx.ways(hop).moves_media && !self.cycle.no_invite && self.replay_is_safe()
+        rules.method == Method::Auto && !sx.ways(hop).moves_media && self.replay_is_safe()
     }
 
     fn has_room(&self, sx: &Shared, state: State) -> bool {
@@ -306,7 +311,7 @@ impl Dialog {
     /// [`Timer::Armed`]: the driver has not answered.
     pub(super) fn arm_again(&mut self, sx: &mut Shared) {
         if self.cycle.stage == Stage::Arming {
-            self.postpone(sx, "no_numbers");
+            self.postpone(sx, reason::NO_NUMBERS);
         }
     }
 
@@ -319,7 +324,7 @@ impl Dialog {
     fn no_method(&mut self, sx: &mut Shared) {
         match self.cycle.why {
             Some((why, status @ Some(_))) => self.fail(sx, why, status),
-            Some((_, None)) | None => self.fail(sx, "no_method", None),
+            Some((_, None)) | None => self.fail(sx, reason::NO_METHOD, None),
         }
     }
 
@@ -347,7 +352,7 @@ impl Dialog {
         if sx.mode == Mode::Replay && (self.cycle.attempts == 0 || self.is_partial(sx)) {
             return;
         }
-        let (why, status) = self.cycle.why.unwrap_or(("no_answer", None));
+        let (why, status) = self.cycle.why.unwrap_or((reason::NO_ANSWER, None));
         self.fail(sx, why, status);
         self.hush(sx);
     }

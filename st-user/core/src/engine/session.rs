@@ -6,6 +6,7 @@ use super::{
     Mode,
     dialog::Dialog,
     negotiate::{Agreed, negotiate},
+    reason,
     refresh::Cycle,
     schedule::Schedule,
     shared::Shared,
@@ -107,7 +108,7 @@ impl Dialog {
         }
         if interval.is_some() && acted_upon.is_none() {
             let shortest = humantime::format_duration(floor).to_string();
-            self.fault(sx, "interval_below_floor", &format!("shorter than {shortest}, not acted upon"));
+            self.fault(sx, reason::BELOW_FLOOR, &format!("shorter than {shortest}, not acted upon"));
         }
         // R15
         if !first && before.is_some() && outcome.agreed.is_some() {
@@ -128,6 +129,14 @@ impl Dialog {
         }
         for (timer, at) in moments.into_iter().flatten() {
             sx.timers.set(self.id, timer, at);
+        }
+    }
+
+    /// The server has turned an INVITE or UPDATE of the peer's down: where the peer has to refresh, the call is at risk.
+    pub(super) fn refresh_refused(&mut self, sx: &mut Shared, method: MethodName, status: u16) {
+        let refreshes = matches!(method, MethodName::Invite | MethodName::Update);
+        if refreshes && self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer) {
+            self.fault(sx, reason::SERVER_REFUSES_REFRESH, &format!("{status} to {}", method.name()));
         }
     }
 
@@ -173,7 +182,7 @@ impl Dialog {
             return sx.timers.set(self.id, Timer::Act, again);
         }
         let action = self.action(sx);
-        let reason = self.barred.or(self.relayed.then_some("relayed")).map(String::from);
+        let reason = self.barred.or(self.relayed.then_some(reason::RELAYED)).map(String::from);
         match (agreed.refresher, action) {
             (Side::Peer, Action::Alert | Action::Refresh) => {
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);

@@ -13,6 +13,7 @@ use super::{
     EngineConfig, Mode,
     bounded::Bounded,
     limits::{Limits, Stats},
+    reason,
     timers::Timers,
 };
 use crate::{Event, EventKind, Output, Policy, SessionId, Time};
@@ -114,7 +115,7 @@ impl Shared {
         }
         self.tell(
             EventKind::CaptureLoss,
-            format!("limit: {name} ({limit}) reached, the calls beyond it are not watched"),
+            format!("{}: {name} ({limit}) reached, the calls beyond it are not watched", reason::LIMIT),
         );
     }
 

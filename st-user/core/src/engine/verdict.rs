@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{dialog::Dialog, refresh::Stage, shared::Shared};
+use super::{dialog::Dialog, reason, refresh::Stage, shared::Shared};
 use crate::{
     By, Side,
     digest::{self, Answer},
@@ -43,16 +43,16 @@ impl Dialog {
             408 | 487 => {
                 self.cycle.prefer_invite = method == MethodName::Update;
                 let delay = self.trouble();
-                self.later(sx, ("no_answer", Some(status)), delay);
+                self.later(sx, (reason::NO_ANSWER, Some(status)), delay);
             }
             422 => match message.min_se().filter(|least| *least > interval) {
                 // R36: each value is obeyed once, for the next request asks for no less.
                 Some(least) => {
                     self.min_se = self.min_se.max(Some(least));
-                    self.cycle.why = Some(("refused", Some(status)));
+                    self.cycle.why = Some((reason::REFUSED, Some(status)));
                     self.attempt(sx);
                 }
-                None => self.fail(sx, "refused", Some(status)),
+                None => self.fail(sx, reason::REFUSED, Some(status)),
             },
             // R30
             491 => {
@@ -61,18 +61,18 @@ impl Dialog {
                     Side::Peer => (Duration::ZERO, Duration::from_secs(2)),
                 };
                 let delay = sx.random(band.0, band.1);
-                self.later(sx, ("refused", Some(status)), delay);
+                self.later(sx, (reason::REFUSED, Some(status)), delay);
             }
             500 | 503 | 504 => self.peer_in_trouble(sx, message, status),
             // 3xx is never followed.
-            ..=399 => self.fail(sx, "refused", Some(status)),
+            ..=399 => self.fail(sx, reason::REFUSED, Some(status)),
             _ => {
-                self.cycle.why = Some(("refused", Some(status)));
+                self.cycle.why = Some((reason::REFUSED, Some(status)));
                 if method == MethodName::Update {
                     self.cycle.no_update = true;
                     self.attempt(sx);
                 } else {
-                    self.fail(sx, "refused", Some(status));
+                    self.fail(sx, reason::REFUSED, Some(status));
                 }
             }
         }
@@ -81,10 +81,10 @@ impl Dialog {
     /// 481 is definite: the peer has no such dialog.
     fn lost_by_peer(&mut self, sx: &mut Shared) {
         if self.cycle.unsure {
-            return self.end(sx, Some(By::Peer), "peer_lost_dialog".into());
+            return self.end(sx, Some(By::Peer), reason::PEER_LOST_DIALOG.into());
         }
-        self.barred = Some("peer_lost_dialog");
-        self.fail(sx, "peer_lost_dialog", Some(481));
+        self.barred = Some(reason::PEER_LOST_DIALOG);
+        self.fail(sx, reason::PEER_LOST_DIALOG, Some(481));
     }
 
     /// One answer to a challenge in each cycle.
@@ -100,17 +100,17 @@ impl Dialog {
         match answers {
             Some(answers) => {
                 self.cycle.answers = Some((method, uri, answers));
-                self.cycle.why = Some(("challenged", Some(status)));
+                self.cycle.why = Some((reason::CHALLENGED, Some(status)));
                 self.attempt(sx);
             }
-            None => self.fail(sx, "challenged", Some(status)),
+            None => self.fail(sx, reason::CHALLENGED, Some(status)),
         }
     }
 
     fn peer_in_trouble(&mut self, sx: &mut Shared, message: &Message<'_>, status: u16) {
         if self.cycle.unsure && !std::mem::replace(&mut self.cycle.tried_number, true) {
             // It may only have disliked the number: once more at once, with the kernel's.
-            self.cycle.why = Some(("refused", Some(status)));
+            self.cycle.why = Some((reason::REFUSED, Some(status)));
             return self.attempt(sx);
         }
         let asked = match message.retry_after() {
@@ -119,7 +119,7 @@ impl Dialog {
         };
         let left = self.session.end().map(|end| end.since(sx.now)).unwrap_or_default();
         // Inside the interval, whatever is asked.
-        self.later(sx, ("refused", Some(status)), asked.min(left / 2));
+        self.later(sx, (reason::REFUSED, Some(status)), asked.min(left / 2));
     }
 
     fn trouble(&mut self) -> Duration {

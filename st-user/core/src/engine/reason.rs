@@ -1,0 +1,73 @@
+//! The words that an event's `reason` begins with. Details may follow, after a colon.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal,)*) => {
+        $($(#[doc = $doc])* pub const $name: &str = $text;)*
+
+        /// All of them, each with what it means.
+        pub const ALL: &[(&str, &str)] = &[$(($text, concat!($($doc),*)),)*];
+    };
+}
+
+reasons! {
+    /// `session_ended`: a BYE; its Reason header follows, if it had one.
+    BYE = "bye",
+    /// `session_ended`: the peer's BYE was repeated and the server said nothing for 32 s.
+    BYE_UNANSWERED = "bye_unanswered",
+    /// `session_ended`: nobody has spoken in the dialog for two days.
+    SILENT = "silent",
+    /// `session_ended`, `refresh_failed`: the peer answered 481 to a refresh.
+    PEER_LOST_DIALOG = "peer_lost_dialog",
+    /// `session_started`, `refresh_due`: this host only passes the call on; it is observed.
+    RELAYED = "relayed",
+
+    /// `negotiation_fault`: a 2xx with Session-Expires does not say who refreshes; its UAC is assumed.
+    REFRESHER_MISSING = "refresher_missing",
+    /// `negotiation_fault`: Session-Expires cannot be read, or is there twice; what was agreed before is kept.
+    MALFORMED = "session_expires_malformed",
+    /// `negotiation_fault`: the interval is below `interval_floor`; it is not acted upon.
+    BELOW_FLOOR = "interval_below_floor",
+    /// `negotiation_fault`: the peer moved its media or its Contact in the answer to a re-INVITE of sipst's.
+    ANSWER_MOVED_MEDIA = "answer_moved_media",
+    /// `negotiation_fault`: the peer has to refresh, and the server turns that down.
+    SERVER_REFUSES_REFRESH = "server_refuses_refresh",
+
+    /// `refresh_failed`: the call is older than `max_session`.
+    MAX_SESSION = "max_session",
+    /// `refresh_failed`: the server's CSeq leaves no room for another number.
+    CSEQ_ROOM = "cseq_room",
+    /// `refresh_due`, `refresh_overdue`: the server answered 481 to a request of the peer's: it has forgotten the dialog, and
+    /// nothing is sent in its name any more.
+    SERVER_LOST_DIALOG = "server_lost_dialog",
+    /// `refresh_failed`: the peer sent no Contact, or it and the routes are too long.
+    NO_TARGET = "remote_target_unknown",
+    /// `refresh_failed`: the server has sent nothing in the dialog yet, and route or Contact lead where no trunk's `peers` are.
+    NO_HOP = "next_hop_unknown",
+    /// `refresh_failed`: the peer does not take UPDATE, and a re-INVITE could disturb the media.
+    NO_METHOD = "no_method",
+    /// `refresh_failed`: the peer turned sixteen requests down in one interval.
+    TOO_MANY_ATTEMPTS = "too_many_attempts",
+    /// `refresh_failed`: the peer asks for credentials and there are none, or they were not accepted.
+    CHALLENGED = "challenged",
+    /// `refresh_failed`: the peer turned it down; `status` says how.
+    REFUSED = "refused",
+    /// `refresh_failed`: no final answer until the interval was over.
+    NO_ANSWER = "no_answer",
+    /// `refresh_failed`: the INVITE that made the dialog was never ACKed.
+    NOT_CONFIRMED = "not_confirmed",
+    /// `refresh_failed`: an INVITE was in progress until the interval was over.
+    INVITE_IN_PROGRESS = "invite_in_progress",
+    /// `refresh_failed`: an UPDATE or BYE was in progress until the interval was over.
+    REQUEST_IN_PROGRESS = "request_in_progress",
+    /// `refresh_failed`: too many requests of sipst's are still on record in this dialog.
+    TOO_MANY_REQUESTS = "too_many_requests",
+    /// `refresh_failed`: the driver did not tell the numbers.
+    NO_NUMBERS = "no_numbers",
+
+    /// `capture_loss`: packets were lost before they could be read.
+    PACKETS_LOST = "packets_lost",
+    /// `capture_loss`: a limit of the engine's was reached; calls beyond it are not watched.
+    LIMIT = "limit",
+    /// `capture_loss`: the capture lacks the answers to sipst's own requests: it was taken on the host itself.
+    CAPTURE_ON_HOST = "capture_on_host",
+}
