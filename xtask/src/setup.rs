@@ -52,9 +52,12 @@ fn toolchain() -> Result<Toolchain> {
     }
     if shell::find("rustup").is_some() {
         step("setup", "kernel toolchain: asking rustup for nightly with rust-src");
+        // What is there is added to, not exchanged: a newer nightly may have a newer LLVM than bpf-linker's.
+        let mut add = shell::clean("rustup");
+        add.args(["component", "add", "rust-src", "--toolchain", "nightly"]);
         let mut install = shell::clean("rustup");
         install.args(["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"]);
-        if let Err(error) = shell::run(&mut install) {
+        if let Err(error) = shell::run(&mut add).or_else(|_| shell::run(&mut install)) {
             step("setup", format_args!("rustup cannot have it ({error:#}); trying Debian's packages"));
         } else if let Err(reason) = Toolchain::Rustup.check() {
             step("setup", format_args!("rustup's nightly cannot serve ({reason}); trying Debian's packages"));

@@ -40,7 +40,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st
 /// The default pin directory.
 pub const PIN_DIR: &str = "/sys/fs/bpf/sipst";
 
-/// The oldest kernel: `bpf_loop` came with 5.17, `bpf_xdp_load_bytes` with 5.18; 6.1 is the oldest that is tested.
+/// The oldest kernel: `bpf_loop` came with 5.17, `bpf_xdp_load_bytes` with 5.18; 6.1 is the first long-term kernel with
+/// both.
 const OLDEST: KernelVersion = KernelVersion::new(6, 1, 0);
 
 /// No interface has this index.
