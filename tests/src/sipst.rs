@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::{Host, Process};
 
-/// How long the daemon may take to attach, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the daemon may take to attach, and to end: the kernel verifies the programs of many at a time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The `sipst` to test: what the variable `SIPST` names, else the one that stands beside our own executable.
 pub fn binary() -> Result<PathBuf> {
@@ -78,6 +78,14 @@ impl Sipst {
     pub fn event_where(&self, what: &str, within: Duration, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let found = self.process.stdout.wait(within, |lines| parse(lines).into_iter().find(|event| wanted(event)));
         found.with_context(|| format!("no {what} within {within:?}\n{}", self.report()))
+    }
+
+    /// Waits until there were so many events of a kind.
+    pub fn event_count(&self, kind: &str, count: usize, within: Duration) -> Result<()> {
+        let found = self.process.stdout.wait(within, |lines| {
+            (parse(lines).iter().filter(|event| event["event"] == kind).count() >= count).then_some(())
+        });
+        found.with_context(|| format!("no {count} of {kind} within {within:?}\n{}", self.report()))
     }
 
     /// How many events of a kind there were so far.

@@ -4,12 +4,13 @@ use std::{
     io::{self, Read as _},
     mem::size_of,
     net::{IpAddr, SocketAddr},
+    os::fd::AsRawFd as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
@@ -21,7 +22,7 @@ use crate::Host;
 /// One frame.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// When it was read.
+    /// When the kernel saw it.
     pub at: SystemTime,
     /// From its Ethernet header on.
     pub bytes: Vec<u8>,
@@ -85,7 +86,7 @@ impl Tap {
             loop {
                 match socket.read(&mut buffer) {
                     Ok(len) => {
-                        let frame = Frame { at: SystemTime::now(), bytes: buffer[..len].to_vec() };
+                        let frame = Frame { at: last_seen(&socket), bytes: buffer[..len].to_vec() };
                         keep.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stopped.load(Ordering::Relaxed) => {}
@@ -108,6 +109,19 @@ impl Tap {
             datagrams.extend(frame.datagram().with_context(|| format!("frame {number}"))?);
         }
         Ok(datagrams)
+    }
+
+    /// Waits until there are so many UDP datagrams.
+    pub fn wait(&self, count: usize, within: Duration) -> Result<Vec<Datagram>> {
+        let until = Instant::now() + within;
+        loop {
+            let datagrams = self.datagrams()?;
+            if datagrams.len() >= count {
+                return Ok(datagrams);
+            }
+            anyhow::ensure!(Instant::now() < until, "{} datagrams, not {count}, within {within:?}", datagrams.len());
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Stops, and returns all frames as a capture file (pcap, microseconds, Ethernet).
@@ -148,6 +162,19 @@ fn pcap(frames: &[Frame]) -> Vec<u8> {
     file
 }
 
+/// When the kernel saw the packet that was last read from a socket; now, where it does not tell.
+fn last_seen(socket: &Socket) -> SystemTime {
+    /// `SIOCGSTAMPNS` of linux/sockios.h.
+    const GET_STAMP: libc::Ioctl = 0x8907;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the descriptor is open, and the kernel writes one timespec.
+    let failed = unsafe { libc::ioctl(socket.as_raw_fd(), GET_STAMP, &raw mut time) } != 0;
+    match (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+        (Ok(seconds), Ok(nanos)) if !failed => UNIX_EPOCH + Duration::new(seconds, nanos),
+        _ => SystemTime::now(),
+    }
+}
+
 fn open(interface: &str) -> Result<Socket> {
     let protocol = u16::try_from(libc::ETH_P_ALL)?.to_be();
     let index: i32 = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))?.trim().parse()?;
@@ -165,6 +192,8 @@ fn open(interface: &str) -> Result<Socket> {
         })
     }?;
     socket.set_recv_buffer_size(4 << 20)?;
+    // Asked once, the kernel keeps the time of every packet from then on.
+    last_seen(&socket);
     socket.bind(&address)?;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
     Ok(socket)

@@ -61,7 +61,7 @@ fn kernel() -> Result<()> {
     copy_if_changed(&built, &shell::kernel_object())
 }
 
-/// The compiler warns of every target feature that is not stable, and there is no way to tell it that this one is meant.
+/// The compiler warns of every target feature that is not stable; it cannot be told that this one is meant.
 fn without_known_warning(messages: &str) -> String {
     let known =
         |block: &&str| block.trim_start().starts_with("warning: unstable feature specified for `-Ctarget-feature`");

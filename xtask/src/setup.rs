@@ -31,6 +31,7 @@ pub(crate) struct Wants {
 impl Wants {
     pub(crate) const EVERYTHING: Self = Self { kernel: true, laboratory: true };
     pub(crate) const KERNEL: Self = Self { kernel: true, laboratory: false };
+    pub(crate) const LABORATORY: Self = Self { kernel: false, laboratory: true };
 }
 
 /// Brings what is wanted and missing.
@@ -90,7 +91,7 @@ fn linker() -> Result<()> {
         shell::cargo()
             .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"))
             .env_remove("CARGO_TARGET_DIR")
-            .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
+            .args(["install", "--quiet", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
             .args(["--no-default-features", "--features", &format!("llvm-{LLVM}"), "--root"])
             .arg(shell::tools()),
     )?;

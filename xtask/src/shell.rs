@@ -102,6 +102,7 @@ pub(crate) fn need_root(what: &str) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "{what} needs root (network namespaces and kernel programs): run it with sudo, e.g. `sudo -E env PATH=$PATH cargo xtask ...`"
+        "{what} needs root (network namespaces, kernel programs): run it with sudo, e.g. \
+         `sudo -E env PATH=$PATH cargo xtask ...`"
     )
 }

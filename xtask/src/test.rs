@@ -29,7 +29,7 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Part {
-    /// Engine, ABI, daemon and tasks: what needs no privilege
+    /// Engine, ABI, daemon and tasks
     Unit,
     /// The kernel programs by test runs in the kernel
     Kernel,
@@ -39,18 +39,11 @@ enum Part {
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let parts = options.part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
-    let laboratory = parts.iter().any(|part| match part {
-        Part::Net => true,
-        Part::Unit | Part::Kernel => false,
-    });
-    for part in &parts {
-        match part {
-            Part::Unit => {}
-            Part::Kernel => shell::need_root("the kernel part of the tests")?,
-            Part::Net => shell::need_root("the network part of the tests")?,
-        }
+    // Even the daemon's own unit tests make namespaces. What needs no privilege is what plain `cargo test` runs.
+    shell::need_root("testing all of sipst (`cargo test` alone runs what does not)")?;
+    if parts.iter().any(|part| matches!(part, Part::Net)) {
+        setup::run(setup::Wants::LABORATORY)?;
     }
-    setup::run(setup::Wants { kernel: true, laboratory })?;
     build::run(&build::Options { release: false })?;
 
     let began = Instant::now();

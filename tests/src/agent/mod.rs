@@ -461,7 +461,7 @@ fn requests(records: &[Record], methods: &[&str]) -> Vec<Message> {
     seen
 }
 
-/// The re-INVITEs and UPDATEs among what was received, first copies only: an INVITE that begins a call has no tag in To.
+/// The re-INVITEs and UPDATEs among what was received, first copies only: the INVITE that begins a call has no To tag.
 pub fn refreshes(records: &[Record]) -> Vec<Message> {
     let mut requests = requests(records, &["INVITE", "UPDATE"]);
     requests.retain(|request| request.param("To", "tag").is_some());

@@ -1,6 +1,6 @@
 //! The kernel programs by BPF_PROG_TEST_RUN: tables of a description, the packet that goes in, the verdict, the packet
 //! that comes out, the ring's records and the counters.
-#![allow(missing_docs, clippy::expect_used, reason = "tests")]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod commit;
 mod frame;

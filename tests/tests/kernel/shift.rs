@@ -127,7 +127,7 @@ fn ack_and_cancel_have_the_number_of_their_invite() {
     assert_eq!(send("ACK", "3"), (" 7 ACK".into(), 3));
     assert_eq!(send("ACK", "2"), (" 2 ACK".into(), 3), "a late ACK of before the injection");
     assert_eq!(send("INVITE", "3"), (" 7 INVITE".into(), 3), "a retransmission");
-    assert_eq!(send("ACK", "9"), ("13 ACK".into(), 3).into(), "an ACK raises nothing");
+    assert_eq!(send("ACK", "9"), ("13 ACK".into(), 3), "an ACK raises nothing");
     assert_eq!(send("BYE", "4"), (" 8 BYE".into(), 4));
 }
 

@@ -2,6 +2,7 @@
 //! and the server never hears of what befell a request that it did not send.
 
 use std::{
+    cell::Cell,
     ffi::c_long,
     mem::size_of,
     net::{SocketAddr, UdpSocket},
@@ -19,45 +20,66 @@ use crate::plan::{Call, Plan, SOON, config};
 /// Long enough for a datagram that is not dropped.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
-/// Directions of TC, as `bpf_attach_type` numbers them.
-const TCX: [(&str, u32); 2] = [("ingress", 46), ("egress", 47)];
+/// Of `bpf_attach_type`.
+const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
 
-#[test]
-fn a_users_clsact_filter_behind_ours_still_drops() {
-    for direction in ["ingress", "egress"] {
-        let call = Plan { attach: "tc", ..Plan::default() }.start();
-        call.refreshed(1);
-        let host = &call.lab.server;
-        // Classic BPF: return 2, which is TC_ACT_SHOT.
-        host.run("tc", &["qdisc", "add", "dev", "eth0", "clsact"]).unwrap();
-        let filter = ["dev", "eth0", direction, "pref", "7", "bpf", "direct-action", "bytecode", "1,6 0 0 2,"];
-        host.run("tc", &[&["filter", "add"], &filter[..]].concat()).unwrap();
-        call.server.request("INFO");
-        call.server.answered("INFO", A_MOMENT).unwrap_err();
-        host.run("tc", &["filter", "del", "dev", "eth0", direction]).unwrap();
-        assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{}", call.story());
-        call.server_hangs_up();
-    }
+/// A call of a user whose program drops everything for a while: what it drops is dropped, and then all goes on.
+fn the_user_has_the_last_word(drop_all: impl FnOnce(&Host), undo: impl FnOnce(&Host)) {
+    let call = Plan::unhurried();
+    drop_all(&call.lab.server);
+    call.server.request("INFO");
+    call.server.answered("INFO", A_MOMENT).unwrap_err();
+    undo(&call.lab.server);
+    let status = call.server.answered("INFO", SOON);
+    assert!(matches!(status, Ok(200)), "{status:?}\n{}", call.story());
+    call.server_hangs_up();
+}
+
+/// In one direction, by a filter of the kind that there was before TCX.
+fn a_clsact_filter_drops(direction: &str) {
+    // Classic BPF: return 2, which is TC_ACT_SHOT.
+    let filter = ["dev", "eth0", direction, "pref", "7", "bpf", "direct-action", "bytecode", "1,6 0 0 2,"];
+    the_user_has_the_last_word(
+        |host| {
+            host.run("tc", &["qdisc", "add", "dev", "eth0", "clsact"]).unwrap();
+            host.run("tc", &[&["filter", "add"], &filter[..]].concat()).unwrap();
+        },
+        |host| {
+            host.run("tc", &["filter", "del", "dev", "eth0", direction]).unwrap();
+        },
+    );
+}
+
+fn a_tcx_program_drops(attach_type: u32) {
+    let link = Cell::new(None);
+    the_user_has_the_last_word(|host| link.set(Some(drop_all(host, attach_type))), |_| drop(link.take()));
 }
 
 #[test]
-fn a_users_tcx_program_behind_ours_still_drops() {
-    for (direction, attach_type) in TCX {
-        let call = Plan { attach: "tc", ..Plan::default() }.start();
-        call.refreshed(1);
-        let link = drop_all(&call.lab.server, attach_type);
-        call.server.request("INFO");
-        call.server.answered("INFO", A_MOMENT).unwrap_err();
-        drop(link);
-        assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{direction}\n{}", call.story());
-        call.server_hangs_up();
-    }
+fn a_users_clsact_filter_on_ingress_behind_ours_still_drops() {
+    a_clsact_filter_drops("ingress");
+}
+
+#[test]
+fn a_users_clsact_filter_on_egress_behind_ours_still_drops() {
+    a_clsact_filter_drops("egress");
+}
+
+#[test]
+fn a_users_tcx_program_on_ingress_behind_ours_still_drops() {
+    a_tcx_program_drops(TCX_INGRESS);
+}
+
+#[test]
+fn a_users_tcx_program_on_egress_behind_ours_still_drops() {
+    a_tcx_program_drops(TCX_EGRESS);
 }
 
 #[test]
 fn a_users_tcx_program_that_was_there_first_keeps_its_place() {
     let lab = Lab::new().unwrap();
-    let link = drop_all(&lab.server, TCX[1].1);
+    let link = drop_all(&lab.server, TCX_EGRESS);
     let mut sipst = Sipst::start(&lab.server, &config("tc", &["action: alert"])).unwrap();
     let peer = Agent::start(&lab.peer, (lab.wire.b.v4, 5060).into(), Profile::strict_peer(60, "uac")).unwrap();
     let server = Agent::start(&lab.server, (lab.wire.a.v4, 5060).into(), Profile::plain_server()).unwrap();
@@ -135,6 +157,35 @@ fn a_peer_that_is_gone_is_an_alert_and_no_icmp_error_of_ours_reaches_the_server(
     }
 }
 
+#[test]
+fn an_answer_with_our_branch_never_reaches_the_server_whether_the_daemon_lives_or_not() {
+    for attach in ["tc", "xdp"] {
+        let mut call = Plan { attach, peer: Profile::strict_peer(40, "uac"), ..Plan::default() }.start();
+        let from = SocketAddr::new(call.lab.wire.b.v4.into(), 5070);
+        let socket = call.lab.peer.enter(move || UdpSocket::bind(from)).unwrap();
+        for (number, dead) in [(1, false), (2, true)] {
+            if dead {
+                call.sipst.kill().unwrap();
+            }
+            let to = call.server.address();
+            let message = |start: &str, branch: &str| {
+                format!(
+                    "{start}\r\nVia: SIP/2.0/UDP {from};branch={branch}\r\nMax-Forwards: 70\r\nFrom: <sip:x@{from}>;tag=x\r\n\
+                     To: <sip:server@{to}>\r\nCall-ID: stray{number}\r\nCSeq: {number} OPTIONS\r\nContent-Length: 0\r\n\r\n"
+                )
+            };
+            // A token that is on nobody's record.
+            let stray = message("SIP/2.0 200 OK", "z9hG4bKsipst0123456789abcdef");
+            let mark = message(&format!("OPTIONS sip:server@{to} SIP/2.0"), &format!("z9hG4bKmark{number}"));
+            for text in [stray, mark] {
+                socket.send_to(text.as_bytes(), to).unwrap();
+            }
+            call.server.received(&["OPTIONS"], number, SOON).unwrap();
+            call.server.faultless().unwrap();
+        }
+    }
+}
+
 /// Attaches `r0 = TC_ACT_SHOT; exit` behind all other programs of `eth0`; the link holds it.
 fn drop_all(host: &Host, attach_type: u32) -> OwnedFd {
     host.enter(move || {
@@ -182,8 +233,8 @@ fn drop_all(host: &Host, attach_type: u32) -> OwnedFd {
 
 /// bpf(2) for the commands that return a descriptor.
 fn bpf<T>(command: c_long, attributes: &T) -> OwnedFd {
-    // SAFETY: the attributes are valid for reads of the given size, as are the buffers that they point to; both commands
-    // used here only read them.
+    // SAFETY: the attributes are valid for reads of the given size, as are the buffers that they point to; both
+    // commands used here only read them.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
     assert!(fd >= 0, "bpf({command}): {}", std::io::Error::last_os_error());
     // SAFETY: the kernel has just made this descriptor for us.

@@ -1,4 +1,4 @@
-//! The daemon itself: what it says to bad input, how it ends, what it leaves behind, and what happens when it is killed.
+//! The daemon itself: what it says to bad input, how it ends, what it leaves behind, what happens when it is killed.
 
 use std::process::Command;
 
@@ -62,8 +62,7 @@ fn sigterm_ends_it_cleanly_and_nothing_stays_attached_or_pinned() {
 
 #[test]
 fn a_killed_daemon_leaves_the_shift_at_work_and_the_next_one_goes_on() {
-    let mut call = Plan::default().start();
-    call.refreshed(2);
+    let mut call = Plan::unhurried();
     call.sipst.kill().unwrap();
     call.server.request("INFO");
     assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{}", call.story());
@@ -71,15 +70,13 @@ fn a_killed_daemon_leaves_the_shift_at_work_and_the_next_one_goes_on() {
     call.server.bye();
     assert_eq!(call.server.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
     call.clean();
-    let numbers: Vec<_> =
-        ["INFO", "BYE"].iter().map(|method| call.peer.requests(method)[0].cseq().unwrap().number).collect();
-    assert_eq!(numbers, [4, 5], "{}", call.story());
+    let numbers = ["INFO", "BYE"].map(|method| call.peer.requests(method)[0].cseq().unwrap().number);
+    assert_eq!(numbers, [3, 4], "{}", call.story());
 }
 
 #[test]
 fn a_daemon_that_ends_in_mid_call_leaves_the_shift_at_work_until_it_is_unloaded_by_force() {
-    let mut call = Plan::default().start();
-    call.refreshed(1);
+    let mut call = Plan::unhurried();
     assert!(call.sipst.stop().unwrap().success(), "{}", call.story());
     let host = &call.lab.server;
     let (code, _, said) = Sipst::command(host, &["unload"]).unwrap();

@@ -57,6 +57,13 @@ impl Plan {
         }
     }
 
+    /// A call after its first refresh, with 20 s until the next one: for tests that must not meet it.
+    pub(crate) fn unhurried() -> Call {
+        let call = Self { attach: "tc", peer: Profile::strict_peer(40, "uac"), ..Self::default() }.start();
+        call.refreshed(1);
+        call
+    }
+
     /// Sets all up and waits until both ends are in the call.
     pub(crate) fn start(self) -> Call {
         self.start_with(|config| config)
@@ -99,7 +106,8 @@ impl Call {
 
     /// Waits until the peer has had so many refreshes, and is still there.
     pub(crate) fn refreshed(&self, count: usize) {
-        let within = Duration::from_secs(10 + 4 * u64::try_from(count).unwrap());
+        let interval = self.peer.status().interval.unwrap_or_default();
+        let within = SOON + interval * u32::try_from(count).unwrap();
         let refreshed = self.peer.wait("refresh", within, |records| {
             let over = records.iter().any(|record| record.is_end());
             (over || refreshes(records).len() >= count).then_some(!over)

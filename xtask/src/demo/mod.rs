@@ -42,7 +42,7 @@ const BRANCH_PREFIX: &str = "z9hG4bKsipst";
 
 pub(crate) fn run() -> Result<ExitCode> {
     shell::need_root("the demo")?;
-    setup::run(setup::Wants::EVERYTHING)?;
+    setup::run(setup::Wants::LABORATORY)?;
     build::run(&build::Options { release: false })?;
     let mut screen = Screen::new();
     screen.title(&format!(
