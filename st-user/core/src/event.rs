@@ -51,7 +51,7 @@ impl From<Side> for By {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
-    /// A dialog was established by a 2xx to an INVITE.
+    /// A dialog was established by a 2xx to an INVITE, or one that is older was seen for the first time.
     SessionStarted,
     /// A 2xx set the session interval and the refresher for the first time, or changed one of them.
     TimerNegotiated,
@@ -119,6 +119,15 @@ impl EventKind {
     }
 }
 
+/// What a side did against RFC 4028 though sipst copes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Breach {
+    /// The side that the message came from.
+    pub by: Side,
+    /// What: one `snake_case` word from the table in the documentation.
+    pub reason: &'static str,
+}
+
 /// One event, serialised as one JSON object; absent fields are left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
@@ -166,6 +175,15 @@ pub struct Event {
     /// Why: one `snake_case` word from the table in the documentation, then, after a colon, details where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What came to light since the dialog's last event, each once for each dialog. Wakes nobody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.by, self.reason)
+    }
 }
 
 impl fmt::Display for By {

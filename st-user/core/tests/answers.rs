@@ -137,7 +137,7 @@ fn f16_a_retry_after_beyond_the_interval_is_cut_to_fit() {
 }
 
 #[test]
-fn a_peer_that_stays_in_trouble_gets_no_more_than_sixteen_requests_an_interval() {
+fn r42_a_peer_that_stays_in_trouble_gets_no_more_than_sixteen_requests_an_interval() {
     let mut sim = Sim::new(Action::Refresh);
     sim.usual = Reply::Status(491, "");
     sim.call("a", Side::Server, UAC_1800);
@@ -162,7 +162,7 @@ fn f07_an_update_that_is_not_implemented_is_followed_by_a_reinvite_and_not_tried
 }
 
 #[test]
-fn an_update_that_is_refused_otherwise_is_followed_by_one_reinvite() {
+fn r35_an_update_that_is_refused_otherwise_is_followed_by_one_reinvite() {
     for status in [403, 415, 488, 606] {
         let (sim, _) = turned_down(Rules::default(), true, &[Reply::Status(status, "")]);
         assert_eq!(sim.methods(), [MethodName::Update, MethodName::Invite], "{status}");
@@ -187,7 +187,7 @@ fn a_redirection_is_never_followed() {
 }
 
 #[test]
-fn a_481_is_definite() {
+fn r34_f15_a_481_is_definite_and_nobody_hangs_up() {
     let (mut sim, _) = turned_down(Rules::default(), true, &[Reply::Status(481, "")]);
     sim.secs(1_000);
     assert_eq!((sim.ours().len(), refused(&sim)), (1, ("peer_lost_dialog", Some(481))));
@@ -196,7 +196,7 @@ fn a_481_is_definite() {
 }
 
 #[test]
-fn f07_an_update_without_an_answer_is_followed_by_a_reinvite_in_time() {
+fn f07_r37_an_update_without_an_answer_is_sent_again_and_followed_by_a_reinvite_in_time() {
     let (mut sim, mut call) = turned_down(Rules::default(), true, &[Reply::Silence]);
     sim.secs(31);
     assert_eq!(sim.methods(), [MethodName::Update]);
@@ -213,7 +213,7 @@ fn f07_an_update_without_an_answer_is_followed_by_a_reinvite_in_time() {
 }
 
 #[test]
-fn with_little_time_left_the_reinvite_follows_sooner() {
+fn f21_with_little_time_left_the_reinvite_follows_sooner() {
     let mut sim = Sim::new(Action::Refresh);
     sim.replies.push_back(Reply::Silence);
     sim.call("a", Side::Server, UAC_90);
@@ -238,7 +238,7 @@ fn a_late_answer_to_an_update_that_was_given_up_counts() {
 }
 
 #[test]
-fn silence_is_tried_again_until_the_interval_is_over_and_then_told() {
+fn r39_silence_is_tried_again_until_the_interval_is_over_then_told_and_nobody_hangs_up() {
     let mut sim = Sim::new(Action::Refresh);
     sim.usual = Reply::Silence;
     sim.call("a", Side::Server, "Session-Expires: 300;refresher=uac\r\n");
@@ -264,7 +264,7 @@ fn a_408_is_followed_by_the_other_method() {
 }
 
 #[test]
-fn a_reinvite_that_rings_for_ever_is_cancelled_and_a_late_2xx_is_still_acked() {
+fn f23_a_reinvite_that_rings_for_ever_is_cancelled_and_a_late_2xx_is_still_acked() {
     let (mut sim, mut call) = turned_down(Rules::default(), false, &[Reply::Rings]);
     let invite = sim.ours()[0].clone();
     sim.secs(31);
@@ -281,7 +281,7 @@ fn a_reinvite_that_rings_for_ever_is_cancelled_and_a_late_2xx_is_still_acked() {
 }
 
 #[test]
-fn a_cancelled_reinvite_is_acked_and_something_else_is_tried() {
+fn r33_a_cancelled_reinvite_is_acked_and_something_else_is_tried() {
     let (mut sim, _) = turned_down(Rules::default(), false, &[Reply::Rings]);
     let invite = sim.ours()[0].clone();
     sim.secs(33);
@@ -293,7 +293,7 @@ fn a_cancelled_reinvite_is_acked_and_something_else_is_tried() {
 }
 
 #[test]
-fn f13_every_copy_of_the_2xx_is_acked_alike_for_as_long_as_copies_can_come() {
+fn r32_f13_every_copy_of_the_2xx_is_acked_alike_for_as_long_as_copies_can_come() {
     let (mut sim, _) = turned_down(Rules::default(), false, &[]);
     let invite = sim.ours()[0].clone();
     for wait in [0, 1, 2, 4, 4, 4, 4, 4, 4] {

@@ -103,7 +103,7 @@ fn f08_offers_that_went_to_and_fro_before_the_2xx_leave_the_sdp_unknown() {
 }
 
 #[test]
-fn compact_and_folded_headers_bare_line_feeds_and_odd_case_are_the_same_call() {
+fn r02_compact_and_folded_headers_bare_line_feeds_and_odd_case_are_the_same_call() {
     let mut sim = Sim::new(Action::Refresh);
     let wire = |sim: &mut Sim, side, text: &str| sim.wire(side, text.as_bytes().to_vec());
     wire(

@@ -64,6 +64,19 @@ fn the_peers_bye_counts_when_the_server_takes_it() {
 }
 
 #[test]
+fn what_a_bye_says_is_told_whoever_sends_it() {
+    for side in [Side::Server, Side::Peer] {
+        let mut sim = Sim::new(Action::Alert);
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        let asked = sim.request(&mut call, side, "BYE", "Reason: SIP;cause=408;text=\"Session timeout\"\r\n", "");
+        sim.respond(&call, side, &asked, "BYE", 200, "");
+        let ended = sim.last(SessionEnded);
+        assert_eq!(ended.reason.as_deref(), Some("bye: SIP;cause=408;text=\"Session timeout\""));
+        assert_eq!(ended.by, Some(By::from(side)));
+    }
+}
+
+#[test]
 fn a_bye_that_the_server_refuses_ends_nothing() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim.call("a", Side::Server, UAC_90);
@@ -90,7 +103,7 @@ fn a_bye_that_the_server_never_answers_ends_the_session_after_a_transaction() {
 }
 
 #[test]
-fn a_reinvite_of_ours_that_meets_the_servers_bye_is_still_acked() {
+fn r44_a_reinvite_of_ours_that_meets_the_servers_bye_is_still_acked() {
     for (reply, acks) in [(Reply::Ok, 1), (Reply::Status(487, ""), 1)] {
         let mut sim = Sim::new(Action::Refresh);
         sim.usual = Reply::Rings;
@@ -129,13 +142,26 @@ fn a_call_whose_server_is_gone_is_never_refreshed_again() {
 }
 
 #[test]
-fn a_server_that_answers_481_has_forgotten_the_call() {
+fn f26_a_server_that_answers_481_has_forgotten_the_call() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim.call("a", Side::Server, UAC_90);
     let asked = sim.request(&mut call, Side::Peer, "INFO", "", "");
     sim.respond(&call, Side::Peer, &asked, "INFO", 481, "");
     sim.secs(46);
     assert_eq!((sim.arms.len(), sim.last(RefreshOverdue).reason.as_deref()), (0, Some("server_lost_dialog")));
+}
+
+#[test]
+fn a_server_that_forgets_the_call_between_two_attempts_is_not_spoken_for_any_more() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.replies = [Reply::Status(503, "Retry-After: 10\r\n")].into();
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    sim.secs(46);
+    assert_eq!(sim.ours().len(), 1);
+    let asked = sim.request(&mut call, Side::Peer, "INFO", "", "");
+    sim.respond(&call, Side::Peer, &asked, "INFO", 481, "");
+    sim.secs(20);
+    assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (1, vec!["server_lost_dialog".to_string()]));
 }
 
 #[test]
@@ -158,6 +184,20 @@ fn other_refusals_of_the_driver_are_told_with_their_reason() {
         sim.call("a", Side::Server, UAC_90);
         sim.secs(89);
         assert_eq!((sim.reasons(RefreshFailed), sim.count(RefreshSent)), (vec![refusal.reason().to_string()], 0));
+    }
+}
+
+#[test]
+fn a_host_that_cannot_send_for_a_moment_is_asked_again() {
+    for refusal in [Refusal::Unattached, Refusal::MapFull, Refusal::Send] {
+        let mut sim = Sim::new(Action::Refresh);
+        sim.refusal = Some(refusal);
+        sim.call("a", Side::Server, UAC_90);
+        sim.secs(46);
+        assert_eq!((sim.arms.len(), sim.count(RefreshSent)), (1, 0));
+        sim.refusal = None;
+        sim.secs(10);
+        assert_eq!((sim.count(RefreshSucceeded), sim.count(RefreshFailed)), (1, 0));
     }
 }
 
@@ -205,7 +245,7 @@ fn a_call_that_this_host_passes_on_is_only_observed() {
 }
 
 #[test]
-fn a_second_via_gives_a_relay_away() {
+fn r40_a_second_via_gives_a_relay_away() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = Call::new("a", Side::Server);
     let more = "Via: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1\r\n";

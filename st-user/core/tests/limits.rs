@@ -63,6 +63,20 @@ fn a_flood_of_strangers_displaces_neither_the_servers_calls_nor_those_that_it_an
 }
 
 #[test]
+fn a_flood_of_requests_of_unknown_dialogs_displaces_no_call_and_is_bounded() {
+    let mut sim = limited(Limits { strangers: 8, ..Limits::default() });
+    let mut known = sim.call("known", Side::Server, UAC_90);
+    for number in 0..100 {
+        let mut call = Call::new(&format!("unknown{number}"), Side::Peer);
+        sim.request(&mut call, Side::Peer, "INVITE", UAC_90, "");
+    }
+    let stats = sim.engine.stats();
+    assert_eq!((stats.sessions, stats.evicted_strangers, stats.unknown_dialog), (1, 100 - 8, 100));
+    sim.reinvite(&mut known, Side::Server, "", UAC_90);
+    assert_eq!((sim.count(SessionStarted), sim.count(SessionRefreshed)), (1, 1));
+}
+
+#[test]
 fn pending_invites_beyond_the_limit_displace_the_one_that_was_silent_longest() {
     let mut sim = limited(Limits { pending: 2, ..Limits::default() });
     let mut calls: Vec<Call> = ["a", "b", "c"].map(|name| Call::new(name, Side::Server)).into();

@@ -2,6 +2,8 @@
 
 mod sim;
 
+use std::time::Duration;
+
 use sim::{Call, Sim, Step};
 use st_core::{Action, Command, EventKind::*, Refusal, SessionId, Side, engine::RESERVE};
 use st_ebpf::cseq::State;
@@ -39,7 +41,7 @@ fn a_server_that_has_sent_nothing_starts_above_what_was_sent_for_it() {
 }
 
 #[test]
-fn the_servers_requests_between_ours_keep_their_place() {
+fn r25_the_servers_requests_between_ours_keep_their_place() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = started(&mut sim, Side::Server, 7, " ");
     for _ in 0..5 {
@@ -53,7 +55,7 @@ fn the_servers_requests_between_ours_keep_their_place() {
 }
 
 #[test]
-fn a_request_of_the_servers_between_any_two_steps_of_an_injection_is_no_collision() {
+fn f14_a_request_of_the_servers_between_any_two_steps_of_an_injection_is_no_collision() {
     for caller in [Side::Server, Side::Peer] {
         for step in [Step::BeforeRead, Step::AfterRead, Step::BeforeCommit, Step::AfterCommit] {
             for interval in 1..3 {
@@ -134,16 +136,39 @@ fn without_a_space_before_the_number_one_digit_is_soon_full() {
 }
 
 #[test]
-fn a_server_that_has_written_nothing_is_taken_to_write_as_in_its_other_calls() {
+fn a_server_that_has_written_nothing_is_taken_to_write_as_in_its_other_headers_and_calls() {
+    // A space before its Contact: one digit and a space.
     let mut sim = Sim::new(Action::Refresh);
     started(&mut sim, Side::Peer, 1, " ");
     sim.secs(45 * 8);
-    assert_eq!(sim.ours().len(), 5, "one digit and no space");
+    assert_eq!(sim.ours().len(), 7);
+    // None before the number in another call: one digit.
     let mut sim = Sim::new(Action::Refresh);
-    sim.call("other", Side::Server, "");
+    let mut other = sim.call("other", Side::Server, "");
+    other.blank = "";
+    sim.request(&mut other, Side::Server, "INFO", "", "");
     started(&mut sim, Side::Peer, 1, " ");
-    sim.secs(51 + 45 * 7);
-    assert_eq!(sim.ours().len(), 8, "one digit and a space");
+    sim.secs(45 * 8);
+    assert_eq!(sim.ours().len(), 5);
+}
+
+#[test]
+fn r25_a_refresh_waits_while_a_copy_of_a_request_of_the_servers_may_still_come() {
+    for (answered, sent_at_45) in [(true, 1), (false, 0)] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = started(&mut sim, Side::Server, 1, " ");
+        sim.run(Duration::from_millis(44_900));
+        let asked = sim.request(&mut call, Side::Server, "INFO", "", "");
+        if answered {
+            sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
+        }
+        sim.run(Duration::from_millis(200));
+        assert_eq!(sim.ours().len(), sent_at_45, "answered: {answered}");
+        // No copy has come when it was due: it was answered unseen.
+        sim.secs(1);
+        assert_eq!(sim.ours().len(), 1, "answered: {answered}");
+        sim.assert_numbers();
+    }
 }
 
 #[test]

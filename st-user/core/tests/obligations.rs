@@ -25,7 +25,7 @@ fn seconds(sim: &Sim, kind: EventKind) -> u64 {
 }
 
 #[test]
-fn alert_tells_that_the_server_lets_the_session_run_out_and_sends_nothing() {
+fn f24_alert_tells_that_the_server_lets_the_session_run_out_and_sends_nothing() {
     let mut sim = Sim::new(Action::Alert);
     sim.call("a", Side::Server, UAC_90);
     sim.secs(200);
@@ -55,7 +55,7 @@ fn observe_tells_what_happens_raises_no_alert_and_sends_nothing() {
 }
 
 #[test]
-fn where_the_peer_refreshes_its_silence_is_told_and_nothing_is_sent() {
+fn f02_where_the_peer_refreshes_its_silence_is_told_and_nothing_is_sent() {
     for (caller, expires) in [(Side::Server, UAS_90), (Side::Peer, UAC_90)] {
         let mut sim = Sim::new(Action::Refresh);
         sim.call("a", caller, expires);
@@ -112,7 +112,7 @@ fn r11_the_2xx_alone_says_what_holds() {
 }
 
 #[test]
-fn a_call_without_a_timer_is_only_watched() {
+fn r04_a_call_without_a_timer_is_only_watched() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim.call("a", Side::Peer, "");
     sim.secs(10_000);

@@ -10,7 +10,7 @@ use st_core::{Action, By, EventKind::*, Policy, Side, message::MethodName};
 const UAC_90: &str = "Require: timer\r\nSession-Expires: 90;refresher=uac\r\n";
 
 #[test]
-fn a_call_whose_server_knows_no_timers_outlives_three_intervals_and_its_bye_is_good() {
+fn f03_a_call_whose_server_knows_no_timers_outlives_three_intervals_and_its_bye_is_good() {
     for caller in [Side::Server, Side::Peer] {
         let mut sim = Sim::new(Action::Refresh);
         // From another call it is known that the server writes a space, so that there is room.
@@ -85,7 +85,7 @@ fn r21_without_update_in_the_peers_allow_a_reinvite_replays_the_servers_sdp() {
 }
 
 #[test]
-fn a_server_that_lists_timer_gets_its_chance_and_loses_it_once_it_has_missed_it() {
+fn r03_a_server_that_lists_timer_gets_its_chance_and_loses_it_once_it_has_missed_it() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim::Call::new("a", Side::Server);
     sim.invite(&mut call, &(manners(Side::Server, true) + "Supported: timer\r\n"), &sdp(Side::Server));
@@ -208,7 +208,7 @@ fn r26_nothing_is_sent_before_the_ack() {
 }
 
 #[test]
-fn r27_nothing_is_sent_during_an_invite_of_either_side() {
+fn r27_r31_nothing_is_sent_during_an_invite_of_either_side_and_it_is_not_dropped() {
     for side in [Side::Server, Side::Peer] {
         let mut sim = Sim::new(Action::Refresh);
         let mut call = sim.call("a", Side::Server, UAC_90);
@@ -269,7 +269,7 @@ fn r24_the_remote_target_follows_the_peers_contact_and_the_routes_stay() {
 }
 
 #[test]
-fn the_next_hop_is_where_the_server_sends_itself() {
+fn f20_the_next_hop_is_where_the_server_sends_itself() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim::Call::new("a", Side::Peer);
     let far = "Contact: <sip:peer@10.9.9.9>\r\nAllow: UPDATE\r\n";
@@ -294,7 +294,7 @@ fn the_next_hop_is_where_the_server_sends_itself() {
 }
 
 #[test]
-fn forks_are_dialogs_of_their_own() {
+fn r05_forks_are_dialogs_of_their_own() {
     let mut sim = Sim::new(Action::Refresh);
     let mut one = sim::Call::new("a", Side::Server);
     sim.invite(&mut one, &manners(Side::Server, true), &sdp(Side::Server));

@@ -10,11 +10,12 @@ use super::{
     limits::MAX_HEADERS,
     media::Media,
     numbers::Numbers,
+    others::Others,
     own::Own,
     reason,
     refresh::Cycle,
     sdp::{Said, Sdp},
-    session::Session,
+    session::{Deal, Session},
     shared::Shared,
     target::{Look, Target},
     timers::{TRANSACTION, Timer},
@@ -29,6 +30,9 @@ pub(super) const SILENCE: std::time::Duration = std::time::Duration::from_secs(4
 
 /// The longest that a tombstone stays, however many retransmissions come.
 const TOMBSTONE: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// How much of a BYE's Reason is told, in bytes.
+const MAX_CAUSE: usize = 256;
 
 /// Call-ID and tags.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +76,8 @@ pub(super) struct Dialog {
     pub(super) phase: Phase,
     /// This host passes the call on: it is no end of it.
     pub(super) relayed: bool,
+    /// The INVITE that made it was not seen: `caller` is only who asked first then, and `started` when.
+    pub(super) mid_call: bool,
     /// Of the socket that made the dialog.
     pub(super) cookie: u64,
     pub(super) tos: u8,
@@ -91,6 +97,8 @@ pub(super) struct Dialog {
     /// Whether the peer's Allow lists UPDATE (R21).
     pub(super) peer_update: Option<bool>,
     pub(super) exchanges: Exchanges,
+    /// The server's requests of other kinds.
+    pub(super) others: Others,
     pub(super) session: Session,
     pub(super) cycle: Cycle,
     pub(super) own: Vec<Own>,
@@ -98,6 +106,8 @@ pub(super) struct Dialog {
     pub(super) barred: Option<&'static str>,
     /// Whether the kernel follows its numbers.
     pub(super) followed: bool,
+    /// What the peer's BYE says.
+    parting: Option<String>,
 }
 
 impl Dialog {
@@ -148,6 +158,7 @@ impl Dialog {
             losses: sx.losses,
             phase: Phase::Started,
             relayed: early.relayed,
+            mid_call: early.mid_call,
             cookie: invite.cookie,
             // The server's own; where it was called, its 2xx tells them at once.
             tos: invite.tos,
@@ -165,24 +176,34 @@ impl Dialog {
             peer_media: None,
             peer_update: peers.allows(b"UPDATE"),
             exchanges: Exchanges::default(),
+            others: Others::default(),
             session: Session::default(),
             cycle: Cycle::default(),
             own: Vec::new(),
             barred: None,
             followed: false,
+            parting: None,
         };
         dialog.look.saw(servers);
         dialog.session.saw_server(servers);
+        if caller == Side::Peer {
+            dialog.numbers.saw_answer(answer);
+        }
         let mut exchange = Exchange::first(sx.now, caller, &request, cseq, answer);
         if let Some((_, said)) = early.said.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default()) {
             exchange.answered = said.clone();
         }
         dialog.exchanges.push(exchange);
+        if early.mid_call {
+            dialog.resume(invite.peer, &request, caller, cseq);
+        }
         let started = Event {
             by: Some(caller.into()),
-            method: Some(MethodName::Invite.name().into()),
+            method: Some(cseq.method.name().into()),
             status: answer.status(),
-            reason: dialog.relayed.then(|| reason::RELAYED.into()),
+            reason: [(dialog.relayed, reason::RELAYED), (dialog.mid_call, reason::MID_CALL)]
+                .into_iter()
+                .find_map(|(is_so, reason)| is_so.then(|| reason.into())),
             ..dialog.event(sx, EventKind::SessionStarted)
         };
         dialog.tell(sx, started);
@@ -221,6 +242,7 @@ impl Dialog {
         if self.is_over() {
             return;
         }
+        self.catch_up(packet.peer, message, sender, method);
         match method {
             MethodName::Ack => self.acknowledged(message, sender, cseq),
             MethodName::Invite | MethodName::Update | MethodName::Bye => {
@@ -231,10 +253,8 @@ impl Dialog {
                     self.asked(sx, message, sender, method);
                 }
             }
-            // An offer or answer on the way of a reliable provisional response: not followed.
-            MethodName::Prack if message.body() != Body::None => (self.sdp, self.peer_media) = (None, None),
+            MethodName::Cancel => {}
             MethodName::Prack
-            | MethodName::Cancel
             | MethodName::Info
             | MethodName::Options
             | MethodName::Register
@@ -243,18 +263,26 @@ impl Dialog {
             | MethodName::Refer
             | MethodName::Message
             | MethodName::Publish
-            | MethodName::Other => {}
+            | MethodName::Other => {
+                if sender == Side::Server {
+                    self.others.asked(sx.now, message, cseq);
+                }
+                if method == MethodName::Prack && message.body() != Body::None {
+                    // An offer or answer on the way of a reliable provisional response: not followed.
+                    (self.sdp, self.peer_media) = (None, None);
+                }
+            }
         }
     }
 
     /// A new INVITE, UPDATE or BYE.
     fn asked(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, method: MethodName) {
         match (sender, method) {
-            (Side::Server, MethodName::Bye) => {
-                let cause = message.first(HeaderName::Reason).map(|cause| String::from_utf8_lossy(cause).into_owned());
-                self.end(sx, Some(By::Server), bye_reason(cause));
+            (Side::Server, MethodName::Bye) => self.end(sx, Some(By::Server), bye_reason(message)),
+            (Side::Peer, MethodName::Bye) => {
+                self.parting = Some(bye_reason(message));
+                sx.timers.set(self.id, Timer::Unanswered, sx.now + TRANSACTION);
             }
-            (Side::Peer, MethodName::Bye) => sx.timers.set(self.id, Timer::Unanswered, sx.now + TRANSACTION),
             (Side::Server, MethodName::Invite) => {
                 self.look.saw(message);
                 self.session.saw_server(message);
@@ -286,6 +314,9 @@ impl Dialog {
             // It has forgotten the dialog, in a restart say: nothing is kept alive in its name.
             self.barred.get_or_insert(reason::SERVER_LOST_DIALOG);
         }
+        if sender == Side::Server && status >= 200 {
+            self.others.answered(message, cseq);
+        }
         let Some(exchange) = self.exchanges.of_response(sender, message, cseq) else {
             if matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Bye) {
                 sx.stats.unknown_request += 1;
@@ -309,28 +340,33 @@ impl Dialog {
                 exchange.stage = Stage::Succeeded(now);
                 exchange.hear_body(message);
                 let contact = exchange.contact.take();
+                let terms = exchange.terms;
                 let settled = (exchange.asked != Said::Nothing).then(|| {
                     let take = |said: &mut Said| std::mem::replace(said, Said::Nothing);
                     (take(&mut exchange.asked), take(&mut exchange.answered))
                 });
-                if let Some((offer, answer)) = settled.filter(|_| !self.is_over()) {
-                    self.settle(sender, offer, answer);
-                }
-                self.succeeded(sx, message, sender, cseq.method, contact);
+                let unchanged = match settled.filter(|_| !self.is_over()) {
+                    Some((offer, answer)) => self.settle(sender, offer, answer),
+                    None => cseq.method == MethodName::Update,
+                };
+                let deal = Deal { sender, by: sender.into(), method: cseq.method, terms, unchanged };
+                self.succeeded(sx, message, deal, contact);
             }
             300.. => {
                 exchange.stage = Stage::Failed(now);
+                let terms = exchange.terms;
                 if sender == Side::Peer && !matches!(status, 401 | 407 | 422 | 491) {
                     self.refresh_refused(sx, cseq.method, status);
                 }
                 if status == 422 {
                     // R17
                     self.min_se = self.min_se.max(message.min_se());
+                    self.too_short(sx, message, sender, terms);
                 }
                 if cseq.method == MethodName::Bye && sender == Side::Peer {
                     sx.timers.cancel(self.id, Timer::Unanswered);
                     if status == 481 {
-                        self.end(sx, Some(By::Peer), reason::BYE.into());
+                        self.end_by_peer(sx);
                     }
                 }
             }
@@ -338,20 +374,14 @@ impl Dialog {
     }
 
     /// The first 2xx to an INVITE, UPDATE or BYE of the server's or the peer's.
-    fn succeeded(
-        &mut self,
-        sx: &mut Shared,
-        message: &Message<'_>,
-        sender: Side,
-        method: MethodName,
-        contact: Option<Vec<u8>>,
-    ) {
+    fn succeeded(&mut self, sx: &mut Shared, message: &Message<'_>, deal: Deal, contact: Option<Vec<u8>>) {
+        let Deal { sender, method, .. } = deal;
         if self.is_over() {
             return;
         }
         if method == MethodName::Bye {
             if sender == Side::Peer {
-                self.end(sx, Some(By::Peer), reason::BYE.into());
+                self.end_by_peer(sx);
             }
             return;
         }
@@ -367,7 +397,7 @@ impl Dialog {
                 self.redirect(contact.as_deref());
             }
         }
-        self.agree(sx, message, sender, sender.into(), method);
+        self.agree(sx, message, deal);
     }
 
     fn acknowledged(&mut self, message: &Message<'_>, sender: Side, cseq: CSeq) {
@@ -421,14 +451,24 @@ impl Dialog {
         }
     }
 
-    /// An offer of `offerer`'s was answered (F8).
-    fn settle(&mut self, offerer: Side, offer: Said, answer: Said) {
+    /// An offer of `offerer`'s was answered (F8). Whether the offer was the same session as before (R22).
+    fn settle(&mut self, offerer: Side, offer: Said, answer: Said) -> bool {
+        let before = self.origin(offerer);
         let (server, peer) = match offerer {
             Side::Server => (offer, answer),
             Side::Peer => (answer, offer),
         };
         self.sdp = server.sdp();
         self.peer_media = peer.sdp().and_then(|sdp| Media::read(&sdp.bytes));
+        before.is_some() && before == self.origin(offerer)
+    }
+
+    /// The `o=` line of a side's last SDP.
+    fn origin(&self, side: Side) -> Option<Vec<u8>> {
+        match side {
+            Side::Server => self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes)).map(|media| media.origin),
+            Side::Peer => self.peer_media.as_ref().map(|media| media.origin.clone()),
+        }
     }
 
     /// R26. Where the ACK may have been lost on its way to here: a dialog that has outlived a transaction has had one (R44).
@@ -477,13 +517,15 @@ impl Dialog {
             status: None,
             deadline: None,
             reason: None,
+            breaches: Vec::new(),
         }
     }
 
     /// Tells; a dialog that is only observed raises no alert.
-    pub(super) fn tell(&self, sx: &mut Shared, event: Event) {
+    pub(super) fn tell(&mut self, sx: &mut Shared, event: Event) {
         if !event.kind.is_alert() || self.action(sx) != Action::Observe {
-            sx.output(Output::Event(event));
+            let breaches = self.session.untold();
+            sx.output(Output::Event(Event { breaches, ..event }));
         }
     }
 
@@ -493,13 +535,19 @@ impl Dialog {
             return;
         }
         self.phase = Phase::Ended(sx.now);
-        self.tell(sx, Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) });
+        let event = Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) };
+        self.tell(sx, event);
         for timer in [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered] {
             sx.timers.cancel(self.id, timer);
         }
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
         sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);
+    }
+
+    fn end_by_peer(&mut self, sx: &mut Shared) {
+        let reason = self.parting.take().unwrap_or_else(|| reason::BYE.into());
+        self.end(sx, Some(By::Peer), reason);
     }
 
     /// The server has let a BYE of the peer's unanswered. Over only if it was silent to its copies, and to all else: one
@@ -538,6 +586,8 @@ impl Dialog {
     }
 }
 
-fn bye_reason(cause: Option<String>) -> String {
-    cause.map_or_else(|| reason::BYE.into(), |cause| format!("{}: {cause}", reason::BYE))
+/// [`reason::BYE`] and the Reason of a BYE, if it has one.
+fn bye_reason(bye: &Message<'_>) -> String {
+    let cause = bye.first(HeaderName::Reason).map(|cause| &cause[..cause.len().min(MAX_CAUSE)]);
+    cause.map_or_else(|| reason::BYE.into(), |cause| format!("{}: {}", reason::BYE, String::from_utf8_lossy(cause)))
 }

@@ -1,7 +1,7 @@
 //! The server's and the peer's own transactions in one dialog, as seen from beside: enough of each INVITE, UPDATE and BYE to
 //! know what its answer means and when none of them is open.
 
-use super::{limits::MAX_EXCHANGES, sdp::Said, timers::TRANSACTION};
+use super::{breach::Terms, limits::MAX_EXCHANGES, sdp::Said, timers::TRANSACTION};
 use crate::{
     Side, Time,
     message::{CSeq, Message, MethodName},
@@ -47,6 +47,8 @@ pub(super) struct Exchange {
     pub(super) answered: Said,
     /// Contact of the request.
     pub(super) contact: Option<Vec<u8>>,
+    /// What the request says about session timers.
+    pub(super) terms: Terms,
 }
 
 impl Exchange {
@@ -64,6 +66,7 @@ impl Exchange {
             asked: Said::by(request),
             answered: Said::Nothing,
             contact: request.contact().map(|contact| contact.uri.to_vec()),
+            terms: Terms::of(request),
         }
     }
 

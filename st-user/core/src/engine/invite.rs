@@ -54,7 +54,12 @@ pub(super) struct Invite {
 }
 
 impl Invite {
-    fn new(packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) -> Self {
+    /// Whether this is the request that a response names.
+    pub(super) fn is_answered_by(&self, response: &Message<'_>) -> bool {
+        self.branch.is_some() && response.top_via().and_then(|via| via.branch) == self.branch.as_deref()
+    }
+
+    pub(super) fn new(packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) -> Self {
         Self {
             bytes: packet.bytes[..packet.bytes.len().min(MAX_INVITE)].to_vec(),
             truncated: packet.truncated || packet.bytes.len() > MAX_INVITE,
@@ -78,6 +83,8 @@ pub(super) struct Early {
     pub(super) relayed: bool,
     /// The last session description in a provisional response, and the tag of whoever sent it.
     pub(super) said: Option<(Vec<u8>, Said)>,
+    /// The INVITE that made the dialog was not seen.
+    pub(super) mid_call: bool,
     /// Offers went to and fro: which SDP the server sent last is not known.
     pub(super) disturbed: bool,
 }

@@ -9,7 +9,8 @@ pub struct Limits {
     /// INVITEs of the server's, and peers' INVITEs that the server has answered, without a final response yet. When full,
     /// the one that was silent longest is forgotten.
     pub pending: usize,
-    /// Peers' INVITEs that the server has not answered. When full, the oldest is forgotten, which is no event.
+    /// Peers' INVITEs that the server has not answered; as many INVITEs and UPDATEs of dialogs that are not known. When full,
+    /// the oldest is forgotten, which is no event.
     pub strangers: usize,
     /// Peers whose ways are remembered, and servers; when full, the one used longest ago is forgotten.
     pub remembered: usize,
@@ -47,6 +48,9 @@ pub const MAX_ATTEMPTS: u32 = 16;
 
 /// How often in one attempt a number that has moved is asked for again at once.
 pub const MAX_MOVED: u32 = 16;
+
+/// Pauses in one interval after which a host that cannot send is told of.
+pub const MAX_WAITS: u32 = 4;
 
 /// Timers that one call of [`crate::Engine::handle_timeout`] runs; the rest are due at once again.
 pub const TIMERS_PER_CALL: usize = 1_024;
@@ -86,7 +90,7 @@ pub struct Stats {
     pub refused_sessions: u64,
     /// INVITEs forgotten because of [`Limits::pending`].
     pub evicted_pending: u64,
-    /// INVITEs forgotten because of [`Limits::strangers`].
+    /// INVITEs and UPDATEs forgotten because of [`Limits::strangers`].
     pub evicted_strangers: u64,
     /// Packets lost before the engine could see them.
     pub lost: u64,

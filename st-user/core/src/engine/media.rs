@@ -47,12 +47,15 @@ struct Stream {
 /// The streams of one session description.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Media {
+    /// The `o=` line: the same as long as the session is (R22).
+    pub(super) origin: Vec<u8>,
     streams: Vec<Stream>,
 }
 
 impl Media {
     /// Reads an SDP; `None` where it has no media, too many, or lines that are none.
     pub(super) fn read(sdp: &[u8]) -> Option<Self> {
+        let mut origin: &[u8] = b"";
         let mut connection: &[u8] = b"";
         let mut flow = Flow::Both;
         let mut keys = Vec::new();
@@ -73,6 +76,8 @@ impl Media {
                     flow,
                     keys: keys.clone(),
                 });
+            } else if line.starts_with(b"o=") {
+                origin = line;
             } else if line.starts_with(b"c=") {
                 match streams.last_mut() {
                     Some(stream) => stream.connection = line.to_vec(),
@@ -90,7 +95,7 @@ impl Media {
                 streams.last_mut().map_or(&mut keys, |stream| &mut stream.keys).push(line.to_vec());
             }
         }
-        (!streams.is_empty()).then_some(Self { streams })
+        (!streams.is_empty()).then_some(Self { origin: origin.to_vec(), streams })
     }
 
     /// Whether an answer leaves the media where `self`, the same side's last SDP, had them (F9). An answer may choose among

@@ -5,6 +5,7 @@
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
 mod bounded;
+mod breach;
 mod dialog;
 mod exchange;
 mod invite;
@@ -12,9 +13,11 @@ pub mod limits;
 mod media;
 mod negotiate;
 mod numbers;
+mod others;
 mod own;
 pub mod reason;
 mod refresh;
+mod resume;
 mod schedule;
 mod sdp;
 mod session;
@@ -33,8 +36,9 @@ use crate::{
     message::{CSeq, Message, MethodName},
 };
 use dialog::{Dialog, Ids};
-use invite::Invites;
+use invite::{Early, Invite, Invites};
 use limits::{MAX_IDENTIFIER, TIMERS_PER_CALL};
+use resume::Strays;
 use shared::Shared;
 use timers::{Key, Timer};
 
@@ -68,6 +72,7 @@ pub struct Engine {
     dialogs: HashMap<SessionId, Dialog>,
     index: HashMap<Vec<u8>, SessionId>,
     invites: Invites,
+    strays: Strays,
     next: u64,
 }
 
@@ -75,7 +80,8 @@ impl Engine {
     /// An engine that has seen nothing.
     pub fn new(config: EngineConfig) -> Self {
         let invites = Invites::new(&config.limits);
-        Self { sx: Shared::new(config), dialogs: HashMap::new(), index: HashMap::new(), invites, next: 1 }
+        let strays = Strays::new(config.limits.strangers);
+        Self { sx: Shared::new(config), dialogs: HashMap::new(), index: HashMap::new(), invites, strays, next: 1 }
     }
 
     /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
@@ -96,9 +102,15 @@ impl Engine {
             strangers,
             own_requests: self.dialogs.values().map(|dialog| dialog.own.len()).sum(),
             evicted_pending,
-            evicted_strangers,
+            evicted_strangers: evicted_strangers + self.strays.evicted(),
             ..self.sx.stats
         }
+    }
+
+    /// Whether an INVITE of sipst's own waits for its final response: a 2xx would need its ACK (R44). Goes through all
+    /// sessions.
+    pub fn is_inviting(&self) -> bool {
+        self.dialogs.values().any(Dialog::is_inviting)
     }
 
     /// The next thing to do.
@@ -200,7 +212,7 @@ impl Engine {
             }
         } else if is_request {
             self.request_outside(&heard);
-        } else if cseq.method == MethodName::Invite {
+        } else if matches!(cseq.method, MethodName::Invite | MethodName::Update) {
             self.response_outside(&heard);
         }
         Some(())
@@ -240,12 +252,21 @@ impl Engine {
             [invite::Key::new(Side::Server, call_id, ids.local), invite::Key::new(Side::Peer, call_id, ids.remote)];
         if !keys.iter().any(|key| self.invites.early(key, client, message, cseq)) {
             self.sx.stats.unknown_dialog += 1;
+            if matches!(cseq.method, MethodName::Invite | MethodName::Update) {
+                self.strays.request(self.sx.now, (key(ids), client), packet, message, cseq);
+            }
         }
     }
 
-    /// A response to an INVITE in no known dialog.
+    /// A response to an INVITE or UPDATE in no known dialog.
     fn response_outside(&mut self, heard: &Heard<'_>) {
-        let Heard { message, client, call_id, from, .. } = *heard;
+        let Heard { message, client, call_id, from, cseq, .. } = *heard;
+        if cseq.method != MethodName::Invite {
+            if let Some(ids) = heard.ids.filter(|_| matches!(message.status(), Some(200..300))) {
+                self.resume(heard, ids);
+            }
+            return;
+        }
         let invite = invite::Key::new(client, call_id, from);
         match (message.status(), heard.ids) {
             (Some(..200), ids) => {
@@ -260,11 +281,25 @@ impl Engine {
 
     /// A 2xx to an INVITE makes a dialog, one for each tag (forks).
     fn establish(&mut self, heard: &Heard<'_>, ids: Ids<'_>, invite: &invite::Key) {
-        let Heard { packet, message, client, cseq, .. } = *heard;
-        let Some((pending, mut early)) = self.invites.answered(self.sx.now, invite, cseq) else {
-            self.sx.stats.unknown_dialog += 1;
-            return;
-        };
+        let cseq = heard.cseq;
+        match self.invites.answered(self.sx.now, invite, cseq) {
+            Some((pending, early)) => self.make(heard, ids, &pending, early),
+            None => self.resume(heard, ids),
+        }
+    }
+
+    /// A 2xx to an INVITE or UPDATE in a dialog that is not known: it is known from now on.
+    fn resume(&mut self, heard: &Heard<'_>, ids: Ids<'_>) {
+        let timed = heard.message.session_expires().is_some();
+        match self.strays.answered(&(key(ids), heard.client), heard.message, heard.cseq).filter(|_| timed) {
+            Some((request, early)) => self.make(heard, ids, &request, early),
+            None => self.sx.stats.unknown_dialog += 1,
+        }
+    }
+
+    /// Makes a dialog from a request and its 2xx.
+    fn make(&mut self, heard: &Heard<'_>, ids: Ids<'_>, request: &Invite, mut early: Early) {
+        let Heard { packet, message, client, .. } = *heard;
         if self.dialogs.len() >= self.sx.limits.sessions {
             self.sx.stats.refused_sessions += 1;
             return self.sx.tell_limit("sessions", self.sx.limits.sessions);
@@ -276,7 +311,7 @@ impl Engine {
             early.relayed = true;
         }
         let id = SessionId(self.next);
-        if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, client, (&pending, &early), packet, message) {
+        if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, client, (request, &early), packet, message) {
             self.next += 1;
             self.index.insert(key(ids), id);
             self.dialogs.insert(id, dialog);

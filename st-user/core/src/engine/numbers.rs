@@ -3,7 +3,7 @@
 
 use st_ebpf::cseq::{MAX_NUMBER, State};
 
-use crate::message::CSeq;
+use crate::message::{CSeq, HeaderName, Message};
 
 /// Numbers kept free for the server after each of ours: its BYE, and a few requests before that.
 pub const RESERVE: u32 = 4;
@@ -12,16 +12,28 @@ pub const RESERVE: u32 = 4;
 pub(super) struct Numbers {
     /// The highest that the server was seen to write.
     highest: Option<u32>,
-    /// Digits and spaces where it wrote them narrowest.
-    width: Option<u8>,
+    /// The fewest spaces that it wrote before one.
+    spaces: Option<u8>,
+    /// Those in another header line of its own, for as long as it has not written a number.
+    likely_spaces: u8,
 }
 
 impl Numbers {
     /// Takes in a request of the server's.
     pub(super) fn saw(&mut self, cseq: CSeq) {
-        let width = cseq.layout.spaces.saturating_add(cseq.layout.digits);
-        self.width = Some(self.width.map_or(width, |narrowest| narrowest.min(width)));
+        let spaces = cseq.layout.spaces;
+        self.spaces = Some(self.spaces.map_or(spaces, |fewest| fewest.min(spaces)));
         self.highest = self.highest.max(Some(cseq.number));
+    }
+
+    /// Takes in a 2xx of the server's: it writes its headers all alike, though CSeq itself may be copied from the peer.
+    pub(super) fn saw_answer(&mut self, answer: &Message<'_>) {
+        self.likely_spaces = answer.spaces_before(HeaderName::Contact).unwrap_or(0);
+    }
+
+    /// Whether the server has written a number of its own.
+    pub(super) const fn is_known(&self) -> bool {
+        self.highest.is_some()
     }
 
     /// The state of a shift entry that is made now.
@@ -34,12 +46,15 @@ impl Numbers {
         self.highest.map_or(kernel, |number| kernel.after_server(number))
     }
 
-    /// Whether a request of ours with this number leaves the server enough room. `spaces`: what is assumed of a server
-    /// that has not written any number here.
-    pub(super) fn has_room(&self, number: u32, spaces: u8) -> bool {
-        let width = self.width.unwrap_or(spaces.saturating_add(1));
-        let limit = 10_u64.checked_pow(width.into()).map_or(u64::from(MAX_NUMBER), |limit| limit - 1);
-        u64::from(number) + u64::from(RESERVE) <= limit.min(MAX_NUMBER.into())
+    /// Whether the next request of ours leaves the server enough room. Its numbers only grow, so none of them will have
+    /// fewer digits than its highest. `spaces`: the fewest that it wrote in other dialogs.
+    pub(super) fn has_room(&self, state: State, spaces: Option<u8>) -> bool {
+        let highest = if state.known { state.number } else { 0 };
+        let digits = highest.checked_ilog10().unwrap_or(0) + 1;
+        let spaces = self.spaces.or(spaces).unwrap_or(self.likely_spaces);
+        let limit =
+            10_u64.checked_pow(digits.saturating_add(spaces.into())).map_or(u64::from(MAX_NUMBER), |limit| limit - 1);
+        u64::from(state.next_injected()) + u64::from(RESERVE) <= limit.min(MAX_NUMBER.into())
     }
 }
 
@@ -52,18 +67,34 @@ mod tests {
         CSeq { number, method, layout: Layout { spaces, digits } }
     }
 
+    fn known(number: u32, delta: u32) -> State {
+        State { known: true, number, delta }
+    }
+
     #[test]
-    fn the_room_is_that_of_the_narrowest_request() {
+    fn the_room_is_that_of_the_highest_number_and_the_fewest_spaces() {
         let mut numbers = Numbers::default();
-        numbers.saw(cseq(102, 1, 3, MethodName::Invite));
-        assert!(numbers.has_room(9_995, 0) && !numbers.has_room(9_996, 0));
-        numbers.saw(cseq(7, 1, 1, MethodName::Bye));
-        assert!(numbers.has_room(95, 0) && !numbers.has_room(96, 0));
-        assert!(Numbers::default().has_room(5, 0) && !Numbers::default().has_room(6, 0));
-        assert!(Numbers::default().has_room(95, 1));
+        numbers.saw(cseq(2, 1, 1, MethodName::Invite));
+        assert!(numbers.has_room(known(2, 92), None) && !numbers.has_room(known(2, 93), None));
+        // Three digits of its own by now: 9999 at most.
+        assert!(numbers.has_room(known(102, 9_892), None) && !numbers.has_room(known(102, 9_893), None));
+        numbers.saw(cseq(103, 0, 3, MethodName::Bye));
+        assert!(numbers.has_room(known(103, 891), Some(7)) && !numbers.has_room(known(103, 892), Some(7)));
         numbers = Numbers::default();
         numbers.saw(cseq(MAX_NUMBER - 9, 255, 255, MethodName::Invite));
-        assert!(numbers.has_room(MAX_NUMBER - RESERVE, 0) && !numbers.has_room(MAX_NUMBER - RESERVE + 1, 0));
+        assert!(numbers.has_room(known(MAX_NUMBER - 9, 4), None) && !numbers.has_room(known(MAX_NUMBER - 9, 5), None));
+    }
+
+    #[test]
+    fn the_room_of_a_server_that_wrote_no_number_is_told_by_its_other_dialogs_or_its_other_headers() {
+        let sent = |number| State { known: false, number, delta: 0 };
+        let mut numbers = Numbers::default();
+        assert!(numbers.has_room(sent(4), None) && !numbers.has_room(sent(5), None));
+        assert!(numbers.has_room(sent(94), Some(1)) && !numbers.has_room(sent(95), Some(1)));
+        let answer = b"SIP/2.0 200 OK\r\nCSeq:1 INVITE\r\nm: <sip:server@192.0.2.1>\r\n\r\n";
+        numbers.saw_answer(&Message::scan(answer, false).unwrap());
+        assert!(numbers.has_room(sent(94), None) && !numbers.has_room(sent(95), None));
+        assert!(!numbers.has_room(sent(5), Some(0)));
     }
 
     #[test]

@@ -6,12 +6,14 @@ use st_ebpf::cseq::State;
 
 use super::{
     Mode,
+    breach::Terms,
     dialog::Dialog,
     limits::MAX_OWN,
     media::Media,
     reason,
     refresh::Stage,
     sdp::Said,
+    session::Deal,
     shared::Shared,
     timers::{T1, T2, TRANSACTION, Timer},
 };
@@ -42,8 +44,8 @@ pub(super) struct Own {
     pub(super) method: MethodName,
     number: u32,
     hop: SocketAddr,
-    /// The Session-Expires that it asks for.
-    pub(super) interval: u32,
+    /// What it says about session timers.
+    pub(super) terms: Terms,
     /// Empty in replay.
     bytes: Vec<u8>,
     answers: Vec<Answer>,
@@ -62,22 +64,15 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// One that asks for `interval` seconds.
-    pub(super) fn new(
-        token: u64,
-        serial: u64,
-        method: MethodName,
-        number: u32,
-        hop: SocketAddr,
-        interval: u32,
-    ) -> Self {
+    /// One that was not seen leaving yet.
+    pub(super) fn new(token: u64, serial: u64, method: MethodName, number: u32, hop: SocketAddr, terms: Terms) -> Self {
         Self {
             token,
             serial,
             method,
             number,
             hop,
-            interval,
+            terms,
             bytes: Vec::new(),
             answers: Vec::new(),
             progress: Progress::Calling,
@@ -93,6 +88,11 @@ impl Own {
     /// What is sent, and sent again; not known in replay.
     pub(super) fn with_bytes(self, bytes: Vec<u8>, answers: Vec<Answer>) -> Self {
         Self { bytes, answers, ..self }
+    }
+
+    /// Whether it answers a challenge.
+    pub(super) fn is_signed(&self) -> bool {
+        !self.answers.is_empty()
     }
 
     pub(super) fn request(&self) -> &[u8] {
@@ -132,6 +132,11 @@ impl Own {
 impl Dialog {
     fn own_mut(&mut self, token: u64) -> Option<&mut Own> {
         self.own.iter_mut().find(|own| own.token == token)
+    }
+
+    /// Whether an INVITE of ours waits for its final response.
+    pub(super) fn is_inviting(&self) -> bool {
+        self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open())
     }
 
     /// Asks for a message to be sent.
@@ -180,9 +185,8 @@ impl Dialog {
         if self.own.len() >= MAX_OWN {
             self.own.remove(0).retire(sx, self.id);
         }
-        let asked = message.session_expires().and_then(Result::ok).map_or(0, |expires| expires.interval_s);
         let serial = self.cycle.serial;
-        let own = Own::new(token, serial, cseq.method, cseq.number, packet.peer, asked);
+        let own = Own::new(token, serial, cseq.method, cseq.number, packet.peer, Terms::of(message));
         sx.tokens.insert(token, self.id);
         sx.timers.set(self.id, Timer::GiveUp(token), sx.now + TRANSACTION);
         self.own.push(own);
@@ -197,7 +201,11 @@ impl Dialog {
             return;
         }
         own.left = 1;
-        let method = Some(own.method.name().into());
+        let (method, signed) = (Some(own.method.name().into()), own.is_signed());
+        if signed {
+            // A nonce is not used twice.
+            self.cycle.answers = None;
+        }
         let event = Event { method, ..self.due_event(sx, EventKind::RefreshSent, By::Sipst) };
         self.tell(sx, event);
     }
@@ -307,17 +315,22 @@ impl Dialog {
 
     /// The first 2xx; `moved`: its Contact is not where the peer was.
     fn own_succeeded(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16, moved: bool) {
-        let Some((method, hop)) = self.own_mut(token).map(|own| (own.method, own.hop)) else { return };
+        let Some((method, hop, terms)) = self.own_mut(token).map(|own| (own.method, own.hop, own.terms)) else {
+            return;
+        };
         let event = Event {
             method: Some(method.name().into()),
             status: Some(status),
             ..self.due_event(sx, EventKind::RefreshSucceeded, By::Sipst)
         };
         self.tell(sx, event);
+        if method == MethodName::Update && sx.ways(hop).silent_update {
+            sx.remember(hop, |ways| ways.silent_update = false);
+        }
         if method == MethodName::Invite {
             if self.cycle.prefer_invite {
-                // F7: the UPDATE before it was swallowed.
-                sx.remember(hop, |ways| ways.no_update = true);
+                // F7
+                sx.remember(hop, |ways| ways.silent_update = true);
             }
             if self.answer_moves(message) || moved {
                 sx.remember(hop, |ways| ways.moves_media = true);
@@ -325,7 +338,8 @@ impl Dialog {
             }
         }
         self.redirect(message.contact().map(|contact| contact.uri));
-        self.agree(sx, message, Side::Server, By::Sipst, method);
+        let deal = Deal { sender: Side::Server, by: By::Sipst, method, terms, unchanged: true };
+        self.agree(sx, message, deal);
     }
 
     /// F9: the peer's answer must leave the media where they are.

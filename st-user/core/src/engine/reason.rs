@@ -20,6 +20,9 @@ reasons! {
     PEER_LOST_DIALOG = "peer_lost_dialog",
     /// `session_started`, `refresh_due`: this host only passes the call on; it is observed.
     RELAYED = "relayed",
+    /// `session_started`: the INVITE was not seen; the dialog is followed from a re-INVITE or UPDATE on. `refresh_due`,
+    /// `refresh_overdue`: the server has sent nothing in it since, so nothing can be sent in its name.
+    MID_CALL = "mid_call",
 
     /// `negotiation_fault`: a 2xx with Session-Expires does not say who refreshes; its UAC is assumed.
     REFRESHER_MISSING = "refresher_missing",
@@ -31,6 +34,31 @@ reasons! {
     ANSWER_MOVED_MEDIA = "answer_moved_media",
     /// `negotiation_fault`: the peer has to refresh, and the server turns that down.
     SERVER_REFUSES_REFRESH = "server_refuses_refresh",
+
+    /// `breaches`: a 2xx makes a UAC the refresher that does not list `timer` (RFC 4028, section 9, table 2).
+    REFRESHER_WITHOUT_TIMER = "refresher_without_timer",
+    /// `breaches`: a 2xx names another refresher than the request did (table 2).
+    REFRESHER_OVERRIDDEN = "refresher_overridden",
+    /// `breaches`: a request inside the dialog names its sender as the refresher, who was not (section 7.4).
+    ROLE_FLIPPED = "role_flipped",
+    /// `breaches`: both sides send refreshes, though one of them is the refresher.
+    BOTH_REFRESH = "both_refresh",
+    /// `breaches`: a 2xx with `refresher=uac` lacks `Require: timer` (section 9).
+    REQUIRE_TIMER_MISSING = "require_timer_missing",
+    /// `breaches`: a 2xx sets an interval below the 90 s that are the least (section 4).
+    INTERVAL_BELOW_90 = "interval_below_90",
+    /// `breaches`: a 2xx sets an interval below the request's Min-SE (section 9).
+    INTERVAL_BELOW_MIN_SE = "interval_below_min_se",
+    /// `breaches`: a request asks for an interval below its own Min-SE (section 7.1).
+    REQUEST_BELOW_MIN_SE = "request_below_min_se",
+    /// `breaches`: a 2xx sets a longer interval than the request asked for (section 9).
+    INTERVAL_RAISED = "interval_raised",
+    /// `breaches`, `negotiation_fault` where the peer has to refresh: a 422 without Min-SE, which nobody can obey (section 6).
+    MIN_SE_MISSING = "min_se_missing",
+    /// `breaches`, `negotiation_fault` where the peer has to refresh: a 422 whose Min-SE the request had obeyed.
+    LOOP_422 = "loop_422",
+    /// `breaches`: a 422 to a request that does not list `timer` (section 9).
+    UNDUE_422 = "undue_422",
 
     /// `refresh_failed`: the call is older than `max_session`.
     MAX_SESSION = "max_session",
@@ -53,11 +81,11 @@ reasons! {
     REFUSED = "refused",
     /// `refresh_failed`: no final answer until the interval was over.
     NO_ANSWER = "no_answer",
-    /// `refresh_failed`: the INVITE that made the dialog was never ACKed.
+    /// `refresh_failed`: the INVITE that made the dialog was never ACKed, or neither was seen.
     NOT_CONFIRMED = "not_confirmed",
     /// `refresh_failed`: an INVITE was in progress until the interval was over.
     INVITE_IN_PROGRESS = "invite_in_progress",
-    /// `refresh_failed`: an UPDATE or BYE was in progress until the interval was over.
+    /// `refresh_failed`: another request was in progress until the interval was over.
     REQUEST_IN_PROGRESS = "request_in_progress",
     /// `refresh_failed`: too many requests of sipst's are still on record in this dialog.
     TOO_MANY_REQUESTS = "too_many_requests",

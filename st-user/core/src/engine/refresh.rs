@@ -7,15 +7,20 @@ use st_ebpf::cseq::State;
 
 use super::{
     Mode,
+    breach::Terms,
     dialog::Dialog,
-    limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN},
+    limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN, MAX_WAITS},
     media::Media,
     own::Own,
     reason,
     shared::Shared,
     timers::Timer,
 };
-use crate::{Arm, By, Event, EventKind, Method, Output, Refusal, Rules, build, digest::Answer, message::MethodName};
+use crate::{
+    Arm, By, Event, EventKind, Method, Output, Refusal, Rules, build,
+    digest::Answer,
+    message::{MethodName, Role},
+};
 
 /// How long the driver's answer to [`Output::Arm`] is waited for.
 const ARM_PATIENCE: Duration = Duration::from_secs(2);
@@ -56,15 +61,13 @@ pub(super) struct Cycle {
     pub(super) tried_number: bool,
     /// Times that the number had moved.
     moved: u32,
-    /// Times that the peer asked to wait.
+    /// Times that there was a pause for trouble, the peer's or this host's.
     pub(super) waits: u32,
     /// Whether the last UPDATE had no answer: a re-INVITE is next, if there can be one.
     pub(super) prefer_invite: bool,
     /// Whether an UPDATE was turned down.
     pub(super) no_update: bool,
-    /// Whether a challenge was answered.
-    pub(super) challenged: bool,
-    /// For the next request, if it has this method and Request-URI.
+    /// For the next request that leaves, if it has this method and Request-URI.
     pub(super) answers: Option<(MethodName, Vec<u8>, Vec<Answer>)>,
 }
 
@@ -85,6 +88,11 @@ impl Dialog {
         }
     }
 
+    /// Why nothing may be sent at all, which may have turned out since the cycle began.
+    fn forbidden(&self) -> Option<&'static str> {
+        self.barred.or(self.relayed.then_some(reason::RELAYED))
+    }
+
     /// Why nothing may be sent just now (R26, R27, R28).
     fn obstacle(&self, sx: &Shared) -> Option<&'static str> {
         if !self.is_confirmed(sx) {
@@ -97,8 +105,11 @@ impl Dialog {
                 reason::REQUEST_IN_PROGRESS
             });
         }
-        if self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
+        if self.is_inviting() {
             return Some(reason::INVITE_IN_PROGRESS);
+        }
+        if self.others.is_open(sx.now) && self.session.expiring_at().is_some_and(|last| sx.now < last) {
+            return Some(reason::REQUEST_IN_PROGRESS);
         }
         (self.own.len() >= MAX_OWN).then_some(reason::TOO_MANY_REQUESTS)
     }
@@ -117,6 +128,9 @@ impl Dialog {
         if sx.mode == Mode::Replay {
             return;
         }
+        if let Some(why) = self.forbidden() {
+            return self.fail(sx, why, None);
+        }
         if let Some(why) = self.obstacle(sx) {
             return self.postpone(sx, why);
         }
@@ -130,7 +144,7 @@ impl Dialog {
             return self.no_method(sx);
         }
         if !self.has_room(sx, self.numbers.fresh()) {
-            return self.bar(sx, reason::CSEQ_ROOM);
+            return self.no_room(sx);
         }
         self.cycle.stage = Stage::Arming;
         sx.timers.cancel(self.id, Timer::Retry);
@@ -164,6 +178,9 @@ impl Dialog {
         if self.session.end().is_none_or(|end| sx.now >= end) {
             return;
         }
+        if let Some(why) = self.forbidden() {
+            return self.fail(sx, why, None);
+        }
         if let Some(why) = self.obstacle(sx) {
             return self.postpone(sx, why);
         }
@@ -174,7 +191,7 @@ impl Dialog {
         };
         let Some(method) = self.choose(sx, rules, hop) else { return self.no_method(sx) };
         if !self.has_room(sx, state) {
-            return self.bar(sx, reason::CSEQ_ROOM);
+            return self.no_room(sx);
         }
         self.send(sx, rules, method, hop, state);
     }
@@ -192,7 +209,7 @@ impl Dialog {
         let invite = rules.method != Method::Update && !ways.moves_media && self.replay_is_safe();
         let last_resort = rules.method == Method::Auto && !no_update && self.peer_update.is_none();
         match (update, invite) {
-            (true, true) if self.cycle.prefer_invite => Some(MethodName::Invite),
+            (true, true) if self.cycle.prefer_invite || ways.silent_update => Some(MethodName::Invite),
             (true, _) => Some(MethodName::Update),
             (false, true) => Some(MethodName::Invite),
             (false, false) => last_resort.then_some(MethodName::Update),
@@ -211,8 +228,17 @@ impl Dialog {
         rules.method == Method::Auto && !sx.ways(hop).moves_media && self.replay_is_safe()
     }
 
+    /// For good where the server's own requests say so; where it has sent none, its first may be written wider.
+    fn no_room(&mut self, sx: &mut Shared) {
+        if self.numbers.is_known() {
+            self.bar(sx, reason::CSEQ_ROOM);
+        } else {
+            self.fail(sx, reason::CSEQ_ROOM, None);
+        }
+    }
+
     fn has_room(&self, sx: &Shared, state: State) -> bool {
-        self.numbers.has_room(state.next_injected(), sx.servers.get(&self.server).copied().unwrap_or(0))
+        self.numbers.has_room(state, sx.servers.get(&self.server).copied())
     }
 
     fn send(&mut self, sx: &mut Shared, rules: &Rules, method: MethodName, hop: SocketAddr, state: State) {
@@ -227,7 +253,7 @@ impl Dialog {
         let answers = self
             .cycle
             .answers
-            .take()
+            .clone()
             .filter(|(signed, uri, _)| *signed == method && *uri == target.path().uri)
             .map(|(_, _, answers)| answers)
             .unwrap_or_default();
@@ -241,7 +267,8 @@ impl Dialog {
         let fallback = (method == MethodName::Update && self.can_fall_back(sx, rules, hop)).then(|| self.patience(now));
         self.cycle.stage = Stage::Sent(token);
         self.cycle.attempts += 1;
-        let own = Own::new(token, self.cycle.serial, method, number, hop, interval_s).with_bytes(bytes, answers);
+        let terms = Terms { timer: true, interval: Some(interval_s), refresher: Some(Role::Uac), min_se: Some(min_se) };
+        let own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, answers);
         own.start(sx, id, fallback);
         self.inject(sx, token, Some(state), hop, own.request());
         self.own.push(own);
@@ -289,6 +316,12 @@ impl Dialog {
             }
             Refusal::Ranges => self.later(sx, (refusal.reason(), None), RANGES_PAUSE),
             Refusal::ServerGone | Refusal::Translated | Refusal::Identifiers => self.bar(sx, refusal.reason()),
+            // A route that flaps, a queue that is full: it may pass, and the interval is long.
+            Refusal::Unattached | Refusal::MapFull | Refusal::Send if self.cycle.waits < MAX_WAITS => {
+                let left = self.session.end().map(|end| end.since(sx.now)).unwrap_or_default();
+                let delay = self.trouble().min(left / 8);
+                self.later(sx, (refusal.reason(), None), delay);
+            }
             Refusal::Unattached | Refusal::MapFull | Refusal::TooLong | Refusal::Send => {
                 self.fail(sx, refusal.reason(), None);
             }

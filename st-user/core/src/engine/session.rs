@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Mode,
+    breach::Terms,
     dialog::Dialog,
     negotiate::{Agreed, negotiate},
     reason,
@@ -13,7 +14,7 @@ use super::{
     timers::{REARM, Timer},
 };
 use crate::{
-    Action, By, Event, EventKind, Side, Time,
+    Action, Breach, By, Event, EventKind, Side, Time,
     message::{Message, MethodName},
 };
 
@@ -38,6 +39,25 @@ pub(super) struct Session {
     pub(super) partial: bool,
     /// Faults that were told: each is told once.
     told_faults: Vec<&'static str>,
+    /// Breaches that came to light; each is told once.
+    breaches: Vec<Breach>,
+    /// How many of them were told.
+    told_breaches: usize,
+    /// Whether the server and the peer have sent refreshes since the refresher last changed.
+    refreshed: [bool; 2],
+}
+
+/// A transaction that refreshes the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deal {
+    /// Who sent the request; the server's are also those in its name.
+    pub(super) sender: Side,
+    pub(super) by: By,
+    pub(super) method: MethodName,
+    /// What the request says.
+    pub(super) terms: Terms,
+    /// Whether it leaves the session as it is: a refresh and nothing else.
+    pub(super) unchanged: bool,
 }
 
 impl Session {
@@ -46,9 +66,43 @@ impl Session {
         self.knows_timers |= message.supports(b"timer") || message.session_expires().is_some();
     }
 
+    /// Takes in what is to be told with the next event.
+    pub(super) fn breached(&mut self, breaches: Vec<Breach>) {
+        for breach in breaches {
+            if !self.breaches.contains(&breach) {
+                self.breaches.push(breach);
+            }
+        }
+    }
+
+    /// What was not told yet.
+    pub(super) fn untold(&mut self) -> Vec<Breach> {
+        let told = std::mem::replace(&mut self.told_breaches, self.breaches.len());
+        self.breaches[told..].to_vec()
+    }
+
+    /// F4: only one side is to refresh.
+    fn refreshed_by(&mut self, deal: Deal, before: Option<Side>) {
+        let now = self.agreed.map(|agreed| agreed.refresher);
+        if now != before {
+            self.refreshed = [false; 2];
+        }
+        if deal.unchanged && deal.terms.interval.is_some() {
+            self.refreshed[usize::from(deal.sender == Side::Peer)] = true;
+        }
+        if let Some(refresher) = now.filter(|_| self.refreshed == [true; 2]) {
+            self.breached(vec![Breach { by: refresher.other(), reason: reason::BOTH_REFRESH }]);
+        }
+    }
+
     /// When the peer may hang up.
     pub(super) fn deadline(&self) -> Option<Time> {
         Some(self.since? + self.schedule?.deadline)
+    }
+
+    /// When to tell that nothing has refreshed the session.
+    pub(super) fn expiring_at(&self) -> Option<Time> {
+        Some(self.since? + self.schedule?.expiring)
     }
 
     /// When the interval has run out.
@@ -63,14 +117,18 @@ impl Session {
 }
 
 impl Dialog {
-    /// A 2xx to an INVITE or UPDATE of `sender`'s, sent by sipst in the server's name where `by` says so.
-    pub(super) fn agree(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, by: By, method: MethodName) {
+    /// A 2xx to an INVITE or UPDATE.
+    pub(super) fn agree(&mut self, sx: &mut Shared, message: &Message<'_>, deal: Deal) {
+        let Deal { sender, by, method, terms, unchanged: _ } = deal;
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let before = self.session.agreed;
         let first = self.session.since.is_none();
         let outcome = negotiate(before, sender, message.session_expires(), rules.strict_r12);
         self.session.agreed = outcome.agreed;
+        self.session.breached(terms.breaches(sender, before));
+        self.session.breached(terms.breaches_of_2xx(sender, message));
+        self.session.refreshed_by(deal, before.map(|agreed| agreed.refresher));
         // R16: the UAC's clock starts with the arrival of the 2xx, the UAS's when it leaves.
         self.session.since = Some(sx.now);
         self.session.told_expiring = false;
@@ -137,6 +195,17 @@ impl Dialog {
         let refreshes = matches!(method, MethodName::Invite | MethodName::Update);
         if refreshes && self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer) {
             self.fault(sx, reason::SERVER_REFUSES_REFRESH, &format!("{status} to {}", method.name()));
+        }
+    }
+
+    /// A 422 to an INVITE or UPDATE of `sender`'s. Where the peer has to refresh and can never do so, the call is at risk.
+    pub(super) fn too_short(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, terms: Terms) {
+        let breaches = terms.breaches_of_422(sender, message);
+        let hopeless = breaches.iter().find(|breach| breach.reason != reason::UNDUE_422).copied();
+        self.session.breached(breaches);
+        let must = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
+        if let Some(Breach { reason, .. }) = hopeless.filter(|_| must && sender == Side::Peer) {
+            self.fault(sx, reason, "422 to the peer's refresh");
         }
     }
 
@@ -236,7 +305,7 @@ impl Dialog {
     }
 
     /// Tells what follows from silence; not where the capture cannot have what would break it.
-    fn tell_alarm(&self, sx: &mut Shared, event: Event) {
+    fn tell_alarm(&mut self, sx: &mut Shared, event: Event) {
         if sx.mode == Mode::Live || !self.is_partial(sx) {
             self.tell(sx, event);
         }

@@ -26,6 +26,8 @@ const LIMIT_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Ways {
     /// It does not take UPDATE (F7).
     pub(super) no_update: bool,
+    /// Its last UPDATE had no answer, and a re-INVITE had one: it swallows them, or a packet was lost.
+    pub(super) silent_update: bool,
     /// Its answers move the media (F9).
     pub(super) moves_media: bool,
 }
@@ -101,6 +103,7 @@ impl Shared {
             status: None,
             deadline: None,
             reason: Some(reason),
+            breaches: Vec::new(),
         };
         self.output(Output::Event(event));
     }

@@ -32,6 +32,15 @@ impl Target {
         Some(Self { routes, path, seen: None, source, sent_by: None }).filter(Self::fits)
     }
 
+    /// From a request of the server's inside the dialog; `None` with a strict router ahead, behind which the remote target
+    /// cannot be told from the routes.
+    pub(super) fn learnt(to: SocketAddr, request: &Message<'_>) -> Option<Self> {
+        let path = Path::of(request).filter(|path| path.routes.first().is_none_or(|first| has_lr(first)))?;
+        let mut target = Self { routes: path.routes.clone(), path, seen: None, source: to, sent_by: None };
+        target.saw(to, request);
+        Some(target).filter(Self::fits)
+    }
+
     fn fits(&self) -> bool {
         self.path.uri.len() + self.path.routes.iter().map(Vec::len).sum::<usize>() <= MAX_HEADERS
     }

@@ -18,11 +18,11 @@ const TROUBLE_MAX: Duration = Duration::from_secs(32);
 impl Dialog {
     /// A final response that is no 2xx.
     pub(super) fn turned_down(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16) {
-        let Some((method, serial, interval, hop)) =
-            self.own.iter().find(|own| own.token == token).map(|own| (own.method, own.serial, own.interval, own.hop()))
-        else {
-            return;
-        };
+        let Some(own) = self.own.iter().find(|own| own.token == token) else { return };
+        let (method, serial, terms, hop, signed) = (own.method, own.serial, own.terms, own.hop(), own.is_signed());
+        if status == 422 {
+            self.too_short(sx, message, Side::Server, terms);
+        }
         if matches!(status, 405 | 501) && method == MethodName::Update {
             // F7
             sx.remember(hop, |ways| ways.no_update = true);
@@ -38,14 +38,14 @@ impl Dialog {
         }
         self.cycle.stage = Stage::Idle;
         match status {
-            401 | 407 => self.challenged(sx, method, message, status),
+            401 | 407 => self.challenged(sx, method, message, status, signed),
             // Somebody on the way has waited in vain, or our CANCEL has come through: the other method.
             408 | 487 => {
                 self.cycle.prefer_invite = method == MethodName::Update;
                 let delay = self.trouble();
                 self.later(sx, (reason::NO_ANSWER, Some(status)), delay);
             }
-            422 => match message.min_se().filter(|least| *least > interval) {
+            422 => match message.min_se().filter(|least| *least > terms.interval.unwrap_or(0)) {
                 // R36: each value is obeyed once, for the next request asks for no less.
                 Some(least) => {
                     self.min_se = self.min_se.max(Some(least));
@@ -87,11 +87,10 @@ impl Dialog {
         self.fail(sx, reason::PEER_LOST_DIALOG, Some(481));
     }
 
-    /// One answer to a challenge in each cycle.
-    fn challenged(&mut self, sx: &mut Shared, method: MethodName, message: &Message<'_>, status: u16) {
+    /// A challenge is answered; where an answer is challenged again, it is not accepted.
+    fn challenged(&mut self, sx: &mut Shared, method: MethodName, message: &Message<'_>, status: u16, signed: bool) {
         let policy = Arc::clone(&sx.policy);
-        let again = !std::mem::replace(&mut self.cycle.challenged, true);
-        let credentials = self.rules(&policy).1.credentials.as_ref().filter(|_| again);
+        let credentials = self.rules(&policy).1.credentials.as_ref().filter(|_| !signed);
         let uri = self.target.as_ref().map(|target| target.path().uri.clone()).unwrap_or_default();
         let cnonce = sx.word();
         let request = digest::Request { method, uri: &uri, cnonce: &cnonce };
@@ -122,7 +121,8 @@ impl Dialog {
         self.later(sx, (reason::REFUSED, Some(status)), asked.min(left / 2));
     }
 
-    fn trouble(&mut self) -> Duration {
+    /// The next pause, twice as long as the last one.
+    pub(super) fn trouble(&mut self) -> Duration {
         let doubled = TROUBLE * 2_u32.saturating_pow(self.cycle.waits.min(8));
         self.cycle.waits += 1;
         doubled.min(TROUBLE_MAX)

@@ -241,14 +241,17 @@ impl<'a> Message<'a> {
     pub fn cseq(&self) -> Option<CSeq> {
         let raw = self.lines(HeaderName::CSeq).next_raw()?;
         let value = trim_start(raw);
-        let before = &raw[..raw.len() - value.len()];
         let (digits, rest) = take_while(value, |b| b.is_ascii_digit());
         let number = text::number(digits).filter(|&number| number <= MAX_NUMBER)?;
         let method = Some(trim(rest)).filter(|method| !method.is_empty() && is_blank(rest[0]))?;
-        let narrow = |length: usize| u8::try_from(length).unwrap_or(u8::MAX);
-        let spaces = if before.iter().all(|&b| b == b' ') { narrow(before.len()) } else { 0 };
-        let layout = Layout { spaces, digits: narrow(digits.len()) };
+        let digits = u8::try_from(digits.len()).unwrap_or(u8::MAX);
+        let layout = Layout { spaces: spaces(raw), digits };
         Some(CSeq { number, method: MethodName::from_bytes(method), layout })
+    }
+
+    /// How many spaces stand between the colon and the value of the first header line of that name.
+    pub fn spaces_before(&self, name: HeaderName) -> Option<u8> {
+        self.lines(name).next_raw().map(spaces)
     }
 
     /// The topmost Via.
@@ -404,4 +407,10 @@ pub fn route_uri(route: &[u8]) -> &[u8] {
 /// Whether a Route or Record-Route element is a loose router's: its URI has `lr` (RFC 3261, section 19.1.1).
 pub fn has_lr(route: &[u8]) -> bool {
     Uri::parse(route_uri(route)).is_some_and(|uri| uri.param(b"lr").is_some())
+}
+
+/// The spaces that a raw value begins with, 0 where there is a tab or a fold among them.
+fn spaces(raw: &[u8]) -> u8 {
+    let before = &raw[..raw.len() - trim_start(raw).len()];
+    if before.iter().all(|&b| b == b' ') { u8::try_from(before.len()).unwrap_or(u8::MAX) } else { 0 }
 }

@@ -1,0 +1,62 @@
+//! The server's requests other than INVITE, UPDATE and BYE, as far as a refresh has to wait for them: were the peer to see
+//! ours first, a copy of an earlier one that was lost on its way would come with too low a number (R25).
+
+use std::time::Duration;
+
+use super::timers::{T1, T2};
+use crate::{
+    Time,
+    message::{CSeq, Message, MethodName},
+};
+
+/// How many are remembered in one dialog; the oldest gives way.
+const MAX_OTHERS: usize = 8;
+
+#[derive(Clone, Debug)]
+struct Other {
+    method: MethodName,
+    branch: Option<Vec<u8>>,
+    heard: Time,
+    /// After which the next copy comes if there is no answer (R37).
+    gap: Duration,
+}
+
+/// Those of one dialog that may still be without an answer. Not every answer is seen, so a request counts as answered too
+/// once its next copy is overdue.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Others {
+    all: Vec<Other>,
+}
+
+impl Others {
+    /// Takes in a request, or a copy of it.
+    pub(super) fn asked(&mut self, now: Time, request: &Message<'_>, cseq: CSeq) {
+        let branch = request.top_via().and_then(|via| via.branch);
+        if let Some(known) = self.find(branch, cseq.method) {
+            let known = &mut self.all[known];
+            known.heard = now;
+            known.gap = (known.gap * 2).min(T2);
+            return;
+        }
+        if self.all.len() >= MAX_OTHERS {
+            self.all.remove(0);
+        }
+        self.all.push(Other { method: cseq.method, branch: branch.map(<[u8]>::to_vec), heard: now, gap: T1 });
+    }
+
+    /// Takes in a final response.
+    pub(super) fn answered(&mut self, response: &Message<'_>, cseq: CSeq) {
+        if let Some(known) = self.find(response.top_via().and_then(|via| via.branch), cseq.method) {
+            self.all.remove(known);
+        }
+    }
+
+    /// Whether a copy of one may still come.
+    pub(super) fn is_open(&self, now: Time) -> bool {
+        self.all.iter().any(|other| now.since(other.heard) < other.gap + other.gap / 2)
+    }
+
+    fn find(&self, branch: Option<&[u8]>, method: MethodName) -> Option<usize> {
+        self.all.iter().position(|other| other.method == method && other.branch.as_deref() == branch)
+    }
+}

@@ -1,0 +1,91 @@
+//! The engine in a world of its own: model user agents with the ways of real stacks on both sides, a network that loses,
+//! doubles and reorders, a kernel that can run out of room, and a judge who was not told how the engine thinks.
+//!
+//! `WORLD_CALLS` is how many calls to live through, `WORLD_SEED` where to begin; both are printed. With `WORLD_STRICT=1` the
+//! first call that is lost though it could have been refreshed is a failure: shrunk, and told packet by packet.
+
+mod agent;
+mod driver;
+mod judge;
+mod kernel;
+mod plan;
+mod proxy;
+mod sip;
+mod stacks;
+mod timer;
+mod verdict;
+mod world;
+
+use std::cell::RefCell;
+
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestError, TestRunner},
+};
+
+use plan::{Plan, plan};
+use verdict::{Summary, judge};
+use world::World;
+
+/// Calls of the run that is part of every test.
+const CALLS: u64 = 1_500;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number is wanted")))
+}
+
+#[test]
+fn calls_live_whatever_the_network_does() {
+    let calls = number("WORLD_CALLS").unwrap_or(CALLS);
+    let seed = number("WORLD_SEED").unwrap_or(1);
+    let strict = number("WORLD_STRICT") == Some(1);
+    println!("WORLD_SEED={seed} WORLD_CALLS={calls}");
+    let summary = RefCell::new(Summary::default());
+    // Three calls in a world on the average.
+    let config = ProptestConfig {
+        cases: u32::try_from(calls / 3).unwrap_or(u32::MAX),
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_time: 60_000,
+        ..ProptestConfig::default()
+    };
+    let result = TestRunner::new(config).run(&plan(), |plan| {
+        let mut world = World::new(&plan, true);
+        world.run();
+        judge(&world, &mut summary.borrow_mut(), strict).map_err(TestCaseError::fail)
+    });
+    let summary = summary.into_inner();
+    println!("{summary}");
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, plan)) => {
+            let mut world = World::new(&plan, true);
+            world.trace = Some(Vec::new());
+            world.run();
+            println!("{}", world.trace.unwrap_or_default().join("\n"));
+            panic!("WORLD_SEED={seed}: {why}\n{plan:?}");
+        }
+        Err(TestError::Abort(why)) => panic!("{why}"),
+    }
+    summary.assert_good(calls);
+}
+
+#[test]
+fn without_sipst_the_same_calls_die() {
+    let config =
+        ProptestConfig { cases: 100, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() };
+    let died = RefCell::new((0_u32, 0_u32));
+    let result = TestRunner::new(config).run(&plan(), |plan: Plan| {
+        let mut world = World::new(&plan, false);
+        world.run();
+        let (lost, all) = verdict::lost_by_expiry(&world);
+        let mut died = died.borrow_mut();
+        *died = (died.0 + lost, died.1 + all);
+        Ok(())
+    });
+    assert!(result.is_ok(), "{result:?}");
+    let (lost, all) = died.into_inner();
+    println!("without sipst {lost} of {all} calls died of expiry");
+    assert!(lost * 3 > all, "{lost} of {all}");
+}
