@@ -236,6 +236,7 @@ mod tests {
             status: None,
             deadline: None,
             reason: Some(reason.into()),
+            breaches: Vec::new(),
         }
     }
 

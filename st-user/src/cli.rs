@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use st_core::{Event, Policy};
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     config::{self, Attach, Config, ConfigError},
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
-    replay::{self, ReplayError, Summary},
+    replay::{self, Calls, ReplayError, Summary},
     run::{self, RunConfig},
     sink::EventSink,
 };
@@ -31,6 +32,8 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 /// The variable that filters the log.
 const LOG: &str = "SIPST_LOG";
+/// How many lines of the log wait for stderr; past that the newest are lost.
+const LOG_LINES: usize = 4096;
 /// How long the last events and alerts may take to leave when the daemon ends.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
@@ -78,6 +81,10 @@ enum Command {
         /// Print events as JSON, one object per line.
         #[arg(long)]
         json: bool,
+        /// Tell at the end, for each call, who had to refresh it, who did, who failed, when it would have died and what
+        /// was against RFC 4028: text on stderr, or with --json an object on stdout that has `summary` in place of `event`.
+        #[arg(long)]
+        summary: bool,
     },
     /// Attach and pin the kernel programs and show what is attached; `run` takes them over.
     Load {
@@ -136,8 +143,11 @@ impl From<AttachArg> for Attach {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(cli.verbosity);
-    match execute(cli.command) {
+    let log = log(cli.verbosity);
+    let result = execute(cli.command);
+    // What was logged stands before what is said last.
+    drop(log);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => report(&error),
     }
@@ -168,7 +178,9 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-fn log(Verbosity { verbose, quiet }: Verbosity) {
+/// Starts the log: by a thread of its own, so that nobody who does not read stderr can hold up the engine. Dropping the
+/// guard writes what is queued, for a second at most.
+fn log(Verbosity { verbose, quiet }: Verbosity) -> WorkerGuard {
     let level = match (verbose, quiet) {
         (0, 0) => LevelFilter::INFO,
         (1, _) => LevelFilter::DEBUG,
@@ -176,24 +188,28 @@ fn log(Verbosity { verbose, quiet }: Verbosity) {
         (0, 1) => LevelFilter::WARN,
         (0, 2..) => LevelFilter::ERROR,
     };
+    let (stderr, guard) =
+        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES).finish(io::stderr());
     let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG).from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
+    guard
 }
 
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run { config, json } => run(&load_config(&config)?, format(json)),
-        Command::Replay { file, server, config, json } => {
+        Command::Replay { file, server, config, json, summary } => {
             let policy = match config {
                 Some(file) => load_config(&file)?.policy,
                 None => Policy::default(),
             };
-            replay(&file, &replay::Options { servers: server, policy: Arc::new(policy), format: format(json) })
+            let options = replay::Options { servers: server, policy: Arc::new(policy), format: format(json) };
+            replay(&file, &options, summary)
         }
         Command::Load { what, attach } => load(what, attach.into()),
         Command::Unload { force, pin_dir } => {
@@ -205,15 +221,18 @@ fn execute(command: Command) -> Result<()> {
     }
 }
 
-fn replay(file: &Path, options: &replay::Options) -> Result<()> {
+fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut summary = Summary::default();
+    summary.calls = calls.then(Calls::default);
     let result = replay::replay(file, options, &mut out, &mut summary);
+    let told = summary.calls.as_ref().map_or(Ok(()), |calls| calls.write(options.format, &mut out, &mut io::stderr()));
     drop(out);
     if !matches!(&result, Err(ReplayError::Output(_))) {
         complain(&summary.to_string());
     }
-    Ok(result?)
+    result?;
+    told.context("cannot write the summary")
 }
 
 fn run(config: &Config, format: Format) -> Result<()> {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod inject;
 pub mod kernel;
+pub mod leftover;
 #[cfg(test)]
 mod namespace;
 mod netlink;

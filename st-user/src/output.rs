@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use st_core::{Event, Time};
+use st_core::{Breach, Event, Time};
 
 use crate::sink::EventSink;
 
@@ -128,6 +128,7 @@ fn human(event: &Event) -> String {
         status,
         deadline,
         reason,
+        breaches,
     } = event;
     let mut line = format!(
         "{time}  {:<17}  {:<6}  {:<21}  {:<21}  {:<10}",
@@ -144,6 +145,7 @@ fn human(event: &Event) -> String {
         ("status", status.map(|status| status.to_string())),
         ("deadline", deadline.map(time_of_day)),
         ("reason", reason.as_deref().map(printable)),
+        ("breaches", (!breaches.is_empty()).then(|| listed(breaches))),
         ("call_id", call_id.as_deref().map(printable)),
     ];
     for (name, value) in details {
@@ -153,6 +155,10 @@ fn human(event: &Event) -> String {
         }
     }
     line
+}
+
+fn listed(breaches: &[Breach]) -> String {
+    breaches.iter().map(Breach::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn or_dash<T: ToString>(value: Option<T>) -> String {
@@ -166,7 +172,7 @@ fn time_of_day(time: Time) -> String {
 }
 
 /// What came from the wire, with nothing in it that a terminal obeys.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
@@ -203,6 +209,7 @@ mod tests {
             status: None,
             deadline: Some(Time::from_micros(1_700_000_060_000_000)),
             reason: None,
+            breaches: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, Write as _},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::maps::{MapData, RingBuf};
@@ -33,6 +33,7 @@ use crate::{
     clock::Clock,
     inject::{Envelope, Injector},
     kernel::{self, Kernel, KernelError, Released},
+    leftover::Leftovers,
     owner::Owners,
     ring::{self, Record},
     route::Routes,
@@ -50,6 +51,9 @@ const MAX_ARMING: usize = st_ebpf::abi::SHIFTS as usize;
 
 /// How often counters and interfaces are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long the end waits for the answers to INVITEs of sipst's own.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// What the daemon runs with.
 #[derive(Clone, Debug)]
@@ -105,6 +109,7 @@ pub async fn run_until(
     let mut driver = Driver::new(config, sink)?;
     say("ready");
     driver.turn(stop).await?;
+    driver.linger().await?;
     driver.finish()
 }
 
@@ -112,6 +117,7 @@ struct Driver<'a> {
     engine: Engine,
     clock: Clock,
     kernel: Kernel,
+    leftovers: Leftovers,
     ring: AsyncFd<RingBuf<MapData>>,
     injector: Injector,
     owners: Owners,
@@ -141,6 +147,8 @@ impl<'a> Driver<'a> {
             info!(dialogs, "the numbers of an earlier run's dialogs go on being rewritten");
         }
         let unseen = Unseen::read(&kernel)?;
+        // By a clock of its own: records from before the start must keep their time.
+        let leftovers = Leftovers::new(Clock::start().now(), kernel.maps.dialogs());
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
@@ -154,6 +162,7 @@ impl<'a> Driver<'a> {
             engine,
             clock: Clock::start(),
             kernel,
+            leftovers,
             ring,
             injector: Injector::default(),
             owners,
@@ -176,21 +185,49 @@ impl<'a> Driver<'a> {
             self.timeout();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
-            let now = self.clock.now();
-            let rest = self.wake.map_or(TICK, |at| at.since(now));
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
                 // 4. Counters and interfaces.
                 _ = tick.tick() => self.tick()?,
-                () = task::yield_now(), if more => {}
-                readable = self.ring.readable(), if !more => match readable {
-                    // Cleared before the ring is drained: what comes after that wakes anew.
-                    Ok(mut guard) => guard.clear_ready(),
-                    Err(source) => return Err(RunError::System { what: "the ring buffer cannot be waited for", source }),
-                },
-                () = time::sleep(rest), if !more => {}
+                rested = self.rest(more) => rested?,
             }
+        }
+    }
+
+    /// Until there is something to do.
+    async fn rest(&mut self, more: bool) -> Result<(), RunError> {
+        let now = self.clock.now();
+        let rest = self.wake.map_or(TICK, |at| at.since(now)).min(TICK);
+        tokio::select! {
+            biased;
+            () = task::yield_now(), if more => {}
+            readable = self.ring.readable(), if !more => match readable {
+                // Cleared before the ring is drained: what comes after that wakes anew.
+                Ok(mut guard) => guard.clear_ready(),
+                Err(source) => return Err(RunError::System { what: "the ring buffer cannot be waited for", source }),
+            },
+            () = time::sleep(rest), if !more => {}
+        }
+        Ok(())
+    }
+
+    /// A 2xx to an INVITE of sipst's own that gets no ACK would end the call (R44): its answer is waited for. Nothing new
+    /// is begun meanwhile, for nothing is armed.
+    async fn linger(&mut self) -> Result<(), RunError> {
+        let until = Instant::now() + LINGER;
+        let mut told = false;
+        loop {
+            let more = self.drain(BATCH);
+            self.timeout();
+            self.arming.clear();
+            if !self.engine.is_inviting() || Instant::now() >= until {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut told, true) {
+                info!("waiting for the answers to INVITEs that are under way, {} s at most", LINGER.as_secs());
+            }
+            self.rest(more).await?;
         }
     }
 
@@ -201,7 +238,9 @@ impl<'a> Driver<'a> {
                 let Some(record) = self.ring.get_mut().next() else { return false };
                 match ring::decode(&record) {
                     Some(Record::Seen { time_ns, packet }) => {
-                        self.engine.handle_packet(self.clock.at(time_ns), &packet);
+                        let now = self.clock.at(time_ns);
+                        self.leftovers.saw(now, &packet, |call_id, tag| self.kernel.maps.key(call_id, tag).ok());
+                        self.engine.handle_packet(now, &packet);
                     }
                     Some(Record::Refused { token, refusal }) => {
                         self.kernel.maps.retire(token);
@@ -244,7 +283,7 @@ impl<'a> Driver<'a> {
                 Output::Disarm { call_id, local_tag, server, .. } => {
                     let maps = &mut self.kernel.maps;
                     // An entry that cannot be found or taken away goes on as it is; the maps have told of it.
-                    let _ = maps.key(&call_id, &local_tag).and_then(|key| maps.disarm(key, server.ip()));
+                    let _ = maps.key(&call_id, &local_tag).and_then(|key| maps.disarm(key, Some(server.ip())));
                 }
                 Output::Timeout(at) => {
                     self.wake = at;
@@ -287,11 +326,12 @@ impl<'a> Driver<'a> {
             return Err(Refusal::Unattached);
         }
         self.kernel.maps.arm(key, arm.server.ip(), arm.state)?;
+        self.leftovers.adopted(key);
         Ok(key)
     }
 
     fn attached(&self, index: u32) -> bool {
-        let attached: Vec<u32> = self.kernel.interfaces().iter().map(|one| one.index).collect();
+        let attached = self.kernel.attached();
         attached.contains(&index) || kernel::list().is_ok_and(|all| kernel::covered(&all, &attached, index))
     }
 
@@ -311,6 +351,11 @@ impl<'a> Driver<'a> {
     fn tick(&mut self) -> Result<(), RunError> {
         self.unseen()?;
         self.kernel.follow();
+        for (key, server) in self.leftovers.due(self.clock.now()) {
+            info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");
+            // An entry that cannot be taken away goes on as it is; the maps have told of it.
+            let _ = self.kernel.maps.disarm(key, server);
+        }
         Ok(())
     }
 
@@ -341,11 +386,11 @@ impl<'a> Driver<'a> {
         }
         match self.kernel.release() {
             Ok(Released::Unloaded) => {}
-            Ok(Released::Kept { dialogs }) => say(&format!(
-                "sipst: the kernel programs stay attached: {dialogs} of the dialogs that were refreshed may go on, and \
-                 depend on the rewriting of their CSeq numbers. The next `sipst run` takes over; `sipst unload --force` \
-                 ends it"
-            )),
+            Ok(Released::Kept { dialogs }) => warn!(
+                dialogs,
+                "the kernel programs stay attached: these dialogs were refreshed, may go on, and depend on the rewriting of \
+                 their CSeq numbers. The next `sipst run` takes over; `sipst unload --force` ends it"
+            ),
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 error!(error, "the kernel programs stay attached: `sipst unload` takes them away");

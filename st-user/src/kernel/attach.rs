@@ -16,7 +16,7 @@ use st_ebpf::abi::names;
 
 use super::{
     Attached, Hook, KernelError,
-    bpf::LinkKind,
+    bpf::{self, LinkKind},
     interfaces::{Interface, Kind, XdpHook},
     pins::{PinnedLink, Pins, Side},
 };
@@ -36,6 +36,11 @@ impl Hooks {
     /// TCX came with Linux 6.6.
     pub(crate) fn new() -> Self {
         Self { tcx: KernelVersion::current().map_or(true, |now| now >= KernelVersion::new(6, 6, 0)) }
+    }
+
+    /// Whether it is links that hold the programs, and not filters.
+    pub(crate) fn links(&self) -> bool {
+        self.tcx
     }
 
     #[cfg(test)]
@@ -79,6 +84,9 @@ impl Hooks {
         if let Some(link) = of(Side::Ingress).filter(|link| link.info.kind != Some(ingress)) {
             // Another hook: the old program goes first, so that no packet meets both.
             Pins::drop_link(&link.path)?;
+        }
+        if self.tcx && of(Side::Egress).is_none() {
+            refuse_twice(pins, interface)?;
         }
         // Egress first: a refresh needs it, and without it no number is ever committed.
         self.tc(ebpf, pins, interface, Side::Egress)?;
@@ -141,6 +149,21 @@ pub(crate) fn describe(link: &PinnedLink, interface: Option<&Interface>) -> Atta
         program: link.info.program,
         pin: link.path.clone(),
         gone: interface.is_none_or(|one| one.index != link.info.interface),
+    }
+}
+
+/// The programs of another pin directory would take ours for forged: requests of this daemon's would not leave, and the
+/// answers to them would not arrive.
+fn refuse_twice(pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
+    let attached = bpf::egress_programs(interface.index).unwrap_or_default();
+    let other = pins.links_elsewhere().into_iter().find(|link| attached.contains(&link.info.program));
+    match other {
+        Some(link) => {
+            // DIR/vN/links/NAME
+            let pin_dir = link.path.ancestors().nth(3).unwrap_or(&link.path).to_owned();
+            Err(KernelError::Twice { interface: interface.name.clone(), pin_dir })
+        }
+        None => Ok(()),
     }
 }
 

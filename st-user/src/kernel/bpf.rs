@@ -1,4 +1,5 @@
-//! The three operations of bpf(2) on pinned links that aya does not have: to open, to ask, to detach.
+//! The operations of bpf(2) that aya does not have, or only for those with more capabilities: to open, ask and detach
+//! pinned links, and to ask which programs are attached.
 
 use std::{
     ffi::CString,
@@ -12,7 +13,13 @@ use std::{
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_DETACH: libc::c_long = 34;
+
+const BPF_TCX_EGRESS: u32 = 47;
+
+/// As many programs as the kernel takes at one TCX hook.
+const MAX_PROGRAMS: usize = 64;
 
 const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
@@ -83,6 +90,35 @@ impl RawLink {
         }
         bpf(BPF_LINK_DETACH, &Attr { fd: self.0.as_raw_fd() as u32 }).map(drop)
     }
+}
+
+/// Ids of the programs at an interface's TCX egress hook (`BPF_PROG_QUERY`).
+pub(crate) fn egress_programs(interface: u32) -> io::Result<Vec<u32>> {
+    #[repr(C)]
+    struct Attr {
+        interface: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        ids: u64,
+        count: u32,
+        reserved: u32,
+        more: [u64; 4],
+    }
+    let mut ids = [0_u32; MAX_PROGRAMS];
+    let attr = Attr {
+        interface,
+        attach_type: BPF_TCX_EGRESS,
+        query_flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr() as u64,
+        count: MAX_PROGRAMS as u32,
+        reserved: 0,
+        more: [0; 4],
+    };
+    bpf(BPF_PROG_QUERY, &attr)?;
+    // What the kernel did not write is 0, which is no program's id.
+    Ok(ids.into_iter().filter(|id| *id != 0).collect())
 }
 
 fn bpf<T>(operation: libc::c_long, attr: &T) -> io::Result<i32> {

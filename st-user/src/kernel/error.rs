@@ -45,8 +45,10 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
-    #[error("another sipst uses {}: stop it first, or give this one a `pin_dir` of its own", path.display())]
+    #[error("another sipst uses {}: stop it first; one for other interfaces needs a `pin_dir` of its own", path.display())]
     Busy { path: PathBuf },
+    #[error("{interface} has the programs of another sipst already: stop that, then `sipst unload --pin-dir {}`", pin_dir.display())]
+    Twice { interface: String, pin_dir: PathBuf },
     #[error("{} belongs to another version of sipst: take it away with `unload` of that version, or with `unload --force`", path.display())]
     OtherVersion { path: PathBuf },
     #[error("nothing is loaded under {}: run `sipst load`", path.display())]

@@ -152,15 +152,21 @@ impl Maps {
         }
     }
 
-    /// Takes a dialog's entry away: its requests are no longer rewritten.
-    pub fn disarm(&mut self, key: DialogKey, server: IpAddr) -> Result<(), Refusal> {
+    /// The dialogs that have entries.
+    pub fn dialogs(&self) -> Vec<DialogKey> {
+        self.shifts.iter().flatten().map(|(map, entry)| DialogKey { map, check: entry.check }).collect()
+    }
+
+    /// Takes a dialog's entry away: its requests are no longer rewritten. Without the server's address that goes on being
+    /// looked at, which costs time and changes nothing.
+    pub fn disarm(&mut self, key: DialogKey, server: Option<IpAddr>) -> Result<(), Refusal> {
         match self.shifts.get(&key.map, 0) {
             Ok(entry) if entry.check == key.check => {}
             Ok(_) | Err(MapError::KeyNotFound) => return Ok(()),
             Err(error) => return Err(refusal(&error)),
         }
         self.shifts.remove(&key.map).map_err(|error| refusal(&error))?;
-        self.count_host(server, Count::Down)
+        server.map_or(Ok(()), |server| self.count_host(server, Count::Down))
     }
 
     /// Puts a request on record. `expected`: the state whose next number it takes, `None` for one that takes none, which

@@ -32,7 +32,7 @@ pub use maps::Maps;
 use crate::config::Attach;
 use attach::Hooks;
 use maps::SHAPES;
-use pins::{Lock, Pins};
+use pins::{Lock, Pins, Side};
 
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st-ebpf"));
@@ -193,14 +193,20 @@ impl Kernel {
         }
     }
 
-    /// The interfaces that are attached to.
-    pub fn interfaces(&self) -> &[Interface] {
-        &self.interfaces
+    /// Indexes of the interfaces that are attached to, as far as the kernel still has the links: what leaves where
+    /// `st_egress` is not takes a number that nobody has committed.
+    pub fn attached(&self) -> Vec<u32> {
+        let links = self.pins.links();
+        let holds = |index: u32, side: Side| links.iter().any(|one| one.side == side && one.info.interface == index);
+        let both = |index: u32| !self.hooks.links() || (holds(index, Side::Egress) && holds(index, Side::Ingress));
+        self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE && both(*index)).collect()
     }
 
-    /// Attaches anew to interfaces that were deleted and made again.
+    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away.
     pub fn follow(&mut self) {
-        if self.interfaces.iter().all(|one| index_of(&one.name) == one.index) {
+        let attached = self.attached();
+        let stands = |one: &Interface| index_of(&one.name) == one.index && attached.contains(&one.index);
+        if self.interfaces.iter().all(stands) {
             return;
         }
         let Ok(all) = list() else { return };
@@ -212,16 +218,26 @@ impl Kernel {
                     tracing::warn!(interface = name, "the interface is gone: nothing is seen there until it is back");
                     interface.index = GONE;
                 }
-                Some(now) if now.index == interface.index => {}
+                Some(now) if now.index == interface.index && attached.contains(&now.index) => {}
                 Some(now) => {
                     match self.hooks.attach(&mut self.ebpf, &self.pins, now, self.attach) {
-                        Ok(()) => tracing::warn!(interface = name, "the interface was made anew: attached again"),
+                        Ok(()) => {
+                            tracing::warn!(
+                                interface = name,
+                                "the interface or its programs were taken away: attached again"
+                            );
+                            *interface = now.clone();
+                        }
+                        // Tried again the next time; until then nothing may be sent there.
                         Err(error) => {
                             let error: &dyn std::error::Error = &error;
-                            tracing::error!(interface = name, error, "the interface was made anew: cannot attach");
+                            tracing::error!(
+                                interface = name,
+                                error,
+                                "the interface or its programs were taken away: cannot attach yet"
+                            );
                         }
                     }
-                    *interface = now.clone();
                 }
             }
         }

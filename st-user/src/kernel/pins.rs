@@ -26,6 +26,9 @@ use super::{KernelError, bpf, maps::SHAPES};
 /// The place where bpf file systems are mounted.
 const BPFFS: &str = "/sys/fs/bpf";
 
+/// How deep other pin directories are looked for.
+const MAX_DEPTH: usize = 4;
+
 /// `f_type` of a bpf file system.
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
 
@@ -118,6 +121,23 @@ impl Pins {
         let entries = fs::read_dir(self.root.join("links")).into_iter().flatten().flatten();
         let mut found: Vec<_> = entries.filter_map(|entry| pinned_link(entry.path())).collect();
         found.sort_by(|a, b| a.path.cmp(&b.path));
+        found
+    }
+
+    /// The links that other pin directories on the usual bpf file system hold.
+    pub(crate) fn links_elsewhere(&self) -> Vec<PinnedLink> {
+        let mut found = Vec::new();
+        let mut directories = vec![(PathBuf::from(BPFFS), 0)];
+        while let Some((directory, depth)) = directories.pop() {
+            let is_ours = directory.file_name().is_some_and(|name| name == "links");
+            for path in fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                if path.is_dir() && depth < MAX_DEPTH && path != self.root {
+                    directories.push((path, depth + 1));
+                } else if is_ours {
+                    found.extend(pinned_link(path));
+                }
+            }
+        }
         found
     }
 

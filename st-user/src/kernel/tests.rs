@@ -158,6 +158,8 @@ fn a_failed_attach_leaves_nothing_behind() {
         let other =
             Options { interfaces: vec!["v1".into()], pin_dir: "/sys/fs/bpf/other".into(), ..options(Attach::Xdp) };
         drop(Kernel::attach(&other).unwrap());
+        let version = format!("v{}", st_ebpf::abi::VERSION);
+        fs::remove_file(other.pin_dir.join(version).join("links/v1-egress")).unwrap();
         let both = Options { interfaces: vec!["v0".into(), "v1".into()], ..options(Attach::Xdp) };
         let refused = Kernel::attach(&both);
         assert!(matches!(&refused, Err(KernelError::Attach { interface, .. }) if interface == "v1"));
@@ -206,6 +208,37 @@ fn the_bpf_file_system_is_mounted_where_it_is_not() {
 }
 
 #[test]
+fn an_interface_whose_link_somebody_took_away_is_attached_to_again() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let index = list().unwrap().into_iter().find(|one| one.name == "v0").unwrap().index;
+        assert_eq!(kernel.attached(), [index]);
+        let links = Path::new(PIN_DIR).join(format!("v{}/links", st_ebpf::abi::VERSION));
+        fs::remove_file(links.join("v0-egress")).unwrap();
+        assert!(kernel.attached().is_empty(), "nothing may be sent there");
+        // The kernel takes the program away in its own time.
+        while kernel.attached().is_empty() {
+            kernel.follow();
+        }
+        assert_eq!(kernel.attached(), [index]);
+        assert_eq!(hooks(), tc());
+    });
+}
+
+#[test]
+fn two_pin_directories_do_not_share_an_interface() {
+    in_a_namespace(|| {
+        let other = Options { pin_dir: "/sys/fs/bpf/more/other".into(), ..options(Attach::Auto) };
+        let (kernel, _ring) = Kernel::attach(&other).unwrap();
+        let refused = Kernel::attach(&options(Attach::Auto));
+        assert!(matches!(refused, Err(KernelError::Twice { pin_dir, .. }) if pin_dir == other.pin_dir));
+        assert!(!Path::new(PIN_DIR).exists(), "nothing half done stays");
+        kernel.release().unwrap();
+        assert!(Kernel::attach(&options(Attach::Auto)).is_ok());
+    });
+}
+
+#[test]
 fn without_tcx_filters_are_used_and_taken_over() {
     in_a_namespace(|| {
         let filters = || {
@@ -233,10 +266,10 @@ fn entries_of_one_host_are_counted() {
         maps.arm(b, HOST, State::default()).unwrap();
         assert_eq!(maps.state(b), Ok(SHIFTED), "an entry that is there stays as it is");
         assert_eq!((maps.hosts(), maps.shifting()), (vec![2], 2));
-        maps.disarm(a, HOST).unwrap();
-        maps.disarm(a, HOST).unwrap();
+        maps.disarm(a, Some(HOST)).unwrap();
+        maps.disarm(a, Some(HOST)).unwrap();
         assert_eq!((maps.hosts(), maps.shifting()), (vec![1], 1));
-        maps.disarm(b, HOST).unwrap();
+        maps.disarm(b, Some(HOST)).unwrap();
         assert_eq!((maps.hosts(), maps.shifting()), (vec![], 0));
     });
 }

@@ -1,5 +1,6 @@
 //! A capture through the engine, as if it were happening: the capture's time stamps are the time.
 
+mod calls;
 mod sides;
 mod summary;
 
@@ -19,6 +20,7 @@ use crate::{
     capture::{self, CaptureError, Datagram, Decoded, Decoder},
     output::Format,
 };
+pub use calls::{Call, Calls, Counts, Verdict, Wrong};
 use sides::{Sides, Survey};
 pub use summary::Summary;
 
@@ -192,6 +194,9 @@ impl Player<'_> {
     fn finish(&mut self) -> io::Result<()> {
         self.engine.finish(self.now);
         self.drain()?;
+        if let Some(calls) = &mut self.summary.calls {
+            calls.close();
+        }
         self.out.flush()
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use st_core::{Direction, Event, EventKind};
 
-use super::sides::Nowhere;
+use super::{Calls, sides::Nowhere};
 use crate::capture::{Decoded, Frame, Link};
 
 /// How many pairs of hosts are named.
@@ -43,6 +43,8 @@ pub struct Summary {
     pub on_host: bool,
     /// Who was taken for the server, and why.
     pub sides: Vec<String>,
+    /// What became of each call, where that is asked for.
+    pub calls: Option<Calls>,
     /// The link type that is not understood, the first of them.
     pub(super) only_link: Option<u16>,
 }
@@ -70,6 +72,9 @@ impl Summary {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
+        if let Some(calls) = &mut self.calls {
+            calls.event(event);
+        }
         self.sessions += u64::from(event.kind == EventKind::SessionStarted);
         self.alerts += u64::from(event.kind.is_alert());
         let on_host = event.reason.as_deref().is_some_and(|reason| reason.starts_with(ON_HOST));

@@ -227,3 +227,71 @@ fn a_dialog_is_armed_only_where_it_can_be_refreshed_from() {
         assert_eq!(driver.kernel.maps.state(key), Ok(mine.state), "the kernel's own state stands");
     });
 }
+
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 10.9.0.1\r\ns=-\r\nc=IN IP4 10.9.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+
+fn with_sdp(message: &str) -> String {
+    let body = format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}", SDP.len());
+    message.replace("Content-Length: 0\r\n\r\n", &body)
+}
+
+#[test]
+fn r44_an_end_in_the_middle_of_a_reinvite_still_acks_its_2xx() {
+    in_a_namespace(|| {
+        let (tell_stop, stop) = tokio::sync::oneshot::channel::<()>();
+        let (tell_tid, tid) = channel();
+        let (tell_there, there) = channel::<()>();
+        let (tell_stopped, stopped) = channel::<()>();
+        thread::scope(|scope| {
+            let peer = scope.spawn(move || {
+                unshare(UnshareFlags::NEWNET);
+                tell_tid.send(gettid()).unwrap();
+                there.recv().unwrap();
+                ip("addr add 10.9.0.2/24 dev v1");
+                ip("link set v1 up");
+                let socket = UdpSocket::bind(PEER).unwrap();
+                socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let timer = "Require: timer\r\nSession-Expires: 4;refresher=uac\r\n";
+                let answer = |(request, from): (String, SocketAddr)| {
+                    socket.send_to(with_sdp(&ok(&request, timer)).as_bytes(), from).unwrap();
+                };
+                answer(receive(&socket));
+                assert!(receive(&socket).0.starts_with("ACK"));
+                let reinvite = receive(&socket);
+                assert_eq!(line(&reinvite.0, "CSeq:"), "CSeq: 2 INVITE");
+                tell_stop.send(()).unwrap();
+                stopped.recv().unwrap();
+                answer(reinvite);
+                // Copies of the re-INVITE may stand before it.
+                std::iter::repeat_with(|| receive(&socket).0).find(|message| !message.starts_with("INVITE")).unwrap()
+            });
+            ip("addr add 10.9.0.1/24 dev v0");
+            ip(&format!("link set v1 netns {}", tid.recv().unwrap()));
+            tell_there.send(()).unwrap();
+            let server = UdpSocket::bind(SERVER).unwrap();
+            server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let calling = server.try_clone().unwrap();
+            scope.spawn(move || {
+                while Kernel::status(Path::new(PIN_DIR)).unwrap().len() < 2 {
+                    thread::yield_now();
+                }
+                let request = format!("sip:p@{PEER} SIP/2.0");
+                let invite = with_sdp(&message(&format!("INVITE {request}"), "z9hG4bK1", "1 INVITE", false, ""));
+                calling.send_to(invite.as_bytes(), PEER).unwrap();
+                receive(&calling);
+                let ack = message(&format!("ACK {request}"), "z9hG4bK2", "1 ACK", true, "");
+                calling.send_to(ack.as_bytes(), PEER).unwrap();
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let stop = async {
+                stop.await.unwrap();
+                tell_stopped.send(()).unwrap();
+            };
+            let mut sink = Kept(Vec::new());
+            runtime.block_on(run_until(config(Attach::Auto), &mut sink, stop)).unwrap();
+            let ack = peer.join().unwrap();
+            assert_eq!((ack.starts_with("ACK"), line(&ack, "CSeq:")), (true, "CSeq: 2 ACK"), "{ack}");
+            assert_eq!(sink.0.last().map(|event| event.kind), Some(EventKind::SessionRefreshed));
+        });
+    });
+}

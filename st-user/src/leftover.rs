@@ -1,0 +1,132 @@
+//! Dialogs that an earlier daemon refreshed and this one's engine knows nothing of: the rewriting of their numbers goes on
+//! until they are over, and ends then.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use st_core::{
+    Direction, Packet, Time,
+    message::{Message, MethodName},
+};
+use st_ebpf::key::DialogKey;
+
+/// 64*T1 (RFC 3261, section 17.1.1.1): after it no copy of a BYE is on its way any more.
+const TRANSACTION: Duration = Duration::from_secs(32);
+
+/// How long the server may say nothing in a dialog before that is forgotten, as the engine has it.
+const SILENCE: Duration = Duration::from_secs(48 * 3600);
+
+/// What is known of one of them.
+#[derive(Clone, Copy, Debug)]
+struct Leftover {
+    /// When the server last spoke in it, or when this daemon began.
+    heard: Time,
+    /// The server's address, once it has spoken.
+    server: Option<IpAddr>,
+    /// Whether what it said last was its BYE, or its answer to the peer's.
+    over: bool,
+}
+
+/// All of them: no more than the kernel's map holds.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    dialogs: HashMap<DialogKey, Leftover>,
+}
+
+impl Leftovers {
+    /// The dialogs that have entries when the daemon begins.
+    pub fn new(now: Time, dialogs: impl IntoIterator<Item = DialogKey>) -> Self {
+        let fresh = Leftover { heard: now, server: None, over: false };
+        Self { dialogs: dialogs.into_iter().map(|key| (key, fresh)).collect() }
+    }
+
+    /// Takes in a message. Only what the server itself says counts: anybody can send a BYE.
+    pub fn saw(&mut self, now: Time, packet: &Packet<'_>, key: impl FnOnce(&[u8], &[u8]) -> Option<DialogKey>) {
+        if self.dialogs.is_empty() || packet.direction != Direction::Egress {
+            return;
+        }
+        let Ok(message) = Message::scan(packet.bytes, packet.truncated) else { return };
+        let party = if message.request_method().is_some() { message.from() } else { message.to() };
+        let names = message.call_id().zip(party.and_then(|party| party.tag)).zip(message.cseq());
+        let Some(((call_id, tag), cseq)) = names else { return };
+        if let Some(dialog) = key(call_id, tag).and_then(|key| self.dialogs.get_mut(&key)) {
+            let over = dialog.over || cseq.method == MethodName::Bye;
+            *dialog = Leftover { heard: now, server: Some(packet.server.ip()), over };
+        }
+    }
+
+    /// The engine knows this one after all.
+    pub fn adopted(&mut self, key: DialogKey) {
+        self.dialogs.remove(&key);
+    }
+
+    /// Those whose entries are to go now, with the server's address where it is known.
+    pub fn due(&mut self, now: Time) -> Vec<(DialogKey, Option<IpAddr>)> {
+        let is_due = |dialog: &Leftover| now.since(dialog.heard) > if dialog.over { TRANSACTION } else { SILENCE };
+        self.dialogs.extract_if(|_, dialog| is_due(dialog)).map(|(key, dialog)| (key, dialog.server)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: DialogKey = DialogKey { map: 1, check: 2 };
+
+    fn key(call_id: &[u8], tag: &[u8]) -> Option<DialogKey> {
+        (call_id == b"call" && tag == b"server").then_some(KEY)
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_micros(seconds * 1_000_000)
+    }
+
+    fn saw(leftovers: &mut Leftovers, seconds: u64, direction: Direction, start: &str, tags: [&str; 2], method: &str) {
+        let [from, to] = tags;
+        let text = format!(
+            "{start}\r\nFrom: <sip:a>;tag={from}\r\nTo: <sip:b>;tag={to}\r\nCall-ID: call\r\nCSeq: 3 {method}\r\n\r\n"
+        );
+        let packet = Packet {
+            direction,
+            server: "192.0.2.1:5060".parse().unwrap(),
+            peer: "198.51.100.1:5060".parse().unwrap(),
+            interface: 0,
+            tos: 0,
+            ttl: 64,
+            cookie: 0,
+            truncated: false,
+            bytes: text.as_bytes(),
+        };
+        leftovers.saw(at(seconds), &packet, key);
+    }
+
+    #[test]
+    fn a_leftover_goes_a_transaction_after_the_servers_bye_or_its_answer_to_the_peers() {
+        for (start, tags) in [("BYE sip:b SIP/2.0", ["server", "peer"]), ("SIP/2.0 200 OK", ["peer", "server"])] {
+            let mut leftovers = Leftovers::new(at(0), [KEY]);
+            saw(&mut leftovers, 5, Direction::Egress, start, tags, "BYE");
+            // A copy.
+            saw(&mut leftovers, 9, Direction::Egress, start, tags, "BYE");
+            assert_eq!(leftovers.due(at(9 + 32)), []);
+            assert_eq!(leftovers.due(at(9 + 33)), [(KEY, Some([192, 0, 2, 1].into()))]);
+            assert_eq!(leftovers.due(at(9 + 34)), []);
+        }
+    }
+
+    #[test]
+    fn neither_a_strangers_bye_nor_other_messages_nor_other_dialogs_end_it() {
+        let mut leftovers = Leftovers::new(at(0), [KEY]);
+        saw(&mut leftovers, 5, Direction::Ingress, "BYE sip:b SIP/2.0", ["peer", "server"], "BYE");
+        saw(&mut leftovers, 5, Direction::Egress, "INFO sip:b SIP/2.0", ["server", "peer"], "INFO");
+        saw(&mut leftovers, 5, Direction::Egress, "BYE sip:b SIP/2.0", ["other", "peer"], "BYE");
+        assert_eq!(leftovers.due(at(47 * 3600)), []);
+    }
+
+    #[test]
+    fn one_in_which_nobody_speaks_goes_after_two_days_and_one_that_the_engine_knows_is_its_own() {
+        let mut leftovers = Leftovers::new(at(0), [KEY]);
+        assert_eq!(leftovers.due(at(48 * 3600 + 1)), [(KEY, None)]);
+        let mut leftovers = Leftovers::new(at(0), [KEY]);
+        leftovers.adopted(KEY);
+        assert_eq!(leftovers.due(at(48 * 3600 + 1)), []);
+    }
+}
