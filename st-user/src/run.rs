@@ -378,6 +378,8 @@ impl<'a> Driver<'a> {
     fn finish(mut self) -> Result<(), RunError> {
         // What happened before the end is told, and a 2xx to a request of ours still gets its ACK.
         self.drain(RING_RECORDS);
+        self.engine.close(self.clock.now());
+        self.outputs();
         for counter in Counter::ALL {
             let value = self.kernel.maps.counter(*counter)?;
             if value > 0 {

@@ -82,6 +82,18 @@ fn a_call_that_nobody_refreshes_tells_who_had_to_and_when_it_would_have_died() {
 }
 
 #[test]
+fn every_field_and_verdict_is_explained() {
+    let text = include_str!("../../docs/summary.md");
+    let call = summary(&call(200));
+    for field in call.as_object().unwrap().keys() {
+        assert!(text.contains(&format!("`{field}`")), "{field}");
+    }
+    for verdict in ["no_timer", "sound", "kept_alive", "outlived", "overdue", "lost"] {
+        assert!(text.contains(&format!("| `{verdict}` |")), "{verdict}");
+    }
+}
+
+#[test]
 fn a_call_that_sipst_refreshed_was_kept_alive() {
     let call = summary(&with(100, update(46, 2, &sipsts_branch())));
     assert_eq!((&call["verdict"], &call["refreshed"]["sipst"]), (&json!("kept_alive"), &json!(1)));

@@ -98,6 +98,24 @@ fn after_an_update_alone_the_dialog_may_be_an_early_one_and_nothing_is_sent() {
 }
 
 #[test]
+fn an_early_dialog_that_comes_to_nothing_is_over_and_one_that_is_answered_is_refreshed() {
+    for (status, refreshes) in [(486, 0), (200, 1)] {
+        let (mut sim, mut call) = unseen(Side::Server);
+        call.invite = (4, "z9hG4bKunseen".into());
+        let asked = sim.request(&mut call, Side::Server, "UPDATE", &manners(Side::Server, true), "");
+        sim.respond(&call, Side::Server, &asked, "UPDATE", 200, &(manners(Side::Peer, true) + UAC_90));
+        sim.answer(&call, 180, "", "");
+        assert_eq!(sim.count(SessionEnded), 0);
+        sim.answer(&call, status, "", "");
+        sim.ack(&mut call);
+        sim.secs(80);
+        assert_eq!((sim.ours().len(), sim.count(SessionEnded)), (refreshes, 1 - refreshes));
+        assert_eq!(sim.events.iter().filter(|event| event.kind.is_alert()).count(), 0);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
 fn without_session_expires_or_a_request_that_was_seen_nothing_is_learnt() {
     let (mut sim, mut call) = unseen(Side::Server);
     sim.reinvite(&mut call, Side::Peer, UAC_90, "");

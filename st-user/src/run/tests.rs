@@ -141,6 +141,7 @@ fn refreshed_call(attach: Attach) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let stop = async { done.await.unwrap() };
             runtime.block_on(run_until(config(attach), &mut sink, stop)).unwrap();
+            assert!(!Path::new(PIN_DIR).exists(), "the one call is over: nothing stays");
 
             assert_eq!(
                 peer.join().unwrap(),

@@ -8,6 +8,7 @@ mod answers;
 mod bystanders;
 mod control;
 mod daemon;
+mod mid_call;
 mod numbers;
 mod plan;
 mod real;

@@ -308,6 +308,7 @@ impl Dialog {
         let responder = sender.other();
         self.hear(sx, packet, message, responder);
         let (Some(status), now) = (message.status(), sx.now) else { return };
+        self.overhear(sx, cseq.method, status);
         let of_dialog =
             matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Info | MethodName::Options);
         if responder == Side::Server && status == 481 && of_dialog {
@@ -459,8 +460,17 @@ impl Dialog {
             Side::Peer => (answer, offer),
         };
         self.sdp = server.sdp();
-        self.peer_media = peer.sdp().and_then(|sdp| Media::read(&sdp.bytes));
+        self.peer_media = peer.sdp().and_then(|sdp| self.peer_media_in(&sdp.bytes));
         before.is_some() && before == self.origin(offerer)
+    }
+
+    /// What the peer's SDP says beside the server's last one.
+    pub(super) fn peer_media_in(&self, sdp: &[u8]) -> Option<Media> {
+        let (media, server) = (Media::read(sdp)?, self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes)));
+        Some(match server {
+            Some(server) => media.within(&server),
+            None => media,
+        })
     }
 
     /// The `o=` line of a side's last SDP.
@@ -574,7 +584,13 @@ impl Dialog {
         for own in std::mem::take(&mut self.own) {
             own.retire(sx, self.id);
         }
-        if self.followed {
+        self.disarm(sx);
+        true
+    }
+
+    /// The kernel need not follow its numbers any more.
+    fn disarm(&mut self, sx: &mut Shared) {
+        if std::mem::take(&mut self.followed) {
             sx.output(Output::Disarm {
                 session: self.id,
                 call_id: self.call_id.clone(),
@@ -582,7 +598,13 @@ impl Dialog {
                 server: self.server,
             });
         }
-        true
+    }
+
+    /// The daemon ends: a dialog that is over needs its numbers no more, once its BYE is answered.
+    pub(super) fn close(&mut self, sx: &mut Shared) {
+        if self.is_over() && [Side::Server, Side::Peer].iter().all(|side| self.exchanges.leaving(*side).is_none()) {
+            self.disarm(sx);
+        }
     }
 }
 

@@ -97,6 +97,8 @@ impl Exchange {
     /// Whether a new INVITE or offer of ours has to wait for it (R27, R28): an INVITE until it is ACKed.
     pub(super) fn is_open(&self, now: Time) -> bool {
         match self.stage {
+            // Its final response went by unseen.
+            Stage::Open if self.acked => false,
             Stage::Open if self.provisional && self.method == MethodName::Invite => now.since(self.heard) < RINGING,
             // Else whoever can send into the dialog could keep it from being refreshed.
             Stage::Open if self.sender == Side::Peer && self.method != MethodName::Bye => {

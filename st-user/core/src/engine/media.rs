@@ -98,6 +98,20 @@ impl Media {
         (!streams.is_empty()).then_some(Self { origin: origin.to_vec(), streams })
     }
 
+    /// The same with every stream flowing only as far as the other side's SDP lets it: an answer to a hold says less than an
+    /// offer may have said before.
+    pub(super) fn within(mut self, other: &Self) -> Self {
+        for (own, other) in self.streams.iter_mut().zip(&other.streams) {
+            own.flow = match (own.flow.sends() && other.flow.receives(), own.flow.receives() && other.flow.sends()) {
+                (true, true) => Flow::Both,
+                (true, false) => Flow::Send,
+                (false, true) => Flow::Receive,
+                (false, false) => Flow::Neither,
+            };
+        }
+        self
+    }
+
     /// Whether an answer leaves the media where `self`, the same side's last SDP, had them (F9). An answer may choose among
     /// the formats and keys of an offer.
     pub(super) fn stays_in(&self, answer: &Self) -> bool {
@@ -171,6 +185,14 @@ mod tests {
         let inactive = media(&format!("a=inactive\r\n{OFFER}"));
         assert!(inactive.hold_would_be_lifted_by(&media(OFFER)));
         assert!(!inactive.hold_would_be_lifted_by(&inactive));
+    }
+
+    #[test]
+    fn f09_an_answer_to_a_hold_that_says_less_than_an_earlier_offer_does_not_move() {
+        let hold = media(&format!("{OFFER}a=sendonly\r\n"));
+        let (offered, answered) = (media(OFFER), media(&format!("{OFFER}a=recvonly\r\n")));
+        assert!(offered.clone().within(&hold).stays_in(&answered.within(&hold)));
+        assert!(!offered.within(&hold).hold_would_be_lifted_by(&hold));
     }
 
     #[test]

@@ -192,6 +192,12 @@ impl Engine {
         }
     }
 
+    /// The daemon ends: gives up the shift entries of dialogs that are over.
+    pub fn close(&mut self, now: Time) {
+        self.advance(now);
+        self.dialogs.values_mut().for_each(|dialog| dialog.close(&mut self.sx));
+    }
+
     fn advance(&mut self, now: Time) {
         self.sx.now = self.sx.now.max(now);
     }

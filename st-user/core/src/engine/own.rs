@@ -9,7 +9,6 @@ use super::{
     breach::Terms,
     dialog::Dialog,
     limits::MAX_OWN,
-    media::Media,
     reason,
     refresh::Stage,
     sdp::Said,
@@ -344,7 +343,7 @@ impl Dialog {
 
     /// F9: the peer's answer must leave the media where they are.
     fn answer_moves(&mut self, message: &Message<'_>) -> bool {
-        let Some(answer) = Said::by(message).sdp().and_then(|sdp| Media::read(&sdp.bytes)) else { return false };
+        let Some(answer) = Said::by(message).sdp().and_then(|sdp| self.peer_media_in(&sdp.bytes)) else { return false };
         let before = self.peer_media.replace(answer.clone());
         before.is_some_and(|before| !before.stays_in(&answer))
     }

@@ -81,7 +81,7 @@ reasons! {
     REFUSED = "refused",
     /// `refresh_failed`: no final answer until the interval was over.
     NO_ANSWER = "no_answer",
-    /// `refresh_failed`: the INVITE that made the dialog was never ACKed, or neither was seen.
+    /// `refresh_failed`: the INVITE that made the dialog was never ACKed, or neither was seen. `session_ended`: it failed.
     NOT_CONFIRMED = "not_confirmed",
     /// `refresh_failed`: an INVITE was in progress until the interval was over.
     INVITE_IN_PROGRESS = "invite_in_progress",

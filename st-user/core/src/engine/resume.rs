@@ -2,13 +2,14 @@
 //! their next re-INVITE or UPDATE on whose 2xx has Session-Expires. What these two do not tell is not guessed: until the
 //! server has sent a request of its own, its numbers and its route are not known, and sipst sends nothing.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{
     bounded::Bounded,
     dialog::{Dialog, Phase},
     invite::{Early, Invite},
     reason,
+    shared::Shared,
     target::Target,
 };
 use crate::{
@@ -69,21 +70,27 @@ impl Strays {
 
 impl Dialog {
     /// Makes a dialog that was just made one that is known in part only. `asked` is the request of `sender`'s.
-    pub(super) fn resume(&mut self, packet_to: std::net::SocketAddr, asked: &Message<'_>, sender: Side, cseq: CSeq) {
+    pub(super) fn resume(&mut self, to: SocketAddr, asked: &Message<'_>, sender: Side, cseq: CSeq) {
         // The routes of these messages are not the dialog's (R24).
         self.target = None;
         self.barred = Some(reason::MID_CALL);
-        self.catch_up(packet_to, asked, sender, cseq.method);
+        self.catch_up(to, asked, sender, cseq.method);
+    }
+
+    /// Learns from a response what became of an INVITE that was not seen: with an UPDATE alone the dialog may be an early one.
+    pub(super) fn overhear(&mut self, sx: &mut Shared, method: MethodName, status: u16) {
+        if !self.mid_call || self.phase != Phase::Started || method != MethodName::Invite {
+            return;
+        }
+        match status {
+            ..200 => {}
+            200..300 => self.phase = Phase::Confirmed,
+            300.. => self.end(sx, None, reason::NOT_CONFIRMED.into()),
+        }
     }
 
     /// Learns from a request what was missed.
-    pub(super) fn catch_up(
-        &mut self,
-        to: std::net::SocketAddr,
-        request: &Message<'_>,
-        sender: Side,
-        method: MethodName,
-    ) {
+    pub(super) fn catch_up(&mut self, to: SocketAddr, request: &Message<'_>, sender: Side, method: MethodName) {
         if !self.mid_call {
             return;
         }

@@ -99,6 +99,7 @@ impl World {
             self.unseen();
             self.race(index, "a request before the numbers were read");
             let result = prepared.and_then(|key| self.kernel.state(key));
+            self.remark(&format!("c{index} armed: {result:?}"));
             self.race(index, "a request after the numbers were read");
             self.command(Command::Armed { session: arm.session, result });
         }
@@ -136,6 +137,7 @@ impl World {
                 Record::Refused { token, refusal } => {
                     self.kernel.retire(token);
                     self.count("injected request refused");
+                    self.remark(&format!("{token:x} refused: {refusal:?}"));
                     self.command(Command::Refused { token, refusal });
                 }
             }
@@ -167,7 +169,10 @@ impl World {
     fn outputs(&mut self) {
         for _ in 0..MOST_OUTPUTS {
             match self.driver.engine.poll_output() {
-                Output::Event(event) => self.driver.events.push(event),
+                Output::Event(event) => {
+                    self.remark(&format!("{:?} {:?}", event.kind, event.reason));
+                    self.driver.events.push(event);
+                }
                 Output::Arm(arm) => self.driver.arming.push_back(arm),
                 Output::Inject(inject) => self.inject(&inject),
                 Output::Retire { token } => self.kernel.retire(token),
@@ -193,14 +198,15 @@ impl World {
         let msg = Msg::read(&inject.bytes);
         let index = self.index_of(&msg.call_id);
         if inject.commit.is_some() {
+            self.remark(&format!("c{index} injects {:?} {} for {:?}", msg.verb, msg.number, inject.commit));
             self.calls[index].judge.injects(self.now, &msg);
             self.race(index, "a request before the injected one left");
         }
         if let Err(refusal) = self.kernel.record(inject) {
-            return self.driver.engine.handle_command(
-                time(self.now),
-                Command::Refused { token: inject.token, refusal },
-            );
+            return self
+                .driver
+                .engine
+                .handle_command(time(self.now), Command::Refused { token: inject.token, refusal });
         }
         self.leaves(index, inject.peer, &inject.bytes);
         if inject.commit.is_some() {

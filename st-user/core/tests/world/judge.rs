@@ -46,7 +46,7 @@ pub(crate) struct Judge {
     shown: Vec<Seen>,
     /// Interval, whether the server refreshes, and since when.
     pub(crate) agreed: Option<(u32, bool)>,
-    since: Us,
+    pub(crate) since: Us,
     pub(crate) injected: u32,
     pub(crate) acks: u32,
 }

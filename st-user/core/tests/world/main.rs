@@ -73,8 +73,12 @@ fn calls_live_whatever_the_network_does() {
 
 #[test]
 fn without_sipst_the_same_calls_die() {
-    let config =
-        ProptestConfig { cases: 100, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: 100,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     let died = RefCell::new((0_u32, 0_u32));
     let result = TestRunner::new(config).run(&plan(), |plan: Plan| {
         let mut world = World::new(&plan, false);

@@ -114,8 +114,11 @@ prop_compose! {
 }
 
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
-    (any::<u64>().no_shrink(), weather(), prop::collection::vec(call(), 1..6))
-        .prop_map(|(seed, weather, calls)| Plan { seed, weather, calls })
+    (any::<u64>().no_shrink(), weather(), prop::collection::vec(call(), 1..6)).prop_map(|(seed, weather, calls)| Plan {
+        seed,
+        weather,
+        calls,
+    })
 }
 
 impl CallPlan {

@@ -133,13 +133,7 @@ const TIMED: Stack = Stack {
 
 /// Servers: those that know nothing of timers first.
 pub(crate) static SERVERS: &[Stack] = &[
-    Stack {
-        name: "livekit",
-        on_update: OnUpdate::Refuses(405),
-        ignores_hold: true,
-        first: First::Two,
-        ..NONE
-    },
+    Stack { name: "livekit", on_update: OnUpdate::Refuses(405), ignores_hold: true, first: First::Two, ..NONE },
     Stack { name: "baresip", ..NONE },
     Stack { name: "yate", lower: Stale::Accepts, first: First::One, ..NONE },
     Stack { name: "sippy", equal: Stale::Refuses, on_update: OnUpdate::Refuses(500), first: First::Billion, ..NONE },

@@ -3,7 +3,7 @@
 use rand::RngExt as _;
 
 use super::{
-    agent::{Agent, Purpose, S, Us},
+    agent::{Agent, Purpose, S, Us, Why},
     sip::{Expires, Msg, Role, Verb},
     stacks::{AsUas, Bare, Expiry},
 };
@@ -73,7 +73,7 @@ impl Agent {
     }
 
     fn start(&mut self, now: Us, timer: Option<Timer>) {
-        self.timer = timer;
+        (self.timer, self.since) = (timer, now);
         (self.refresh_at, self.kill_at) = (None, None);
         let Some(Timer { seconds, mine }) = timer else { return };
         let whole = Us::from(seconds) * S;
@@ -120,7 +120,7 @@ impl Agent {
         let wait = match status {
             // It has no credentials.
             401 => return,
-            481 => return self.hang_up(now, super::agent::Why::Unknown),
+            481 => return self.hang_up(now, Why::Unknown),
             405 | 501 | 422 => 0,
             491 if self.caller => self.rng.random_range(2 * S + S / 10..4 * S),
             491 => self.rng.random_range(0..2 * S),

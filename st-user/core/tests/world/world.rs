@@ -79,7 +79,8 @@ impl World {
             let proxy_host = format!("203.0.113.{}:5060", call.peer + 1);
             let proxy = call.has_proxy().then(|| Proxy::new(&proxy_host, call.interval));
             let hop = if proxy.is_some() { &proxy_host } else { &peer_host };
-            let mut agent = |stack, host: &str, name, remote| Agent::new(stack, host, name, remote, &call_id, rng.random());
+            let mut agent =
+                |stack, host: &str, name, remote| Agent::new(stack, host, name, remote, &call_id, rng.random());
             let mut server = agent(&SERVERS[call.server], &server_host, "s", "p");
             let mut peer = agent(&PEERS[call.peer], &peer_host, "p", "s");
             (server.interval, peer.interval) = (call.interval, call.interval);
@@ -109,10 +110,12 @@ impl World {
         let mut begun = vec![false; self.calls.len()];
         for _ in 0..MOST_STEPS {
             let driver = self.driver_due();
-            let begins = self.plan.calls.iter().zip(&begun).filter(|(_, begun)| !**begun).map(|(call, _)| call.begins).min();
-            let agents = self.calls.iter().flat_map(|call| {
-                [call.server.due(), call.peer.due(), call.proxy.as_ref().and_then(Proxy::due)]
-            });
+            let begins =
+                self.plan.calls.iter().zip(&begun).filter(|(_, begun)| !**begun).map(|(call, _)| call.begins).min();
+            let agents = self
+                .calls
+                .iter()
+                .flat_map(|call| [call.server.due(), call.peer.due(), call.proxy.as_ref().and_then(Proxy::due)]);
             let packet = self.packets.peek().map(|Reverse((at, ..))| *at);
             let Some(next) = agents.chain([begins, packet, driver]).flatten().min() else { return };
             self.now = self.now.max(next);
@@ -235,6 +238,13 @@ impl World {
         let seconds = self.now as f64 / 1e6;
         let line = format!("{seconds:.3} c{index} {what} {place:?}: {status} {verb:?} {number} {branch} {expires:?}");
         trace.push(line);
+    }
+
+    /// What the driver does.
+    pub(crate) fn remark(&mut self, what: &str) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:.3} {what}", self.now as f64 / 1e6));
+        }
     }
 
     fn arrives(&mut self, index: usize, place: Place, bytes: &[u8]) {
