@@ -315,6 +315,14 @@ fn r43_answers_count_only_from_where_the_request_went() {
 }
 
 #[test]
+fn r44_a_2xx_to_a_reinvite_is_acked_wherever_it_comes_from_and_the_ack_goes_to_the_hop() {
+    let (sim, _) = turned_down(Rules::default(), false, &[Reply::Foreign]);
+    assert_eq!((sim.count(RefreshSucceeded), sim.engine.stats().foreign_answers), (0, 1));
+    let acks: Vec<_> = sim.seen.iter().filter(|seen| seen.method == MethodName::Ack && seen.ours).collect();
+    assert_eq!(acks.len(), 1, "all that the peer sees comes by the hop");
+}
+
+#[test]
 fn an_answer_to_a_token_that_nobody_knows_is_counted() {
     let (mut sim, _) = turned_down(Rules::default(), true, &[Reply::Silence]);
     let mut guessed = sim.ours()[0].clone();

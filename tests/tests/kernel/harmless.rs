@@ -1,11 +1,17 @@
-//! Whatever comes, it passes as it is: random bytes, mutilated messages, hostile headers.
+//! Whatever comes, it passes as it is, but for a number in a CSeq: random bytes, mutilated messages, hostile headers.
 
-use st_ebpf::{abi::Shift, cseq::State};
+use st_ebpf::{
+    abi::{Counter, Shift},
+    cseq::{RANGES, Range, State},
+};
 
 use crate::{
-    frame::Frame,
+    frame::{Frame, checksum_is_right},
     tester::{PEER, Program, SERVER, Tester, Verdict, request, response},
 };
+
+/// Where the UDP checksum is in a frame without tags or options.
+const CHECKSUM: usize = 14 + 20 + 6;
 
 /// A small generator, so that a failure names a seed that repeats it (xorshift64*).
 struct Random(u64);
@@ -25,16 +31,31 @@ impl Random {
 
 fn armed() -> Tester {
     let mut tester = Tester::new();
-    let state = State { known: true, number: 2, delta: 0 };
-    tester.arm(SERVER, "call-1@host", "srv", Shift { word: state.to_word(), ..Shift::default() });
+    let state = State { known: true, number: 2, delta: 1 };
+    let mut ranges = [Range::default(); RANGES];
+    ranges[0] = Range { below: 3, delta: 0 };
+    tester.arm(SERVER, "call-1@host", "srv", Shift { word: state.to_word(), ranges, ..Shift::default() });
     tester
 }
 
+/// Whether `after` is `before` but for one number, digits and blanks that stand together, and the UDP checksum at
+/// `checksum`. Returns whether anything differs.
+fn only_a_number_differs(before: &[u8], after: &[u8], checksum: usize) -> bool {
+    assert_eq!(before.len(), after.len());
+    let differs = |at: &usize| before[*at] != after[*at] && !(checksum..checksum + 2).contains(at);
+    let places: Vec<usize> = (0..before.len()).filter(differs).collect();
+    let (Some(first), Some(last)) = (places.first(), places.last()) else { return before != after };
+    let number = |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_digit() || *byte == b' ');
+    assert!(number(&before[*first..=*last]) && number(&after[*first..=*last]), "{first} to {last}");
+    true
+}
+
 #[test]
-fn mutilated_messages_pass_untouched() {
+fn mutilated_messages_pass_with_no_more_than_a_number_changed() {
     let mut tester = armed();
+    let mut before = (0, 0);
     let messages =
-        [request("BYE", " 3 BYE"), request("INVITE", "\r\n 3 INVITE"), response("200 OK", "z9hG4bK7", " 3 BYE")];
+        [request("BYE", " 3 BYE"), request("INVITE", "\r\n 3 INVITE"), response("200 OK", "z9hG4bK7", " 4 BYE")];
     for seed in 1..=3000_u64 {
         let mut random = Random(seed);
         let mut bytes = messages[random.below(messages.len())].clone().into_bytes();
@@ -54,17 +75,26 @@ fn mutilated_messages_pass_untouched() {
         }
         let outgoing = Frame::new(SERVER, PEER).with(&bytes);
         let run = tester.run(Program::Egress, &outgoing);
-        assert_eq!((run.verdict, run.out), (Verdict::Pass, outgoing), "seed {seed}");
+        assert_eq!(run.verdict, Verdict::Pass, "seed {seed}");
+        let shifted = tester.counter(Counter::ShiftedOut);
+        assert_eq!(only_a_number_differs(&outgoing, &run.out, CHECKSUM), shifted > before.0, "seed {seed}");
+        assert!(checksum_is_right(&run.out), "seed {seed}");
+        before.0 = shifted;
         for program in [Program::IngressTc, Program::IngressXdp] {
             let incoming = Frame::new(PEER, SERVER).with(&bytes);
             let run = tester.run(program, &incoming);
-            assert_eq!((run.verdict, run.out), (Verdict::Pass, incoming), "{program:?} seed {seed}");
+            assert_eq!(run.verdict, Verdict::Pass, "{program:?} seed {seed}");
+            let shifted = tester.counter(Counter::ShiftedIn);
+            assert_eq!(only_a_number_differs(&incoming, &run.out, CHECKSUM), shifted > before.1, "seed {seed}");
+            assert!(checksum_is_right(&run.out), "{program:?} seed {seed}");
+            before.1 = shifted;
         }
     }
+    assert!(before.0 > 100 && before.1 > 100, "numbers were shifted: {before:?}");
 }
 
 #[test]
-fn random_frames_pass_untouched() {
+fn random_frames_pass_with_no_more_than_a_number_changed() {
     let mut tester = armed();
     for seed in 1..=3000_u64 {
         let mut random = Random(seed);
@@ -77,7 +107,8 @@ fn random_frames_pass_untouched() {
         }
         for program in [Program::IngressTc, Program::IngressXdp, Program::Egress] {
             let run = tester.run(program, &frame);
-            assert_eq!((run.verdict, &run.out), (Verdict::Pass, &frame), "{program:?} seed {seed}");
+            assert_eq!(run.verdict, Verdict::Pass, "{program:?} seed {seed}");
+            only_a_number_differs(&frame, &run.out, CHECKSUM);
         }
     }
 }

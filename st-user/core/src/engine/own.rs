@@ -226,6 +226,10 @@ impl Dialog {
         // R43
         if own.hop.ip() != packet.peer.ip() {
             sx.stats.foreign_answers += 1;
+            if cseq.method == own.method && status >= 200 {
+                // Whoever answers from another address of its own would hang up without an ACK (R44); it goes to the hop.
+                self.acknowledge(sx, token, message, status);
+            }
             return;
         }
         if cseq.method == MethodName::Cancel {
