@@ -94,13 +94,14 @@ impl World {
             let index = self.index_of(std::str::from_utf8(&arm.call_id).expect("UTF-8"));
             self.race(index, "a request before the entry was made");
             let prepared = self.prepare(&arm, index);
+            self.race(index, "a request before the numbers were read");
+            // What the numbers tell of stands in the ring by now; what comes later moves them.
+            let result = prepared.and_then(|key| self.kernel.state(key));
             self.race(index, "a request before the ring was drained");
             self.drain();
             self.unseen();
-            self.race(index, "a request before the numbers were read");
-            let result = prepared.and_then(|key| self.kernel.state(key));
             self.remark(&format!("c{index} armed: {result:?}"));
-            self.race(index, "a request after the numbers were read");
+            self.race(index, "a request after the ring was drained");
             self.command(Command::Armed { session: arm.session, result });
         }
         if self.driver.tick.is_some_and(|at| at <= self.now) {

@@ -126,9 +126,9 @@ impl World {
             } else if driver == Some(next) {
                 self.turn();
             } else {
-                for call in 0..self.calls.len() {
-                    if !begun[call] && self.plan.calls[call].begins <= self.now {
-                        begun[call] = true;
+                for (call, begun) in begun.iter_mut().enumerate() {
+                    if !*begun && self.plan.calls[call].begins <= self.now {
+                        *begun = true;
                         let from_server = self.plan.calls[call].server_calls;
                         let Call { server, peer, .. } = &mut self.calls[call];
                         if from_server { server.call(self.now) } else { peer.call(self.now) }

@@ -87,7 +87,7 @@ impl Agent {
         }
     }
 
-    fn failed(&mut self, now: Us, at: usize, status: u16, msg: Option<&Msg>) {
+    pub(super) fn failed(&mut self, now: Us, at: usize, status: u16, msg: Option<&Msg>) {
         let Client { purpose, msg: asked, .. } = &self.clients[at];
         let (purpose, verb, seconds) = (*purpose, asked.verb, asked.expires.map_or(0, |expires| expires.seconds));
         match purpose {
@@ -255,7 +255,7 @@ impl Agent {
     }
 
     /// A 200 to an INVITE.
-    fn accept(&mut self, now: Us, at: usize) {
+    pub(super) fn accept(&mut self, now: Us, at: usize) {
         if matches!(self.life, Life::Over(..)) {
             self.served[at].acked = true;
             return;
