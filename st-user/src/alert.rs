@@ -220,24 +220,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn event(kind: EventKind, reason: &str) -> Event {
-        Event {
-            time: Time::from_micros(0),
-            kind,
-            call_id: Some("call".into()),
-            local_tag: None,
-            remote_tag: None,
-            server: None,
-            peer: None,
-            trunk: None,
-            interval_s: None,
-            refresher: None,
-            by: None,
-            method: None,
-            status: None,
-            deadline: None,
-            reason: Some(reason.into()),
-            breaches: Vec::new(),
-        }
+        Event { call_id: Some("call".into()), reason: Some(reason.into()), ..Event::new(Time::from_micros(0), kind) }
     }
 
     /// In place of a status: the request is read and never answered.

@@ -7,13 +7,13 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use st_ebpf::{
     abi::{Counter, Shift, Token, direction, kind, refused},
     cseq::{self, Close, RANGES, Range, State},
-    scan::{Start, has_our_prefix, method, our_token, part, start},
+    scan::{Start, has_our_prefix, method, our_token, part},
 };
 
 use super::{
     access::Access,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
-    message::{describe, dialog_key, load, scan, scratch, submit},
+    message::{describe, dialog_key, scan, submit, take_in},
     packet::{Datagram, Packet, read},
     rewrite::rewrite,
 };
@@ -36,17 +36,11 @@ pub fn egress<A: Access>(access: &A) -> Fate {
         }
         Packet::Sip(datagram) => datagram,
     };
-    count(Counter::Seen);
-    let Some(scratch) = scratch(direction::EGRESS) else { return Fate::Pass };
-    let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
-        count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
-        return Fate::Pass;
-    };
-    match start(&scratch.window) {
-        Start::KeepAlive => count(Counter::KeepAlive),
-        Start::NotSip => count(Counter::NotSip),
-        Start::Response => response(access, scratch, &datagram, captured),
+    let Some((scratch, captured, start)) = take_in(access, &datagram, direction::EGRESS) else { return Fate::Pass };
+    match start {
         Start::Request(method) => return request(access, scratch, &datagram, captured, method),
+        Start::Response => response(access, scratch, &datagram, captured),
+        Start::KeepAlive | Start::NotSip => {}
     }
     Fate::Pass
 }

@@ -10,7 +10,7 @@ use super::{
     access::Access,
     egress::copy_ranges,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
-    message::{describe, dialog_key, load, reserve_reached, scan, scratch, submit},
+    message::{describe, dialog_key, load, reserve_reached, scan, scratch, submit, take_in},
     packet::{Datagram, Packet, read},
     rewrite::rewrite,
 };
@@ -28,17 +28,11 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
         Packet::IcmpError { payload, len } => return icmp_error(access, payload, len),
         Packet::Sip(datagram) => datagram,
     };
-    count(Counter::Seen);
-    let Some(scratch) = scratch(direction::INGRESS) else { return Fate::Pass };
-    let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
-        count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
-        return Fate::Pass;
-    };
-    match start(&scratch.window) {
-        Start::KeepAlive => count(Counter::KeepAlive),
-        Start::NotSip => count(Counter::NotSip),
+    let Some((scratch, captured, start)) = take_in(access, &datagram, direction::INGRESS) else { return Fate::Pass };
+    match start {
         Start::Request(method) => request(access, scratch, &datagram, captured, method),
         Start::Response => return response(access, scratch, &datagram, captured),
+        Start::KeepAlive | Start::NotSip => {}
     }
     Fate::Pass
 }

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use st_ebpf::{
     abi::{CAPTURE, Counter, RING_STRANGERS, SampleHeader, flags, kind},
     key::{DialogKey, MAX_CALL_ID, MAX_TAG, Sip},
-    scan::{MAX_STEPS, Scan, Span, Window},
+    scan::{MAX_STEPS, Scan, Span, Start, Window, start},
 };
 
 use super::{
@@ -44,6 +44,29 @@ pub fn load<A: Access>(access: &A, scratch: &mut Scratch, payload: u32, len: u32
         unsafe { scratch.window.bytes.as_mut_ptr().add(tail).cast::<[u8; 8]>().write([0; 8]) };
     }
     Some(wanted)
+}
+
+/// Loads the message in a datagram and tells what it begins with and how much of it was loaded. What is no SIP is
+/// counted and not given.
+#[inline(always)]
+pub fn take_in<A: Access>(
+    access: &A,
+    datagram: &Datagram,
+    direction: u8,
+) -> Option<(&'static mut Scratch, u32, Start)> {
+    count(Counter::Seen);
+    let scratch = scratch(direction)?;
+    let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
+        count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
+        return None;
+    };
+    let start = start(&scratch.window);
+    match start {
+        Start::KeepAlive => count(Counter::KeepAlive),
+        Start::NotSip => count(Counter::NotSip),
+        Start::Request(_) | Start::Response => return Some((scratch, captured, start)),
+    }
+    None
 }
 
 /// Fills the record's header for a message that goes from (egress) or to (ingress) the server.

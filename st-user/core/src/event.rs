@@ -186,6 +186,30 @@ impl fmt::Display for Breach {
     }
 }
 
+impl Event {
+    /// An event that tells no more than that it happened.
+    pub const fn new(time: Time, kind: EventKind) -> Self {
+        Self {
+            time,
+            kind,
+            call_id: None,
+            local_tag: None,
+            remote_tag: None,
+            server: None,
+            peer: None,
+            trunk: None,
+            interval_s: None,
+            refresher: None,
+            by: None,
+            method: None,
+            status: None,
+            deadline: None,
+            reason: None,
+            breaches: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

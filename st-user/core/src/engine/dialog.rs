@@ -512,22 +512,13 @@ impl Dialog {
     pub(super) fn event(&self, sx: &Shared, kind: EventKind) -> Event {
         let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
         Event {
-            time: sx.now,
-            kind,
             call_id: text(&self.call_id),
             local_tag: text(&self.local_tag),
             remote_tag: text(&self.remote_tag),
             server: Some(self.server),
             peer: Some(self.peer),
             trunk: Some(self.rules(&sx.policy).0.into()),
-            interval_s: None,
-            refresher: None,
-            by: None,
-            method: None,
-            status: None,
-            deadline: None,
-            reason: None,
-            breaches: Vec::new(),
+            ..Event::new(sx.now, kind)
         }
     }
 

@@ -87,24 +87,7 @@ impl Shared {
 
     /// Tells what concerns no one dialog.
     pub(super) fn tell(&mut self, kind: EventKind, reason: String) {
-        let event = Event {
-            time: self.now,
-            kind,
-            call_id: None,
-            local_tag: None,
-            remote_tag: None,
-            server: None,
-            peer: None,
-            trunk: None,
-            interval_s: None,
-            refresher: None,
-            by: None,
-            method: None,
-            status: None,
-            deadline: None,
-            reason: Some(reason),
-            breaches: Vec::new(),
-        };
+        let event = Event { reason: Some(reason), ..Event::new(self.now, kind) };
         self.output(Output::Event(event));
     }
 

@@ -39,6 +39,8 @@ impl Seen {
 pub(crate) struct Judge {
     /// What must never be.
     pub(crate) breaches: Vec<String>,
+    /// Numbers that went down or came twice.
+    pub(crate) stale: Vec<String>,
     /// The highest number on the wire, and the highest that the server wrote itself.
     wire: Option<u32>,
     own: u32,
@@ -75,7 +77,7 @@ impl Judge {
             }
             Verb::Invite | Verb::Bye | Verb::Update | Verb::Info | Verb::Options => {
                 if let Some(high) = self.wire.filter(|high| msg.number <= *high) {
-                    self.breaches.push(format!("{:?} {} after {high}, sipst's: {ours}", msg.verb, msg.number));
+                    self.stale.push(format!("{:?} {} after {high}, sipst's: {ours}", msg.verb, msg.number));
                 }
                 self.wire = self.wire.max(Some(msg.number));
             }

@@ -1,0 +1,172 @@
+//! What the kernel makes of headers, well and badly written.
+
+use super::*;
+use proptest::prelude::*;
+use std::{format, string::String, vec, vec::Vec};
+
+fn window(message: &[u8]) -> Window {
+    let mut window = Window { bytes: [0; CAPTURE + 16] };
+    let len = message.len().min(CAPTURE);
+    window.bytes[..len].copy_from_slice(&message[..len]);
+    window
+}
+
+fn scan(message: &[u8], want: u32) -> (Scan, Window) {
+    let window = window(message);
+    let mut scan = Scan::default();
+    scan.begin(message.len() as u32, want);
+    for _ in 0..MAX_STEPS {
+        if scan.step(&window) {
+            return (scan, window);
+        }
+    }
+    panic!("the scan did not end");
+}
+
+fn found(window: &Window, span: Span) -> String {
+    let bytes = &window.bytes[span.at as usize..(span.at + span.len) as usize];
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const ALL: u32 = part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ;
+
+#[test]
+fn reads_a_plain_request() {
+    let message = b"BYE sip:bob@192.0.2.4 SIP/2.0\r\nVia: SIP/2.0/UDP pc33:5060;rport;branch=z9hG4bKnashds8\r\n\
+        Max-Forwards: 70\r\nFrom: Bob <sip:bob@biloxi.example;x=1>;tag=a6c85cf\r\nTo: <sip:alice@atlanta.example>;tag=1928\r\n\
+        Call-ID: a84b4c76e66710@pc33\r\nCSeq: 231 BYE\r\nContent-Length: 0\r\n\r\n";
+    let (scan, window) = scan(message, ALL);
+    assert_eq!(start(&window), Start::Request(method::BYE));
+    assert_eq!(scan.found, ALL);
+    assert_eq!(found(&window, scan.branch), "z9hG4bKnashds8");
+    assert_eq!(found(&window, scan.from_tag), "a6c85cf");
+    assert_eq!(found(&window, scan.to_tag), "1928");
+    assert_eq!(found(&window, scan.call_id), "a84b4c76e66710@pc33");
+    assert_eq!(found(&window, scan.cseq), "231");
+    assert_eq!((scan.number, scan.cseq_spaces, scan.method), (231, 1, method::BYE));
+}
+
+#[test]
+fn reads_compact_names_any_case_blanks_before_the_colon_and_bare_line_feeds() {
+    let message = b"OPTIONS sip:a SIP/2.0\nv :SIP/2.0/UDP h;BRANCH = z9hG4bK1\nF\t: <sip:a>;Tag=f\nt:<sip:b>;TAG=t\n\
+        I:c@h\nCseq:9 OPTIONS\n\n";
+    let (scan, window) = scan(message, ALL);
+    assert_eq!(scan.found, ALL);
+    assert_eq!(found(&window, scan.branch), "z9hG4bK1");
+    assert_eq!((found(&window, scan.from_tag), found(&window, scan.to_tag)), ("f".into(), "t".into()));
+    assert_eq!(found(&window, scan.call_id), "c@h");
+    assert_eq!((scan.number, scan.cseq_spaces), (9, 0));
+}
+
+#[test]
+fn follows_folded_lines_and_counts_no_fold_as_room() {
+    let message = b"BYE sip:a SIP/2.0\r\nFrom: \"A\r\n B\" <sip:a\r\n >\r\n ;tag=f\r\nTo: <sip:b>\r\n\t;tag=t\r\n\
+        Call-ID:\r\n c@h\r\nVia: SIP/2.0/UDP h\r\n ;branch=z9hG4bKx\r\nCSeq:\r\n  7\r\n BYE\r\n\r\n";
+    let (scan, window) = scan(message, ALL);
+    assert_eq!(scan.found, ALL);
+    assert_eq!((found(&window, scan.from_tag), found(&window, scan.to_tag)), ("f".into(), "t".into()));
+    assert_eq!(found(&window, scan.call_id), "c@h");
+    assert_eq!(found(&window, scan.branch), "z9hG4bKx");
+    assert_eq!((scan.number, scan.cseq_spaces, scan.method), (7, 1, method::BYE));
+}
+
+#[test]
+fn a_tag_in_a_name_or_in_the_uri_is_not_the_tag() {
+    let message = b"BYE sip:a SIP/2.0\r\nFrom: \"x;tag=no\\\";tag=no\" <sip:a;tag=no>;foo=1;tag=yes;x=2\r\n\
+        To: sip:b;stag=no;tagx=no;tag=yes2\r\n\r\n";
+    let (scan, window) = scan(message, ALL);
+    assert_eq!((found(&window, scan.from_tag), found(&window, scan.to_tag)), ("yes".into(), "yes2".into()));
+}
+
+#[test]
+fn only_the_topmost_via_counts() {
+    for vias in [
+        "Via: SIP/2.0/UDP a, SIP/2.0/UDP b;branch=z9hG4bKb\r\n",
+        "Via: SIP/2.0/UDP a\r\nVia: SIP/2.0/UDP b;branch=z9hG4bKb\r\n",
+    ] {
+        let (scan, _) = scan(format!("SIP/2.0 200 OK\r\n{vias}CSeq: 1 BYE\r\n\r\n").as_bytes(), ALL);
+        assert_eq!((scan.branch.len, scan.found & part::VIA), (0, 0), "{vias}");
+    }
+}
+
+#[test]
+fn the_body_is_not_read() {
+    let (scan, _) = scan(b"BYE sip:a SIP/2.0\r\nTo: <sip:b>\r\n\r\nCSeq: 1 BYE\r\nTo: <sip:b>;tag=x\r\n", ALL);
+    assert_eq!(scan.found, 0);
+}
+
+#[test]
+fn tells_our_branches_from_others() {
+    let check = |branch: &str| {
+        let (scan, window) =
+            scan(format!("SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch={branch};rport\r\n\r\n").as_bytes(), part::VIA);
+        (has_our_prefix(&window, scan.branch), our_token(&window, scan.branch))
+    };
+    assert_eq!(check("z9hG4bKsipst0123456789abcdef"), (true, Some(0x0123_4567_89ab_cdef)));
+    assert_eq!(check("z9hG4bKsipst0123456789abcdeF"), (true, None));
+    assert_eq!(check("z9hG4bKsipst0123456789abcdef0"), (true, None));
+    assert_eq!(check("z9hG4bKsipst"), (true, None));
+    assert_eq!(check("z9hG4bKsips"), (false, None));
+    assert_eq!(check("z9hG4bKnashds8"), (false, None));
+}
+
+#[test]
+fn hexadecimal_takes_each_byte_at_each_place_for_what_it_is() {
+    for place in 0..8 {
+        for byte in 0..=255_u8 {
+            let mut bytes = *b"0123abcd";
+            bytes[place] = byte;
+            let valid = matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+            assert_eq!(hexadecimal(u64::from_le_bytes(bytes)).is_some(), valid, "{place} {byte}");
+        }
+    }
+}
+
+#[test]
+fn tells_methods_apart() {
+    for (text, expected) in [
+        ("INVITE sip:a SIP/2.0", Start::Request(method::INVITE)),
+        ("INVITED sip:a SIP/2.0", Start::Request(method::OTHER)),
+        ("REGISTER sip:a SIP/2.0", Start::Request(method::REGISTER)),
+        ("SUBSCRIBE sip:a SIP/2.0", Start::Request(method::SUBSCRIBE)),
+        ("REFER sip:a SIP/2.0", Start::Request(method::OTHER)),
+        ("SIP/2.0 200 OK", Start::Response),
+        ("SIP/2.1 200 OK", Start::Request(method::OTHER)),
+        ("\r\n\r\n", Start::KeepAlive),
+        ("\x01\x01\0\0", Start::KeepAlive),
+        ("", Start::KeepAlive),
+        ("\u{80}", Start::NotSip),
+    ] {
+        assert_eq!(start(&window(text.as_bytes())), expected, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn hexadecimal_reads_what_format_writes_and_nothing_else(value: u32, bytes: [u8; 8]) {
+        let word = |text: &str| u64::from_le_bytes(text.as_bytes().try_into().unwrap());
+        prop_assert_eq!(hexadecimal(word(&format!("{value:08x}"))), Some(value as u64));
+        let valid = bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        prop_assert_eq!(hexadecimal(u64::from_le_bytes(bytes)).is_some(), valid);
+    }
+
+    #[test]
+    fn ends_on_any_bytes_and_stays_inside(message in proptest::collection::vec(any::<u8>(), 0..1500)) {
+        let (scan, _) = scan(&message, ALL);
+        for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq] {
+            prop_assert!((span.at + span.len) as usize <= message.len());
+        }
+    }
+
+    #[test]
+    fn ends_on_sip_like_bytes(parts in proptest::collection::vec(prop_oneof![
+        Just("Via:"), Just("v"), Just(":"), Just(" "), Just("\t"), Just("\r\n"), Just("\n"), Just("From"), Just("\""), Just("<"),
+        Just(">"), Just(";tag="), Just(";"), Just("branch="), Just(","), Just("CSeq: "), Just("12"), Just("BYE"), Just("\\"), Just("i:x"),
+    ], 0..300)) {
+        let message: Vec<u8> = parts.concat().into_bytes();
+        let (scan, _) = scan(&message, ALL);
+        for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq] {
+            prop_assert!((span.at + span.len) as usize <= message.len());
+        }
+    }
+}
