@@ -48,6 +48,7 @@ pub mod method {
     pub const SUBSCRIBE: u32 = 10;
     pub const MESSAGE: u32 = 11;
     pub const PUBLISH: u32 = 12;
+    pub const NOTIFY: u32 = 13;
 }
 
 const fn text(bytes: &[u8]) -> u64 {
@@ -92,6 +93,8 @@ fn method_of(word: u64, ninth: u8) -> u32 {
         method::MESSAGE
     } else if word & low(7) == text(b"PUBLISH") && ends(7) {
         method::PUBLISH
+    } else if word & low(6) == text(b"NOTIFY") && ends(6) {
+        method::NOTIFY
     } else {
         method::OTHER
     }
@@ -147,6 +150,10 @@ pub mod part {
     pub const TO: u32 = 4;
     pub const CALL_ID: u32 = 8;
     pub const CSEQ: u32 = 16;
+    /// The number of the INVITE in RAck (RFC 3262, section 7.2).
+    pub const RACK: u32 = 32;
+    /// The `id` of an Event that is `refer`: the number of the REFER (RFC 3515, section 2.4.6).
+    pub const EVENT: u32 = 64;
 }
 
 mod mode {
@@ -164,6 +171,12 @@ mod mode {
     pub(super) const PARAMETER: u32 = 6;
     pub(super) const EQUALS: u32 = 7;
     pub(super) const VALUE: u32 = 8;
+    /// Before the first number of RAck, in it, and before the second.
+    pub(super) const RACK: u32 = 9;
+    pub(super) const RACK_FIRST: u32 = 10;
+    pub(super) const RACK_SECOND: u32 = 11;
+    /// Before the name of an event package.
+    pub(super) const EVENT: u32 = 12;
     /// From here on: looking for the next byte that matters.
     pub(super) const SEEK: u32 = 16;
     pub(super) const SKIP: u32 = 16;
@@ -236,9 +249,14 @@ pub struct Scan {
     pub cseq_spaces: u32,
     /// CSeq's number; meaningless with more than ten digits.
     pub number: u64,
+    /// The digits of another header that quotes a CSeq number: RAck or Event.
+    pub quoted: Span,
+    /// Blanks (SP) before them that can be spent on further digits.
+    pub quoted_spaces: u32,
+    /// Its number; meaningless with more than ten digits.
+    pub quoted_number: u64,
     /// CSeq's method, one of [`method`].
     pub method: u32,
-    reserved: u32,
 }
 
 impl Scan {
@@ -255,6 +273,7 @@ impl Scan {
         self.to_tag = Span { at: 0, len: 0 };
         self.branch = Span { at: 0, len: 0 };
         self.cseq = Span { at: 0, len: 0 };
+        self.quoted = Span { at: 0, len: 0 };
         self.method = method::OTHER;
         self.seek(mode::SKIP, b'\n', b'\n', b'\n');
     }
@@ -337,6 +356,8 @@ impl Scan {
                             self.mode = mode::CSEQ;
                             self.cseq_spaces = 0;
                         }
+                        part::RACK => self.mode = mode::RACK,
+                        part::EVENT => self.mode = mode::EVENT,
                         _ => self.seek_party(),
                     }
                 } else if byte == b' ' || byte == b'\t' {
@@ -378,12 +399,28 @@ impl Scan {
                 }
             }
             mode::CSEQ_NUMBER => {
-                if byte.is_ascii_digit() {
-                    self.number = self.number.wrapping_mul(10).wrapping_add((byte - b'0') as u64);
+                let digit = (byte.wrapping_sub(b'0')) as u64;
+                if !byte.is_ascii_digit() {
+                    self.number_ends(byte);
+                } else if self.header == part::CSEQ {
+                    self.number = self.number.wrapping_mul(10).wrapping_add(digit);
                     self.pos += 1;
                 } else {
-                    self.cseq = Span { at: self.token, len: self.pos - self.token };
-                    self.mode = mode::CSEQ_METHOD;
+                    self.quoted_number = self.quoted_number.wrapping_mul(10).wrapping_add(digit);
+                    self.pos += 1;
+                }
+            }
+            mode::RACK | mode::RACK_FIRST | mode::RACK_SECOND => self.rack(byte),
+            mode::EVENT => {
+                let package = word | all(0x20);
+                let after = (word >> 40) as u8;
+                if byte == b' ' || byte == b'\t' {
+                    self.pos += 1;
+                } else if package & low(5) == text(b"refer") && (after == b';' || after <= b' ') {
+                    self.pos += 5;
+                    self.seek_party();
+                } else {
+                    self.done();
                 }
             }
             mode::CSEQ_METHOD => {
@@ -407,7 +444,10 @@ impl Scan {
                 } else if self.header == part::VIA && name & low(6) == text(b"branch") {
                     self.pos += 6;
                     self.mode = mode::EQUALS;
-                } else if self.header != part::VIA && name & low(3) == text(b"tag") {
+                } else if self.header == part::EVENT && name & low(2) == text(b"id") {
+                    self.pos += 2;
+                    self.mode = mode::EQUALS;
+                } else if self.header & (part::FROM | part::TO) != 0 && name & low(3) == text(b"tag") {
                     self.pos += 3;
                     self.mode = mode::EQUALS;
                 } else {
@@ -428,6 +468,8 @@ impl Scan {
             mode::VALUE => {
                 if byte == b' ' || byte == b'\t' {
                     self.pos += 1;
+                } else if self.header == part::EVENT {
+                    self.quoted_begins();
                 } else {
                     self.token = self.pos;
                     self.seek(mode::TOKEN, b';', b',', b'>');
@@ -436,6 +478,52 @@ impl Scan {
             _ => return true,
         }
         false
+    }
+
+    /// Behind the last digit of a number.
+    #[inline(always)]
+    fn number_ends(&mut self, byte: u8) {
+        let span = Span { at: self.token, len: self.pos - self.token };
+        if self.header == part::CSEQ {
+            self.cseq = span;
+            self.mode = mode::CSEQ_METHOD;
+        } else {
+            self.quoted = span;
+            if span.len > 0 && span.len <= 10 && (byte <= b' ' || byte == b';') {
+                self.found |= self.header;
+            }
+            self.done();
+        }
+    }
+
+    /// At what should be the first digit of a quoted number.
+    #[inline(always)]
+    fn quoted_begins(&mut self) {
+        self.token = self.pos;
+        self.quoted_number = 0;
+        self.mode = mode::CSEQ_NUMBER;
+    }
+
+    /// In RAck: the number of the response, then that of the INVITE. A folded RAck is not read.
+    #[inline(always)]
+    fn rack(&mut self, byte: u8) {
+        let digit = byte.is_ascii_digit();
+        if byte == b' ' || byte == b'\t' {
+            if self.mode == mode::RACK_FIRST {
+                self.mode = mode::RACK_SECOND;
+                // One blank must stay between the two.
+                self.quoted_spaces = u32::MAX;
+            }
+            self.quoted_spaces = if byte == b' ' { self.quoted_spaces.wrapping_add(1) } else { 0 };
+            self.pos += 1;
+        } else if digit && self.mode == mode::RACK_SECOND {
+            self.quoted_begins();
+        } else if digit {
+            self.mode = mode::RACK_FIRST;
+            self.pos += 1;
+        } else {
+            self.done();
+        }
     }
 
     /// At the beginning of a line.
@@ -470,6 +558,7 @@ impl Scan {
                 b'f' => (part::FROM, 1),
                 b't' => (part::TO, 1),
                 b'i' => (part::CALL_ID, 1),
+                b'o' => (part::EVENT, 1),
                 _ => (0, 0),
             }
         } else if name & low(2) == text(b"to") && ends(2) {
@@ -480,6 +569,10 @@ impl Scan {
             (part::FROM, 4)
         } else if name & low(4) == text(b"cseq") && ends(4) {
             (part::CSEQ, 4)
+        } else if name & low(4) == text(b"rack") && ends(4) {
+            (part::RACK, 4)
+        } else if name & low(5) == text(b"event") && ends(5) {
+            (part::EVENT, 5)
         } else if name & low(7) == text(b"call-id") && ends(7) {
             (part::CALL_ID, 7)
         } else {

@@ -15,7 +15,7 @@ use super::{
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
     message::{describe, dialog_key, scan, submit, take_in},
     packet::{Datagram, Packet, read},
-    rewrite::rewrite,
+    rewrite::{Place, rewrite},
 };
 use crate::Fate;
 
@@ -64,7 +64,8 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
 /// A request: sipst's own is committed, the server's is sampled and shifted.
 #[inline(always)]
 fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) -> Fate {
-    scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ);
+    let rack = if method == method::PRACK { part::RACK } else { 0 };
+    scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | rack);
     let described = describe(access, scratch, datagram, direction::EGRESS, captured);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
         return own_request(scratch, captured);
@@ -122,7 +123,7 @@ fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, meth
     if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || scratch.scan.found & part::CSEQ == 0 {
         return;
     }
-    let Some(key) = dialog_key(scratch) else { return };
+    let Some(key) = dialog_key(scratch, scratch.scan.from_tag) else { return };
     let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
     let number = scratch.scan.number;
     if number > cseq::MAX_NUMBER as u64 {
@@ -142,14 +143,29 @@ fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, meth
             unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*entry).word, word, next.to_word()) };
         if swapped {
             let wire = cseq::to_wire(&scratch.ranges, next.delta, number);
-            if wire != number && rewrite(access, scratch, datagram, wire) {
+            let place = Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false };
+            if wire != number && rewrite(access, scratch, datagram, place, wire) {
                 count(Counter::ShiftedOut);
             }
-            return;
+            return shift_quoted(access, scratch, datagram, next.delta);
         }
         tries += 1;
     }
     count(Counter::ShiftFailed);
+}
+
+/// Gives the number in RAck the same place on the wire as that of the INVITE which it quotes.
+#[inline(always)]
+fn shift_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, delta: u32) {
+    let number = scratch.scan.quoted_number;
+    if scratch.scan.found & part::RACK == 0 || number > cseq::MAX_NUMBER as u64 {
+        return;
+    }
+    let wire = cseq::to_wire(&scratch.ranges, delta, number as u32);
+    let place = Place { digits: scratch.scan.quoted, spaces: scratch.scan.quoted_spaces, left: false };
+    if wire != number as u32 && rewrite(access, scratch, datagram, place, wire) {
+        count(Counter::ShiftedOut);
+    }
 }
 
 /// A request of sipst's own: passes once its number is committed.

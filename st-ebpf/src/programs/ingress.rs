@@ -3,7 +3,7 @@
 use st_ebpf::{
     abi::{Counter, direction, kind},
     cseq,
-    scan::{Start, has_our_prefix, method, our_token, part, start},
+    scan::{Span, Start, has_our_prefix, method, our_token, part, start},
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
     message::{describe, dialog_key, load, reserve_reached, scan, scratch, submit, take_in},
     packet::{Datagram, Packet, read},
-    rewrite::rewrite,
+    rewrite::{Place, rewrite},
 };
 use crate::Fate;
 
@@ -52,14 +52,22 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         }
         method::ACK | method::BYE | method::CANCEL | method::UPDATE | method::PRACK | method::INFO => {}
         _ => {
-            scan(scratch, captured, part::TO);
+            let quoting = if method == method::NOTIFY { part::CALL_ID | part::EVENT } else { 0 };
+            scan(scratch, captured, part::TO | quoting);
             if scratch.scan.to_tag.len == 0 {
                 return count(Counter::OutsideRequest);
             }
         }
     }
-    if describe(access, scratch, datagram, direction::INGRESS, captured) {
-        submit(scratch, captured);
+    if !describe(access, scratch, datagram, direction::INGRESS, captured) {
+        return;
+    }
+    submit(scratch, captured);
+    if method == method::NOTIFY && scratch.scan.found & part::EVENT != 0 {
+        // `refer;id` quotes the number that the server's REFER had on the wire. No blank may stand before it.
+        let (tag, wire) = (scratch.scan.to_tag, scratch.scan.quoted_number);
+        let place = Place { digits: scratch.scan.quoted, spaces: 0, left: true };
+        restore(access, scratch, datagram, tag, place, wire);
     }
 }
 
@@ -93,25 +101,31 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     Fate::Pass
 }
 
-/// Gives the server its own number back.
+/// Gives the server its own number back, in the response to its request.
 #[inline(always)]
 fn shift_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram) {
+    if scratch.scan.found & part::CSEQ != 0 {
+        let (tag, wire) = (scratch.scan.from_tag, scratch.scan.number);
+        let place = Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false };
+        restore(access, scratch, datagram, tag, place, wire);
+    }
+}
+
+/// Writes the server's own number in place of `wire`. `tag`: the server's.
+#[inline(always)]
+fn restore<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, tag: Span, place: Place, wire: u64) {
     // SAFETY: only whether it is there is asked.
-    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || scratch.scan.found & part::CSEQ == 0 {
+    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || wire > cseq::MAX_NUMBER as u64 {
         return;
     }
-    let Some(key) = dialog_key(scratch) else { return };
+    let Some(key) = dialog_key(scratch, tag) else { return };
     let Some(entry) = SHIFTS.get_ptr(key.map) else { return };
     let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return };
     let state = cseq::State::from_word(word);
-    let wire = scratch.scan.number;
-    if wire > cseq::MAX_NUMBER as u64 {
-        return;
-    }
     match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
         Some(number) if number as u64 == wire => {}
         Some(number) => {
-            if rewrite(access, scratch, datagram, number) {
+            if rewrite(access, scratch, datagram, place, number) {
                 count(Counter::ShiftedIn);
             }
         }

@@ -65,6 +65,8 @@ pub struct Field {
     pub end: u32,
     /// The digits still to be written.
     pub rest: u32,
+    /// The blanks still to be written behind them.
+    pub pad: u32,
 }
 
 /// How many bytes are rewritten at once: a number, the blanks it may take, and what makes the window end on an even

@@ -190,10 +190,10 @@ fn take(sip: Sip, window: &Window, span: Span, max: usize) -> Sip {
     context.sip
 }
 
-/// The key of the dialog of which the server's tag is the one in From; `None` where it is never shifted.
+/// The key of the dialog in which the server's tag is `tag`; `None` where it is never shifted.
 #[inline(always)]
-pub fn dialog_key(scratch: &Scratch) -> Option<DialogKey> {
-    let (call_id, tag) = (scratch.scan.call_id, scratch.scan.from_tag);
+pub fn dialog_key(scratch: &Scratch, tag: Span) -> Option<DialogKey> {
+    let call_id = scratch.scan.call_id;
     if call_id.len == 0 || call_id.len > MAX_CALL_ID as u32 || tag.len == 0 || tag.len > MAX_TAG as u32 {
         return None;
     }

@@ -1,10 +1,13 @@
-//! Writing another number into CSeq without changing the length: digits grow into the blanks before them, and what they
-//! leave becomes blanks.
+//! Writing another number without changing the length: digits grow into the blanks before them, and what they leave
+//! becomes blanks.
 
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_loop};
-use st_ebpf::{abi::Counter, scan::Span};
+use st_ebpf::{
+    abi::{CAPTURE, Counter},
+    scan::Span,
+};
 
 use super::{
     access::Access,
@@ -25,27 +28,43 @@ unsafe extern "C" fn write_byte(done: u32, context: *mut c_void) -> i64 {
     if index >= WIDTH as u32 {
         return 1;
     }
-    let Field { start, begin, end, rest } = scratch.field;
+    let Field { start, begin, end, rest, pad } = scratch.field;
     let position = start + index;
     let byte = scratch.window.byte(position);
     scratch.old[index as usize] = byte;
-    scratch.new[index as usize] = if position < begin || position >= end {
+    let new = if position < begin || position >= end {
         byte
+    } else if pad > 0 {
+        scratch.field.pad = pad - 1;
+        b' '
     } else if rest > 0 || position == end - 1 {
         scratch.field.rest = rest / 10;
         b'0' + (rest % 10) as u8
     } else {
         b' '
     };
+    scratch.new[index as usize] = new;
+    // What is written next may stand in the same window.
+    scratch.window.bytes[position as usize & (CAPTURE - 1)] = new;
     0
 }
 
-/// Writes `number` in place of the one that the scan found. False, and nothing is changed, where it does not fit.
+/// Where a number stands.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Its digits.
+    pub digits: Span,
+    /// Blanks before them that can be spent.
+    pub spaces: u32,
+    /// Whether a shorter number leaves its blanks behind it, where none may stand before it.
+    pub left: bool,
+}
+
+/// Writes `number` in that place. False, and nothing is changed, where it does not fit.
 #[inline(always)]
-pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, number: u32) -> bool {
-    let Span { at, len } = scratch.scan.cseq;
-    let spaces = scratch.scan.cseq_spaces;
-    let spaces = if spaces > MAX_SPACES { MAX_SPACES } else { spaces };
+pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, place: Place, number: u32) -> bool {
+    let Span { at, len } = place.digits;
+    let spaces = if place.spaces > MAX_SPACES { MAX_SPACES } else { place.spaces };
     let end = at + len;
     let begin = at - spaces;
     // The window's end, even from the UDP header on: it takes in at most the one byte behind the number.
@@ -55,7 +74,8 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     }
     let start = window_end - WIDTH as u32;
 
-    scratch.field = Field { start, begin, end, rest: number };
+    let pad = if place.left { len.saturating_sub(digits(number)) } else { 0 };
+    scratch.field = Field { start, begin, end, rest: number, pad };
     let mut context = Context(scratch);
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(WIDTH as u32, write_byte as *mut c_void, (&raw mut context).cast(), 0) };
@@ -72,4 +92,16 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
         count(Counter::ShiftFailed);
     }
     stored
+}
+
+/// How many decimal digits a number has.
+#[inline(always)]
+fn digits(number: u32) -> u32 {
+    let mut limit = 10_u64;
+    let mut digits = 1;
+    while digits < 10 && number as u64 >= limit {
+        limit *= 10;
+        digits += 1;
+    }
+    digits
 }

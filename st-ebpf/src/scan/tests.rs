@@ -2,7 +2,12 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::{format, string::String, vec, vec::Vec};
+use std::{
+    format,
+    string::{String, ToString as _},
+    vec,
+    vec::Vec,
+};
 
 fn window(message: &[u8]) -> Window {
     let mut window = Window { bytes: [0; CAPTURE + 16] };
@@ -90,6 +95,47 @@ fn only_the_topmost_via_counts() {
 }
 
 #[test]
+fn finds_the_number_of_the_invite_in_rack() {
+    for (rack, number, spaces) in [
+        ("RAck: 776656 12 INVITE", 12, 0),
+        ("rack :1   9 INVITE", 9, 2),
+        ("RAck: 1\t9 INVITE", 9, 0),
+        ("RAck:  1 \t 9 INVITE", 9, 1),
+    ] {
+        let (scan, window) =
+            scan(format!("PRACK sip:a SIP/2.0\r\n{rack}\r\nCSeq: 13 PRACK\r\n\r\n").as_bytes(), ALL | part::RACK);
+        assert_eq!((scan.quoted_number, scan.quoted_spaces), (number, spaces), "{rack}");
+        assert_eq!(found(&window, scan.quoted), number.to_string(), "{rack}");
+        assert_eq!((scan.number, scan.found & part::RACK), (13, part::RACK), "{rack}");
+    }
+    for rack in ["RAck: 1", "RAck: x 9 INVITE", "RAck: 1 x INVITE", "RAck: 1 12345678901 INVITE"] {
+        let (scan, _) = scan(format!("PRACK sip:a SIP/2.0\r\n{rack}\r\n\r\n").as_bytes(), part::RACK);
+        assert_eq!(scan.found, 0, "{rack}");
+    }
+}
+
+#[test]
+fn finds_the_id_of_an_event() {
+    for event in ["Event: refer;id=93809", "o: refer ;x=1; ID = 93809;y", "EVENT:refer;idx=4;id=93809"] {
+        let (scan, window) = scan(format!("NOTIFY sip:a SIP/2.0\r\n{event}\r\n\r\n").as_bytes(), part::EVENT);
+        assert_eq!((scan.found, scan.quoted_number), (part::EVENT, 93_809), "{event}");
+        assert_eq!(found(&window, scan.quoted), "93809", "{event}");
+    }
+    for event in [
+        "Event: refer",
+        "Event: refer;id",
+        "Event: presence;idx=4",
+        "Event: refer;id=abc",
+        "Event: refer;id=12abc",
+        "Event: presence;id=4",
+        "Event: refers;id=4",
+    ] {
+        let (scan, _) = scan(format!("NOTIFY sip:a SIP/2.0\r\n{event}\r\n\r\n").as_bytes(), part::EVENT);
+        assert_eq!(scan.found, 0, "{event}");
+    }
+}
+
+#[test]
 fn the_body_is_not_read() {
     let (scan, _) = scan(b"BYE sip:a SIP/2.0\r\nTo: <sip:b>\r\n\r\nCSeq: 1 BYE\r\nTo: <sip:b>;tag=x\r\n", ALL);
     assert_eq!(scan.found, 0);
@@ -152,8 +198,8 @@ proptest! {
 
     #[test]
     fn ends_on_any_bytes_and_stays_inside(message in proptest::collection::vec(any::<u8>(), 0..1500)) {
-        let (scan, _) = scan(&message, ALL);
-        for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq] {
+        let (scan, _) = scan(&message, ALL | part::RACK | part::EVENT);
+        for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq, scan.quoted] {
             prop_assert!((span.at + span.len) as usize <= message.len());
         }
     }
@@ -161,11 +207,11 @@ proptest! {
     #[test]
     fn ends_on_sip_like_bytes(parts in proptest::collection::vec(prop_oneof![
         Just("Via:"), Just("v"), Just(":"), Just(" "), Just("\t"), Just("\r\n"), Just("\n"), Just("From"), Just("\""), Just("<"),
-        Just(">"), Just(";tag="), Just(";"), Just("branch="), Just(","), Just("CSeq: "), Just("12"), Just("BYE"), Just("\\"), Just("i:x"),
+        Just(">"), Just(";tag="), Just(";"), Just("branch="), Just(","), Just("CSeq: "), Just("12"), Just("BYE"), Just("RAck: 1 "), Just("Event: refer;id="), Just("\\"), Just("i:x"),
     ], 0..300)) {
         let message: Vec<u8> = parts.concat().into_bytes();
-        let (scan, _) = scan(&message, ALL);
-        for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq] {
+        let (scan, _) = scan(&message, ALL | part::RACK | part::EVENT);
+        for span in [scan.call_id, scan.from_tag, scan.to_tag, scan.branch, scan.cseq, scan.quoted] {
             prop_assert!((span.at + span.len) as usize <= message.len());
         }
     }
