@@ -300,14 +300,14 @@ impl<'a> Driver<'a> {
 
     fn settle(&mut self) {
         while let Some(arm) = self.arming.pop_front() {
-            let prepared = self.prepare(&arm);
-            // From the entry on the kernel follows the numbers; what it saw before stands in the ring, and the engine
-            // must have seen it too before it counts on the state.
+            // From the entry on the kernel follows the numbers; what it saw before stands in the ring. The state is read
+            // first and the ring drained then: so the engine has seen every request that is in the state, and one that
+            // comes later moves the kernel's on and makes it refuse the number.
+            let result = self.prepare(&arm).and_then(|key| self.kernel.maps.state(key));
             self.drain(RING_RECORDS);
             if let Err(error) = self.unseen() {
                 warn!(%error, "what went by unseen cannot be read");
             }
-            let result = prepared.and_then(|key| self.kernel.maps.state(key));
             self.command(Command::Armed { session: arm.session, result });
             self.outputs();
         }

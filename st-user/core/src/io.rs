@@ -118,8 +118,9 @@ pub enum Command {
 /// Make the kernel follow a dialog's numbers, and tell what they are.
 ///
 /// The driver checks that the dialog can be refreshed from here (the server's socket lives, its address is its own, the
-/// route is attached), makes the dialog's shift entry from `state` or reads the one that is there, **then hands every
-/// packet that the kernel had sampled by then to the engine**, then answers with [`Command::Armed`].
+/// route is attached), makes the dialog's shift entry from `state` if there is none, reads the state of the entry, **then
+/// hands every packet that the kernel had sampled by then to the engine**, then answers with [`Command::Armed`] and the
+/// state as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// Which session.

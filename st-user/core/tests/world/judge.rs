@@ -28,7 +28,7 @@ impl Seen {
         match self.finished {
             None if self.rings => now < self.last + TRANSACTION,
             None if self.by_server => now < self.began + 31 * S,
-            None => now < self.last + 7 * S,
+            None => now < self.began + 7 * S,
             Some(at) => self.verb == Verb::Invite && !self.acked && now < at + 31 * S,
         }
     }
@@ -39,7 +39,7 @@ impl Seen {
 pub(crate) struct Judge {
     /// What must never be.
     pub(crate) breaches: Vec<String>,
-    /// Numbers that went down or came twice.
+    /// Numbers that went down, came twice, or changed.
     pub(crate) stale: Vec<String>,
     /// The highest number on the wire, and the highest that the server wrote itself.
     wire: Option<u32>,
@@ -62,7 +62,7 @@ impl Judge {
         let known = self.sent.insert((msg.branch().into(), msg.verb), msg.number);
         if let Some(known) = known {
             if known != msg.number {
-                self.breaches.push(format!("{:?} {known} came again as {}", msg.verb, msg.number));
+                self.stale.push(format!("{:?} {known} came again as {}", msg.verb, msg.number));
             }
             return;
         }
@@ -72,7 +72,7 @@ impl Judge {
                 let of_invite = |(_, verb): &(String, Verb)| *verb == Verb::Invite;
                 let known = self.sent.iter().any(|(key, number)| of_invite(key) && *number == msg.number);
                 if !known {
-                    self.breaches.push(format!("{:?} {} is for no INVITE", msg.verb, msg.number));
+                    self.stale.push(format!("{:?} {} is for no INVITE", msg.verb, msg.number));
                 }
             }
             Verb::Invite | Verb::Bye | Verb::Update | Verb::Info | Verb::Options => {

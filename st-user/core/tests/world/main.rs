@@ -28,7 +28,7 @@ use verdict::{Summary, judge};
 use world::World;
 
 /// Calls of the run that is part of every test.
-const CALLS: u64 = 3_000;
+const CALLS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
