@@ -5,6 +5,7 @@ mod demo;
 mod load;
 mod setup;
 mod shell;
+mod soak;
 mod test;
 mod toolchain;
 
@@ -33,6 +34,8 @@ enum Task {
     Demo,
     /// Run the tests: all of them, or one part
     Test(test::Options),
+    /// Live through many thousand simulated calls with every kind of fault
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Task::Unload(options) => load::unload(&options),
         Task::Demo => demo::run(),
         Task::Test(options) => test::run(&options),
+        Task::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");
