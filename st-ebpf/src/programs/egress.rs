@@ -13,7 +13,7 @@ use st_ebpf::{
 use super::{
     access::Access,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
-    message::{describe, dialog_key, scan, submit, take_in},
+    message::{describe, dialog_key, is_outside, scan, submit, take_in},
     packet::{Datagram, Packet, read},
     rewrite::{Place, rewrite},
 };
@@ -49,15 +49,10 @@ pub fn egress<A: Access>(access: &A) -> Fate {
 #[inline(always)]
 fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) {
     scan(scratch, captured, part::CSEQ);
-    match scratch.scan.method {
-        method::REGISTER | method::SUBSCRIBE | method::MESSAGE | method::PUBLISH | method::OPTIONS => {
-            count(Counter::OutsideResponse);
-        }
-        _ => {
-            if describe(access, scratch, datagram, direction::EGRESS, captured) {
-                submit(scratch, captured);
-            }
-        }
+    if is_outside(scratch.scan.method) {
+        count(Counter::OutsideResponse);
+    } else if describe(access, scratch, datagram, direction::EGRESS, captured) {
+        submit(scratch, captured);
     }
 }
 
@@ -66,21 +61,24 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
 fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) -> Fate {
     let rack = if method == method::PRACK { part::RACK } else { 0 };
     scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | rack);
+    let ours = has_our_prefix(&scratch.window, scratch.scan.branch);
+    let in_dialog = scratch.scan.to_tag.len > 0;
+    if !ours && !in_dialog && method != method::INVITE && method != method::CANCEL {
+        count(Counter::OutsideRequest);
+        return Fate::Pass;
+    }
     let described = describe(access, scratch, datagram, direction::EGRESS, captured);
-    if has_our_prefix(&scratch.window, scratch.scan.branch) {
+    if ours {
         return own_request(scratch, captured);
     }
     if !described {
         return Fate::Pass;
     }
-    let in_dialog = scratch.scan.to_tag.len > 0;
     // The sample comes first: whoever makes a shift entry and then drains the ring has seen every request that found
     // no entry.
     match method {
         method::REGISTER | method::PUBLISH => count(Counter::OutsideRequest),
-        method::INVITE | method::CANCEL => submit(scratch, captured),
-        _ if in_dialog => submit(scratch, captured),
-        _ => count(Counter::OutsideRequest),
+        _ => submit(scratch, captured),
     }
     if in_dialog {
         shift(access, scratch, datagram, method);

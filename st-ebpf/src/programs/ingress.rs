@@ -10,7 +10,7 @@ use super::{
     access::Access,
     egress::copy_ranges,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
-    message::{describe, dialog_key, load, reserve_reached, scan, scratch, submit, take_in},
+    message::{describe, dialog_key, is_outside, load, reserve_reached, scan, scratch, submit, take_in},
     packet::{Datagram, Packet, read},
     rewrite::{Place, rewrite},
 };
@@ -75,13 +75,11 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
 #[inline(always)]
 fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
     scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM);
-    if !describe(access, scratch, datagram, direction::INGRESS, captured) {
-        return Fate::Pass;
-    }
+    let described = describe(access, scratch, datagram, direction::INGRESS, captured);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
         // Never for the server, whatever the token says.
         match our_token(&scratch.window, scratch.scan.branch) {
-            Some(token) if TOKENS.get_ptr(token).is_some() => {
+            Some(token) if described && TOKENS.get_ptr(token).is_some() => {
                 scratch.header.kind = kind::ANSWER;
                 scratch.header.token = token;
                 submit(scratch, captured);
@@ -91,11 +89,13 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
         }
         return Fate::Take;
     }
-    match scratch.scan.method {
-        method::REGISTER | method::SUBSCRIBE | method::MESSAGE | method::PUBLISH | method::OPTIONS => {
-            count(Counter::OutsideResponse);
-        }
-        _ => submit(scratch, captured),
+    if !described {
+        return Fate::Pass;
+    }
+    if is_outside(scratch.scan.method) {
+        count(Counter::OutsideResponse);
+    } else {
+        submit(scratch, captured);
     }
     shift_back(access, scratch, datagram);
     Fate::Pass

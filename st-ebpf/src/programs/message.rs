@@ -9,7 +9,7 @@ use aya_ebpf::{
 use st_ebpf::{
     abi::{CAPTURE, Counter, RING_STRANGERS, SampleHeader, flags, kind},
     key::{DialogKey, MAX_CALL_ID, MAX_TAG, Sip},
-    scan::{MAX_STEPS, Scan, Span, Start, Window, start},
+    scan::{MAX_STEPS, Scan, Span, Start, Window, method, start},
 };
 
 use super::{
@@ -104,6 +104,12 @@ pub fn describe<A: Access>(
     header.reason = 0;
     header.reserved = [0; 6];
     true
+}
+
+/// Whether responses to a method belong to no dialog, or cannot be told from those that do not.
+#[inline(always)]
+pub const fn is_outside(method: u32) -> bool {
+    matches!(method, method::REGISTER | method::SUBSCRIBE | method::MESSAGE | method::PUBLISH | method::OPTIONS)
 }
 
 /// Whether the ring's last quarter, which is kept for known calls, has been reached.
