@@ -1,19 +1,14 @@
 //! Dialogs that an earlier daemon refreshed and this one's engine knows nothing of: the rewriting of their numbers goes on
 //! until they are over, and ends then.
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr};
 
 use st_core::{
     Direction, Packet, Time,
+    engine::{SILENCE, TRANSACTION},
     message::{Message, MethodName},
 };
 use st_ebpf::key::DialogKey;
-
-/// 64*T1 (RFC 3261, section 17.1.1.1): after it no copy of a BYE is on its way any more.
-const TRANSACTION: Duration = Duration::from_secs(32);
-
-/// How long the server may say nothing in a dialog before that is forgotten, as the engine has it.
-const SILENCE: Duration = Duration::from_secs(48 * 3600);
 
 /// What is known of one of them.
 #[derive(Clone, Copy, Debug)]

@@ -69,6 +69,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ServerGone,
+        Self::Translated,
+        Self::Unattached,
+        Self::Identifiers,
+        Self::MapFull,
+        Self::TooLong,
+        Self::Moved,
+        Self::Ranges,
+        Self::Send,
+    ];
+
     /// The word in an event's `reason`.
     pub const fn reason(self) -> &'static str {
         match self {

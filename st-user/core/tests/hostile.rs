@@ -27,20 +27,6 @@ enum Input {
     Answer(usize),
 }
 
-fn refusals() -> [Refusal; 9] {
-    [
-        Refusal::ServerGone,
-        Refusal::Translated,
-        Refusal::Unattached,
-        Refusal::Identifiers,
-        Refusal::MapFull,
-        Refusal::TooLong,
-        Refusal::Moved,
-        Refusal::Ranges,
-        Refusal::Send,
-    ]
-}
-
 /// Messages of a few dialogs, in no order.
 fn corpus() -> Vec<String> {
     let mut all = Vec::new();
@@ -152,7 +138,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
             }
             Input::Armed(id, known, number, delta, ok) => {
                 let state = State { known: *known, number: number >> 1, delta: *delta };
-                let refusal = refusals()[*number as usize % 9];
+                let refusal = Refusal::ALL[*number as usize % Refusal::ALL.len()];
                 let session = session.unwrap_or(SessionId(*id));
                 engine.handle_command(
                     now,
@@ -160,7 +146,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 );
             }
             Input::Refused(token) => {
-                let refusal = refusals()[(*token % 9) as usize];
+                let refusal = Refusal::ALL[*token as usize % Refusal::ALL.len()];
                 engine.handle_command(now, Command::Refused { token: *token, refusal });
             }
             Input::Loss(packets) => engine.handle_command(now, Command::Loss { packets: *packets }),

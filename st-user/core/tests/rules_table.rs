@@ -100,17 +100,7 @@ fn every_reason_is_explained() {
     for (word, meaning) in reason::ALL {
         assert!(text.contains(&format!("| `{word}` | {} |\n", meaning.trim())), "{word}");
     }
-    for refusal in [
-        Refusal::ServerGone,
-        Refusal::Translated,
-        Refusal::Unattached,
-        Refusal::Identifiers,
-        Refusal::MapFull,
-        Refusal::TooLong,
-        Refusal::Moved,
-        Refusal::Ranges,
-        Refusal::Send,
-    ] {
+    for refusal in Refusal::ALL {
         assert!(text.contains(&format!("| `{refusal}` |")), "{refusal}");
     }
 }

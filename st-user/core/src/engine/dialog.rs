@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long nobody may speak in a dialog before it is forgotten.
-pub(super) const SILENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
+pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
 
 /// The longest that a tombstone stays, however many retransmissions come.
 const TOMBSTONE: std::time::Duration = std::time::Duration::from_secs(600);

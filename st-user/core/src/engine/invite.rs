@@ -17,7 +17,7 @@ use crate::{
 
 /// How long an INVITE may be silent before it is forgotten (RFC 3261, section 16.6: timer C is more than three minutes,
 /// and a call that rings on is announced every minute).
-const SILENCE: Duration = Duration::from_secs(300);
+pub(super) const SILENCE: Duration = Duration::from_secs(300);
 
 /// Call-ID and caller's tag, and which side called.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

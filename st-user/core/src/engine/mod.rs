@@ -28,8 +28,10 @@ mod verdict;
 
 use std::{collections::HashMap, sync::Arc};
 
+pub use dialog::SILENCE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
+pub use timers::TRANSACTION;
 
 use crate::{
     Command, Direction, EventKind, Output, Packet, Policy, SessionId, Side, Time,

@@ -17,7 +17,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Arm, By, Event, EventKind, Method, Output, Refusal, Rules, build,
+    Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, build,
     digest::Answer,
     message::{MethodName, Role},
 };
@@ -89,7 +89,7 @@ impl Dialog {
     }
 
     /// Why nothing may be sent at all, which may have turned out since the cycle began.
-    fn forbidden(&self) -> Option<&'static str> {
+    pub(super) fn forbidden(&self) -> Option<&'static str> {
         self.barred.or(self.relayed.then_some(reason::RELAYED))
     }
 
@@ -128,24 +128,7 @@ impl Dialog {
         if sx.mode == Mode::Replay {
             return;
         }
-        if let Some(why) = self.forbidden() {
-            return self.fail(sx, why, None);
-        }
-        if let Some(why) = self.obstacle(sx) {
-            return self.postpone(sx, why);
-        }
-        let (_, rules, peers) = self.rules(&policy);
-        let Some(target) = &self.target else { return self.fail(sx, reason::NO_TARGET, None) };
-        let Some(hop) = target.hop(peers) else { return self.fail(sx, reason::NO_HOP, None) };
-        if self.cycle.attempts >= MAX_ATTEMPTS {
-            return self.fail(sx, reason::TOO_MANY_ATTEMPTS, self.cycle.why.and_then(|(_, status)| status));
-        }
-        if self.choose(sx, rules, hop).is_none() {
-            return self.no_method(sx);
-        }
-        if !self.has_room(sx, self.numbers.fresh()) {
-            return self.no_room(sx);
-        }
+        let Some((_, hop)) = self.way(sx, &policy, self.numbers.fresh()) else { return };
         self.cycle.stage = Stage::Arming;
         sx.timers.cancel(self.id, Timer::Retry);
         sx.timers.set(self.id, Timer::Armed, sx.now + ARM_PATIENCE);
@@ -178,22 +161,37 @@ impl Dialog {
         if self.session.end().is_none_or(|end| sx.now >= end) {
             return;
         }
-        if let Some(why) = self.forbidden() {
-            return self.fail(sx, why, None);
-        }
-        if let Some(why) = self.obstacle(sx) {
-            return self.postpone(sx, why);
-        }
         let policy = Arc::clone(&sx.policy);
-        let (_, rules, peers) = self.rules(&policy);
-        let Some(hop) = self.target.as_ref().and_then(|target| target.hop(peers)) else {
-            return self.fail(sx, reason::NO_HOP, None);
-        };
-        let Some(method) = self.choose(sx, rules, hop) else { return self.no_method(sx) };
-        if !self.has_room(sx, state) {
-            return self.no_room(sx);
-        }
+        let Some((method, hop)) = self.way(sx, &policy, state) else { return };
+        let (_, rules, _) = self.rules(&policy);
         self.send(sx, rules, method, hop, state);
+    }
+
+    /// How a refresh goes with the numbers at `state`: its method and its next hop. `None` where it cannot be just now, or
+    /// not at all; what follows from that is seen to.
+    fn way(&mut self, sx: &mut Shared, policy: &Policy, state: State) -> Option<(MethodName, SocketAddr)> {
+        let (_, rules, peers) = self.rules(policy);
+        if let Some(why) = self.forbidden() {
+            self.fail(sx, why, None);
+        } else if let Some(why) = self.obstacle(sx) {
+            self.postpone(sx, why);
+        } else if self.target.is_none() {
+            self.fail(sx, reason::NO_TARGET, None);
+        } else if let Some(hop) = self.target.as_ref().and_then(|target| target.hop(peers)) {
+            if self.cycle.attempts >= MAX_ATTEMPTS {
+                self.fail(sx, reason::TOO_MANY_ATTEMPTS, self.cycle.why.and_then(|(_, status)| status));
+            } else if let Some(method) = self.choose(sx, rules, hop) {
+                if self.has_room(sx, state) {
+                    return Some((method, hop));
+                }
+                self.no_room(sx);
+            } else {
+                self.no_method(sx);
+            }
+        } else {
+            self.fail(sx, reason::NO_HOP, None);
+        }
+        None
     }
 
     /// UPDATE or re-INVITE (R21, R22); `None` where neither will do.

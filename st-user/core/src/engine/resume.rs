@@ -2,12 +2,12 @@
 //! their next re-INVITE or UPDATE on whose 2xx has Session-Expires. What these two do not tell is not guessed: until the
 //! server has sent a request of its own, its numbers and its route are not known, and sipst sends nothing.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use super::{
     bounded::Bounded,
     dialog::{Dialog, Phase},
-    invite::{Early, Invite},
+    invite::{Early, Invite, SILENCE},
     reason,
     shared::Shared,
     target::Target,
@@ -16,9 +16,6 @@ use crate::{
     Packet, Side, Time,
     message::{CSeq, Message, MethodName},
 };
-
-/// How long such a request may be without a final response.
-const SILENCE: Duration = Duration::from_secs(300);
 
 /// A dialog's key and who asks.
 type Key = (Vec<u8>, Side);

@@ -251,7 +251,7 @@ impl Dialog {
             return sx.timers.set(self.id, Timer::Act, again);
         }
         let action = self.action(sx);
-        let reason = self.barred.or(self.relayed.then_some(reason::RELAYED)).map(String::from);
+        let reason = self.forbidden().map(String::from);
         match (agreed.refresher, action) {
             (Side::Peer, Action::Alert | Action::Refresh) => {
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);

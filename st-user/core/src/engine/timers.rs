@@ -11,7 +11,7 @@ pub(super) const T1: std::time::Duration = std::time::Duration::from_millis(500)
 pub(super) const T2: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// 64*T1: how long a transaction can last, and how long copies of a final response can come in.
-pub(super) const TRANSACTION: std::time::Duration = std::time::Duration::from_secs(32);
+pub const TRANSACTION: std::time::Duration = std::time::Duration::from_secs(32);
 
 /// R31: how soon something is tried again that cannot be done right now.
 pub(super) const REARM: std::time::Duration = std::time::Duration::from_secs(1);
