@@ -27,6 +27,9 @@ pub const REPEATED: [HeaderName; 7] = [
 /// The option tag of RFC 4028.
 const TIMER: &[u8] = b"timer";
 
+/// That of RFC 3262: whoever lists it in an INVITE owes each reliable provisional response a PRACK, which sipst does not send.
+const RELIABLE: &[u8] = b"100rel";
+
 /// The headers of [`REPEATED`] in one of the server's own messages, a line each, in order.
 pub fn own_headers<'a>(message: &Message<'a>) -> Vec<(HeaderName, &'a [u8])> {
     REPEATED.iter().flat_map(|&name| message.lines(name).map(move |value| (name, value))).collect()
@@ -179,7 +182,7 @@ fn refresh_head(template: &Template<'_>, refresh: &Refresh<'_>, method: MethodNa
     template.own.iter().filter(|(name, _)| *name != HeaderName::Supported).for_each(|&(name, value)| {
         out.line(name, value);
     });
-    out.supported(template.own);
+    out.supported(template.own, method);
     // R14, R19: the refresher is whoever sends this.
     out.line(HeaderName::SessionExpires, format!("{};refresher=uac", refresh.interval_s).as_bytes());
     if let Some(min_se) = refresh.min_se {
@@ -223,14 +226,21 @@ impl Writer {
         answers.iter().for_each(|answer| self.line(answer.header(), answer.value()));
     }
 
-    /// The server's own Supported lines, and `timer` if it is not among them (R19).
-    fn supported(&mut self, own: &[(HeaderName, &[u8])]) {
+    /// The server's own Supported lines, and `timer` if it is not among them (R19); without `100rel` in an INVITE.
+    fn supported(&mut self, own: &[(HeaderName, &[u8])], method: MethodName) {
         let lines = || own.iter().filter(|(name, _)| *name == HeaderName::Supported).map(|&(_, value)| value);
-        let listed = |value| crate::message::Elements::new(value).any(|option| option.eq_ignore_ascii_case(TIMER));
-        let add = !lines().any(listed);
+        let has =
+            |value, tag: &[u8]| crate::message::Elements::new(value).any(|option| option.eq_ignore_ascii_case(tag));
+        let add = !lines().any(|value| has(value, TIMER));
         let last = lines().count().saturating_sub(1);
         for (at, value) in lines().enumerate() {
+            let without = (method == MethodName::Invite && has(value, RELIABLE)).then(|| {
+                let rest = crate::message::Elements::new(value).filter(|option| !option.eq_ignore_ascii_case(RELIABLE));
+                rest.collect::<Vec<_>>().join(&b", "[..])
+            });
+            let value = without.as_deref().unwrap_or(value);
             match (add && at == last, value.is_empty()) {
+                (false, true) if without.is_some() => {}
                 (false, _) => self.line(HeaderName::Supported, value),
                 (true, true) => self.line(HeaderName::Supported, TIMER),
                 (true, false) => self.line(HeaderName::Supported, &[value, b", ", TIMER].concat()),
@@ -316,6 +326,22 @@ mod tests {
             Min-SE: 90\r\n\
             Content-Length: 0\r\n\r\n";
         assert_eq!(String::from_utf8_lossy(&bytes), expected);
+    }
+
+    #[test]
+    fn a_reinvite_does_not_list_what_would_oblige_it_to_a_prack() {
+        let own: Vec<(HeaderName, &[u8])> = [&b"100rel"[..], b"replaces, 100REL,timer"]
+            .into_iter()
+            .map(|value| (HeaderName::Supported, value))
+            .collect();
+        let path = path();
+        let listed = |bytes: &[u8]| {
+            let lines = scan(bytes).lines(HeaderName::Supported).map(<[u8]>::to_vec).collect::<Vec<_>>();
+            lines.join(&b";"[..])
+        };
+        let invite = reinvite(&template(&path, &own), &REFRESH, b"application/sdp", SDP);
+        assert_eq!(listed(&invite), b"replaces, timer");
+        assert_eq!(listed(&update(&template(&path, &own), &REFRESH)), b"100rel;replaces, 100REL,timer");
     }
 
     #[test]

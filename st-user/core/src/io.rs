@@ -152,6 +152,15 @@ pub struct Arm {
     pub state: State,
 }
 
+/// The ACK to the 2xx that a re-INVITE may get, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadyAck {
+    /// The token in its Via branch.
+    pub token: u64,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
 /// Send a message in the server's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inject {
@@ -164,6 +173,9 @@ pub struct Inject {
     pub commit: Option<State>,
     /// Call-ID, as on the wire.
     pub call_id: Vec<u8>,
+    /// The first copy of a re-INVITE: what its 2xx has to get even if the engine's process is gone by then. The driver keeps
+    /// it where it outlives the process, until the re-INVITE's token is retired.
+    pub ack: Option<ReadyAck>,
     /// The server's tag.
     pub local_tag: Vec<u8>,
     /// From here.

@@ -88,10 +88,13 @@ impl DomainPattern {
 
     /// Whether `host` falls under the pattern. `*.example.org` does not cover `example.org` itself.
     pub fn matches(&self, host: &str) -> bool {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        let host = host.trim_end_matches('.').as_bytes();
         match self.0.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && host.ends_with(suffix),
-            None => host == self.0,
+            Some(suffix) => host
+                .len()
+                .checked_sub(suffix.len())
+                .is_some_and(|at| at > 0 && host[at..].eq_ignore_ascii_case(suffix.as_bytes())),
+            None => host.eq_ignore_ascii_case(self.0.as_bytes()),
         }
     }
 }

@@ -70,6 +70,7 @@ mod tests {
         assert_eq!(Time::from_micros(1_700_000_000_000_001).to_string(), "2023-11-14T22:13:20.000001Z");
         assert!(Time::from_micros(u64::MAX).to_string().starts_with("9999-12-31"));
         assert_eq!(Time::from_micros(5) - Duration::from_secs(1), Time::from_micros(0));
+        assert_eq!((Time::from_micros(5) + Duration::from_millis(1)).as_micros(), 1_005);
         assert_eq!(Time::from_micros(5).since(Time::from_micros(9)), Duration::ZERO);
     }
 }

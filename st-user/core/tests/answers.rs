@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use sim::{Reply, Sim, manners, sdp};
 use st_core::{
-    Action, Credentials, Event, EventKind,
+    Action, Command, Credentials, Event, EventKind,
     EventKind::*,
-    Method, Rules, Side,
+    Method, Refusal, Rules, Side,
     message::{HeaderName, Message, MethodName},
 };
 
@@ -162,6 +162,17 @@ fn f07_an_update_that_is_not_implemented_is_followed_by_a_reinvite_and_not_tried
 }
 
 #[test]
+fn f07_that_update_is_not_implemented_is_learnt_from_a_late_answer_too() {
+    let (mut sim, _) = turned_down(Rules::default(), true, &[Reply::Silence, Reply::Silence, Reply::Ok]);
+    sim.secs(33);
+    assert_eq!(sim.methods(), [MethodName::Update, MethodName::Invite]);
+    let update = sim.ours()[0].clone();
+    sim.reply_again(&update, &Reply::Status(501, ""));
+    sim.secs(32);
+    assert_eq!(sim.methods()[2..], [MethodName::Invite], "after the re-INVITE it would be UPDATE's turn");
+}
+
+#[test]
 fn r35_an_update_that_is_refused_otherwise_is_followed_by_one_reinvite() {
     for status in [403, 415, 488, 606] {
         let (sim, _) = turned_down(Rules::default(), true, &[Reply::Status(status, "")]);
@@ -180,10 +191,17 @@ fn r35_an_update_that_is_refused_otherwise_is_followed_by_one_reinvite() {
 
 #[test]
 fn a_redirection_is_never_followed() {
-    let (mut sim, _) =
-        turned_down(Rules::default(), true, &[Reply::Status(302, "Contact: <sip:evil@203.0.113.66>\r\n")]);
-    sim.secs(800);
-    assert_eq!((sim.ours().len(), refused(&sim)), (1, ("refused", Some(302))));
+    for status in [300, 302] {
+        let (mut sim, _) =
+            turned_down(Rules::default(), true, &[Reply::Status(status, "Contact: <sip:evil@203.0.113.66>\r\n")]);
+        sim.secs(20);
+        assert_eq!((sim.ours().len(), refused(&sim)), (1, ("refused", Some(status))));
+        assert_eq!(sim.last(RefreshFailed).method.as_deref(), Some("UPDATE"));
+        // R15: whatever came before it, a 2xx extends.
+        let update = sim.ours()[0].clone();
+        sim.reply_again(&update, &Reply::Ok);
+        assert_eq!((sim.count(RefreshSucceeded), sim.count(SessionRefreshed)), (1, 1));
+    }
 }
 
 #[test]
@@ -206,8 +224,11 @@ fn f07_r37_an_update_without_an_answer_is_sent_again_and_followed_by_a_reinvite_
     sim.secs(2);
     assert_eq!(sim.methods(), [MethodName::Update, MethodName::Invite]);
     assert_eq!(sim.count(RefreshSucceeded), 1);
-    sim.secs(900);
-    assert_eq!(sim.methods().last(), Some(&MethodName::Invite), "remembered");
+    for _ in 0..2 {
+        sim.secs(900);
+        assert_eq!(sim.methods().last(), Some(&MethodName::Invite), "remembered");
+    }
+    assert_eq!(sim.ours().len(), 4);
     sim.hang_up(&mut call);
     sim.assert_numbers();
 }
@@ -222,6 +243,24 @@ fn f21_with_little_time_left_the_reinvite_follows_sooner() {
     assert_eq!(sim.methods(), [MethodName::Update]);
     sim.secs(2);
     assert_eq!(sim.methods(), [MethodName::Update, MethodName::Invite]);
+}
+
+#[test]
+fn r37_an_update_that_no_reinvite_can_follow_is_given_its_whole_transaction() {
+    let only_update = Rules { method: Method::Update, action: Action::Refresh, ..Rules::default() };
+    for (rules, body) in [(only_update, sdp(Side::Server)), (sim::rules(Action::Refresh), String::new())] {
+        let mut sim = Sim::with(rules);
+        sim.usual = Reply::Silence;
+        let mut call = sim::Call::new("a", Side::Server);
+        sim.invite(&mut call, &manners(Side::Server, true), &body);
+        sim.answer(&call, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+        sim.ack(&mut call);
+        // From 45 s on, with the deadline at 60 s.
+        sim.secs(76);
+        assert_eq!(sim.methods(), [MethodName::Update]);
+        sim.secs(1);
+        assert_eq!(sim.methods(), [MethodName::Update; 2]);
+    }
 }
 
 #[test]
@@ -264,6 +303,19 @@ fn a_408_is_followed_by_the_other_method() {
 }
 
 #[test]
+fn r17_the_min_se_of_a_422_that_comes_after_the_fallback_is_remembered() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.replies = [Reply::Silence, Reply::Status(491, "")].into_iter().collect();
+    sim.call("a", Side::Server, UAC_90);
+    sim.secs(51);
+    assert_eq!(sim.methods(), [MethodName::Update, MethodName::Invite]);
+    let update = sim.ours()[0].clone();
+    sim.reply_again(&update, &Reply::Status(422, "Min-SE: 120\r\n"));
+    sim.secs(5);
+    assert!(sim.ours()[2].text.contains("Session-Expires: 120;refresher=uac\r\nMin-SE: 120\r\n"));
+}
+
+#[test]
 fn f23_a_reinvite_that_rings_for_ever_is_cancelled_and_a_late_2xx_is_still_acked() {
     let (mut sim, mut call) = turned_down(Rules::default(), false, &[Reply::Rings]);
     let invite = sim.ours()[0].clone();
@@ -281,6 +333,20 @@ fn f23_a_reinvite_that_rings_for_ever_is_cancelled_and_a_late_2xx_is_still_acked
 }
 
 #[test]
+fn a_failure_names_the_method_that_was_tried_in_its_interval() {
+    let floor = Duration::from_secs(4);
+    let mut sim =
+        Sim::with(Rules { interval_floor: floor, min_se: floor, action: Action::Refresh, ..Rules::default() });
+    sim.expires = "Session-Expires: 20;refresher=uac\r\n";
+    sim.call("a", Side::Server, sim.expires);
+    sim.secs(11);
+    assert_eq!(sim.count(RefreshSucceeded), 1);
+    sim.refusal = Some(Refusal::ServerGone);
+    sim.secs(10);
+    assert_eq!((refused(&sim), sim.last(RefreshFailed).method.as_deref()), (("server_gone", None), None));
+}
+
+#[test]
 fn r33_a_cancelled_reinvite_is_acked_and_something_else_is_tried() {
     let (mut sim, _) = turned_down(Rules::default(), false, &[Reply::Rings]);
     let invite = sim.ours()[0].clone();
@@ -288,6 +354,10 @@ fn r33_a_cancelled_reinvite_is_acked_and_something_else_is_tried() {
     sim.reply_again(&invite, &Reply::Status(487, ""));
     let ack = sim.seen.last().unwrap();
     assert_eq!((ack.method, &ack.branch), (MethodName::Ack, &invite.branch), "R33");
+    // The 200 to the CANCEL comes again: the INVITE is over all the same.
+    let cancel = sim.seen.iter().find(|seen| seen.method == MethodName::Cancel).unwrap().clone();
+    sim.reply_again(&cancel, &Reply::Status(200, ""));
+    assert!(!sim.engine.is_inviting());
     sim.secs(5);
     assert_eq!(sim.count(RefreshSucceeded), 1);
 }
@@ -320,6 +390,51 @@ fn r44_a_2xx_to_a_reinvite_is_acked_wherever_it_comes_from_and_the_ack_goes_to_t
     assert_eq!((sim.count(RefreshSucceeded), sim.engine.stats().foreign_answers), (0, 1));
     let acks: Vec<_> = sim.seen.iter().filter(|seen| seen.method == MethodName::Ack && seen.ours).collect();
     assert_eq!(acks.len(), 1, "all that the peer sees comes by the hop");
+}
+
+#[test]
+fn r43_a_provisional_response_from_elsewhere_is_not_acked() {
+    let (mut sim, _) = turned_down(Rules::default(), false, &[Reply::Silence]);
+    let invite = sim.ours()[0].clone();
+    sim.reply_again(&invite, &Reply::ForeignRings);
+    assert_eq!(sim.engine.stats().foreign_answers, 1);
+    assert!(sim.seen.iter().all(|seen| seen.method != MethodName::Ack || !seen.ours));
+}
+
+#[test]
+fn an_answer_that_names_another_method_than_its_request_is_counted_and_nothing_else() {
+    let (mut sim, _) = turned_down(Rules::default(), false, &[Reply::Silence]);
+    let mut wrong = sim.ours()[0].clone();
+    wrong.text = wrong.text.replace(" INVITE\r\n", " UPDATE\r\n");
+    sim.reply_again(&wrong, &Reply::Ok);
+    assert_eq!((sim.count(RefreshSucceeded), sim.engine.stats().unknown_answers), (0, 1));
+    // An ACK has no answer.
+    let invite = sim.ours()[0].clone();
+    sim.reply_again(&invite, &Reply::Ok);
+    let ack = sim.seen.last().expect("the ACK").clone();
+    assert_eq!(ack.method, MethodName::Ack);
+    sim.reply_again(&ack, &Reply::Ok);
+    assert_eq!((sim.count(RefreshSucceeded), sim.engine.stats().unknown_answers), (1, 2));
+}
+
+#[test]
+fn a_copy_that_cannot_be_sent_leaves_its_request_on_record() {
+    let (mut sim, _) = turned_down(Rules::default(), true, &[Reply::Silence]);
+    let update = sim.ours()[0].clone();
+    sim.refused = Some(Refusal::Send);
+    sim.secs(2);
+    sim.reply_again(&update, &Reply::Ok);
+    assert_eq!((sim.ours().len(), sim.count(RefreshSucceeded)), (1, 1));
+}
+
+#[test]
+fn a_refresh_that_the_kernel_drops_is_not_one_that_left() {
+    let (mut sim, _) = turned_down(Rules::default(), true, &[Reply::Silence]);
+    // Of a token that is none of this dialog's.
+    sim.command(Command::Refused { token: 5, refusal: Refusal::ServerGone });
+    let update = sim.ours()[0].clone();
+    sim.reply_again(&update, &Reply::Ok);
+    assert_eq!((sim.count(RefreshSucceeded), sim.count(RefreshFailed)), (1, 0));
 }
 
 #[test]

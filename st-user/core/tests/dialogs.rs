@@ -168,3 +168,47 @@ fn a_caller_that_does_not_wait_for_answers_has_one_call_with_its_highest_number(
     sim.hang_up(&mut call);
     sim.assert_numbers();
 }
+
+#[test]
+fn an_invite_that_is_tried_again_after_a_failure_that_went_by_unseen_is_the_same_call() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    sim.establish(&mut call, UAC_90, true);
+    assert_eq!(sim.kinds(), [SessionStarted, TimerNegotiated]);
+    sim.secs(46);
+    assert_eq!(sim.ours()[0].number, 3);
+}
+
+#[test]
+fn an_invite_that_comes_by_two_ways_may_be_answered_by_either() {
+    for answered in [0, 1] {
+        let mut sim = Sim::new(Action::Alert);
+        let mut call = Call::new("a", Side::Peer);
+        sim.invite(&mut call, &manners(Side::Peer, true), &sdp(Side::Peer));
+        let first = call.invite.clone();
+        call.peer_number -= 1;
+        sim.invite(&mut call, &manners(Side::Peer, true), &sdp(Side::Peer));
+        call.invite = [first, call.invite.clone()][answered].clone();
+        sim.answer(&call, 200, &(manners(Side::Server, true) + UAS_90), &sdp(Side::Server));
+        assert_eq!(sim.kinds(), [SessionStarted, TimerNegotiated], "way {answered}");
+    }
+}
+
+#[test]
+fn r05_forks_that_answer_within_a_transaction_of_the_first_are_dialogs_too() {
+    for (seconds, dialogs) in [(32, 2), (33, 1)] {
+        let mut sim = Sim::new(Action::Alert);
+        let mut one = Call::new("a", Side::Server);
+        sim.invite(&mut one, &manners(Side::Server, true), &sdp(Side::Server));
+        sim.answer(&one, 180, "", "");
+        let two = Call { remote: "other".into(), ..one.clone() };
+        sim.secs(40);
+        sim.answer(&one, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+        sim.secs(seconds);
+        // With another call what is too old is forgotten.
+        sim.invite(&mut Call::new("b", Side::Server), &manners(Side::Server, true), &sdp(Side::Server));
+        sim.answer(&two, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+        assert_eq!(sim.count(SessionStarted), dialogs, "{seconds} s after the first");
+    }
+}

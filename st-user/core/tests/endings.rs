@@ -103,6 +103,19 @@ fn a_bye_that_the_server_never_answers_ends_the_session_after_a_transaction() {
 }
 
 #[test]
+fn a_bye_that_the_server_never_answers_is_told_from_the_requests_beside_it() {
+    let mut sim = Sim::new(Action::Alert);
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    sim.request(&mut call, Side::Peer, "UPDATE", "", "");
+    let asked = sim.request(&mut call, Side::Peer, "BYE", "", "");
+    sim.secs(4);
+    let copy = call.request(Side::Peer, "BYE", asked.0, &asked.1, true, "", "");
+    sim.wire(Side::Peer, copy.into_bytes());
+    sim.secs(29);
+    assert_eq!(sim.last(SessionEnded).reason.as_deref(), Some("bye_unanswered"));
+}
+
+#[test]
 fn r44_a_reinvite_of_ours_that_meets_the_servers_bye_is_still_acked() {
     for (reply, acks) in [(Reply::Ok, 1), (Reply::Status(487, ""), 1)] {
         let mut sim = Sim::new(Action::Refresh);
@@ -188,6 +201,27 @@ fn other_refusals_of_the_driver_are_told_with_their_reason() {
 }
 
 #[test]
+fn a_host_that_cannot_send_is_asked_again_four_times_at_most_and_within_the_interval() {
+    for (expires, millis) in [
+        (UAC_90, [45_000, 47_000, 51_000, 55_875, 60_141]),
+        ("Session-Expires: 1800;refresher=uac\r\n", [900_000, 902_000, 906_000, 914_000, 930_000]),
+    ] {
+        let mut sim = Sim::new(Action::Refresh);
+        sim.refusal = Some(Refusal::Send);
+        sim.call("a", Side::Server, expires);
+        let start = sim.now;
+        for (asked, at) in millis.into_iter().enumerate() {
+            sim.run((start + Duration::from_millis(at)).since(sim.now) - Duration::from_millis(1));
+            assert_eq!(sim.arms.len(), asked, "{expires}{at}");
+            assert_eq!(sim.count(RefreshFailed), 0);
+            sim.run(Duration::from_millis(1));
+            assert_eq!(sim.arms.len(), asked + 1, "{expires}{at}");
+        }
+        assert_eq!(sim.reasons(RefreshFailed), ["send_failed"]);
+    }
+}
+
+#[test]
 fn a_host_that_cannot_send_for_a_moment_is_asked_again() {
     for refusal in [Refusal::Unattached, Refusal::MapFull, Refusal::Send] {
         let mut sim = Sim::new(Action::Refresh);
@@ -216,7 +250,7 @@ fn a_driver_that_does_not_answer_is_asked_again() {
 #[test]
 fn past_max_session_nothing_is_refreshed() {
     let policy =
-        Policy { default: sim::rules(Action::Refresh), max_session: Duration::from_secs(200), ..Policy::default() };
+        Policy { default: sim::rules(Action::Refresh), max_session: Duration::from_secs(180), ..Policy::default() };
     let mut sim = Sim::custom(policy, Mode::Live, Limits::default());
     sim.call("a", Side::Server, UAC_90);
     sim.secs(600);

@@ -2,12 +2,21 @@
 
 mod sim;
 
+use std::{net::SocketAddr, time::Duration};
+
 use sim::{Call, Sim, manners, sdp};
 use st_core::{
-    Action,
+    Action, Direction, DomainPattern,
     EventKind::*,
-    Policy, Side,
-    engine::{Limits, Mode},
+    Matcher, Packet, Policy, Rules, Side, Trunk,
+    engine::{
+        Limits, Mode,
+        limits::{
+            MAX_DOMAIN, MAX_EXCHANGES, MAX_FORKS, MAX_HEADERS, MAX_IDENTIFIER, MAX_OTHERS, MAX_OWN, MAX_ROUTES,
+            MAX_SDP, MAX_TARGET, MAX_TRIES,
+        },
+    },
+    message::MethodName,
 };
 
 const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
@@ -63,6 +72,21 @@ fn a_flood_of_strangers_displaces_neither_the_servers_calls_nor_those_that_it_an
 }
 
 #[test]
+fn a_server_that_says_100_to_a_flood_of_strangers_has_not_answered_them() {
+    let mut sim = limited(Limits { strangers: 8, pending: 8, ..Limits::default() });
+    let mut out = Call::new("out", Side::Server);
+    sim.invite(&mut out, &manners(Side::Server, true), &sdp(Side::Server));
+    for number in 0..100 {
+        let call = knock(&mut sim, number);
+        sim.answer(&call, 100, "", "");
+    }
+    let stats = sim.engine.stats();
+    assert_eq!((stats.strangers, stats.pending, stats.evicted_pending), (8, 1, 0));
+    sim.answer(&out, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+    assert_eq!(sim.count(SessionStarted), 1);
+}
+
+#[test]
 fn a_flood_of_requests_of_unknown_dialogs_displaces_no_call_and_is_bounded() {
     let mut sim = limited(Limits { strangers: 8, ..Limits::default() });
     let mut known = sim.call("known", Side::Server, UAC_90);
@@ -92,13 +116,33 @@ fn pending_invites_beyond_the_limit_displace_the_one_that_was_silent_longest() {
 
 #[test]
 fn pending_invites_are_forgotten_in_time() {
-    let mut sim = limited(Limits::default());
-    for number in 0..20 {
-        knock(&mut sim, number);
+    for (seconds, strangers) in [(300, 21), (301, 1)] {
+        let mut sim = limited(Limits::default());
+        for number in 0..20 {
+            knock(&mut sim, number);
+        }
+        sim.secs(seconds);
+        knock(&mut sim, 99);
+        assert_eq!(sim.engine.stats().strangers, strangers);
     }
-    sim.secs(400);
-    knock(&mut sim, 99);
-    assert_eq!(sim.engine.stats().strangers, 1);
+}
+
+#[test]
+fn one_invite_makes_no_more_dialogs_than_a_proxy_forks_whoever_makes_up_tags() {
+    let mut sim = limited(Limits::default());
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    for number in 0..1_000 {
+        let fork = Call { remote: format!("fork{number}"), ..call.clone() };
+        sim.answer(&fork, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+    }
+    let stats = sim.engine.stats();
+    assert_eq!((stats.sessions, stats.refused_forks), (MAX_FORKS, 1_000 - MAX_FORKS as u64));
+    assert_eq!(sim.reasons(CaptureLoss), ["limit"]);
+    call.remote = "fork3".into();
+    sim.ack(&mut call);
+    sim.secs(46);
+    assert_eq!(sim.ours().len(), 1, "the one that the server took");
 }
 
 #[test]
@@ -123,7 +167,165 @@ fn identifiers_and_invites_that_are_too_long_are_survived() {
     sim.answer(&call, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
     sim.ack(&mut call);
     sim.secs(46);
-    assert_eq!(sim.ours().len(), 1);
+    assert_eq!((sim.ours().len(), sim.engine.stats().too_long), (1, 1));
+}
+
+/// A call of the server's whose 200 has these header lines beside the usual ones.
+fn called(extra: &str, body: &str) -> Sim {
+    let mut sim = limited(Limits::default());
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    sim.answer(&call, 200, &(manners(Side::Peer, false) + extra + UAC_90), body);
+    sim.ack(&mut call);
+    sim.secs(46);
+    sim
+}
+
+#[test]
+fn a_session_description_that_is_too_long_is_not_kept_and_not_compared() {
+    let long = format!("{}a=x:{}\r\n", sdp(Side::Peer), "y".repeat(MAX_SDP));
+    let sim = called("", &long);
+    assert_eq!((sim.methods(), sim.engine.stats().too_long), (vec![MethodName::Invite], 1), "the server's own is kept");
+    let mut sim = limited(Limits::default());
+    let mut call = Call::new("a", Side::Server);
+    let own = format!("{}a=x:{}\r\n", sdp(Side::Server), "y".repeat(MAX_SDP));
+    sim.invite(&mut call, &manners(Side::Server, true), &own);
+    sim.answer(&call, 200, &(manners(Side::Peer, false) + UAC_90), &sdp(Side::Peer));
+    sim.ack(&mut call);
+    sim.secs(46);
+    assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (0, vec!["no_method".to_owned()]));
+}
+
+#[test]
+fn with_more_routes_than_are_kept_nothing_is_sent() {
+    let routes = |count| format!("Record-Route: {}\r\n", vec!["<sip:198.51.100.20;lr>"; count].join(","));
+    let sim = called(&routes(MAX_ROUTES), &sdp(Side::Peer));
+    assert_eq!((sim.ours().len(), sim.engine.stats().too_long), (1, 0));
+    let sim = called(&routes(MAX_ROUTES + 1), &sdp(Side::Peer));
+    assert_eq!((sim.ours().len(), sim.engine.stats().too_long), (0, 1));
+    assert_eq!(sim.reasons(RefreshFailed), ["remote_target_unknown"]);
+}
+
+#[test]
+fn with_longer_addresses_than_are_kept_nothing_is_sent() {
+    let mut sim = limited(Limits::default());
+    let mut call = Call::new("a", Side::Server);
+    call.remote = format!("a-remote;x={}", "y".repeat(MAX_HEADERS));
+    sim.establish(&mut call, UAC_90, true);
+    sim.secs(46);
+    assert_eq!((sim.count(SessionStarted), sim.ours().len(), sim.engine.stats().too_long), (1, 0, 1));
+    assert_eq!(sim.reasons(RefreshFailed), ["remote_target_unknown"]);
+}
+
+#[test]
+fn a_contact_that_is_too_long_moves_no_target() {
+    let mut sim = limited(Limits::default());
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    let contact = format!("Contact: <sip:{}@198.51.100.20>\r\n", "x".repeat(MAX_TARGET));
+    let asked = sim.request(&mut call, Side::Peer, "UPDATE", &contact, "");
+    sim.respond(&call, Side::Peer, &asked, "UPDATE", 200, UAS_90);
+    assert_eq!(sim.engine.stats().too_long, 1);
+    // The server has answered with a timer, and is given more time.
+    sim.secs(56);
+    assert!(sim.ours()[0].text.starts_with("UPDATE sip:peer@198.51.100.20:5060 "), "{}", sim.ours()[0].text);
+}
+
+#[test]
+fn a_branch_that_is_too_long_is_matched_by_its_method_and_number() {
+    let mut sim = limited(Limits::default());
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    let branch = format!("z9hG4bK{}", "x".repeat(MAX_IDENTIFIER));
+    let number = call.next(Side::Peer);
+    let bye = call.request(Side::Peer, "BYE", number, &branch, true, "", "");
+    sim.wire(Side::Peer, bye.into_bytes());
+    sim.respond(&call, Side::Peer, &(number, branch), "BYE", 200, "");
+    assert_eq!((sim.count(SessionEnded), sim.engine.stats().too_long), (1, 2));
+}
+
+#[test]
+fn a_host_that_is_too_long_is_no_domain_of_a_trunks() {
+    let trunk = |domain: &str| Trunk {
+        name: "carrier".into(),
+        matcher: Matcher { peers: vec![], domains: vec![DomainPattern::new(domain).unwrap()] },
+        rules: sim::rules(Action::Refresh),
+    };
+    let policy = Policy { trunks: vec![trunk("*.example")], ..Policy::default() };
+    for (length, expected) in [(MAX_DOMAIN, "carrier"), (MAX_DOMAIN + 1, "default")] {
+        let mut sim = Sim::custom(policy.clone(), Mode::Live, Limits::default());
+        let host = format!("{}.example", "x".repeat(length - ".example".len()));
+        let mut call = Call::new("a", Side::Server);
+        sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+        let via = format!("SIP/2.0/UDP {};branch={}", sim::text::SERVER, call.invite.1);
+        let ok = call.response(Side::Peer, 200, "INVITE", call.invite.0, &via, UAC_90, "");
+        sim.wire(Side::Peer, ok.replace("carrier.example", &host).into_bytes());
+        assert_eq!(sim.last(SessionStarted).trunk.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn tries_of_one_call_beyond_the_limit_displace_its_oldest() {
+    let mut sim = limited(Limits::default());
+    let mut call = Call::new("a", Side::Server);
+    for _ in 0..100 {
+        sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    }
+    let stats = sim.engine.stats();
+    assert_eq!((stats.pending, stats.evicted_tries), (1, 100 - MAX_TRIES as u64));
+    sim.answer(&call, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+    assert_eq!(sim.count(SessionStarted), 1, "the last one is answered");
+}
+
+#[test]
+fn copies_of_one_invite_by_a_thousand_ways_are_one() {
+    let mut sim = limited(Limits::default());
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    for number in 0..1_000 {
+        let way = format!("z9hG4bKway{number}");
+        let copy = call.request(Side::Server, "INVITE", call.invite.0, &way, false, "", "");
+        sim.wire(Side::Server, copy.into_bytes());
+    }
+    let stats = sim.engine.stats();
+    assert_eq!((stats.pending, stats.evicted_tries, stats.evicted_pending), (1, 0, 0));
+}
+
+#[test]
+fn a_thousand_requests_in_one_dialog_are_followed_some_at_a_time() {
+    let mut sim = limited(Limits::default());
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    for _ in 0..1_000 {
+        sim.request(&mut call, Side::Server, "INFO", "", "");
+    }
+    assert_eq!(sim.engine.stats().evicted_exchanges, 1_000 - MAX_OTHERS as u64);
+    for _ in 0..1_000 {
+        sim.request(&mut call, Side::Peer, "UPDATE", "", &sdp(Side::Peer));
+    }
+    // The INVITE that made the dialog is among them.
+    let expected = 1_000 - MAX_OTHERS as u64 + 1_001 - MAX_EXCHANGES as u64;
+    assert_eq!(sim.engine.stats().evicted_exchanges, expected);
+}
+
+#[test]
+fn servers_beyond_the_limit_are_forgotten_and_counted() {
+    let mut sim = limited(Limits { remembered: 2, ..Limits::default() });
+    let call = sim.call("a", Side::Server, UAC_90);
+    for host in 0..10 {
+        let info = call.request(Side::Server, "INFO", 7, "z9hG4bKinfo", true, "", "");
+        let packet = Packet {
+            direction: Direction::Egress,
+            server: SocketAddr::from(([192, 0, 2, 100 + host], 5060)),
+            peer: sim::text::PEER.parse().unwrap(),
+            interface: 1,
+            tos: 0,
+            ttl: 64,
+            cookie: 1,
+            truncated: false,
+            bytes: info.as_bytes(),
+        };
+        sim.engine.handle_packet(sim.now, &packet);
+        sim.settle();
+    }
+    assert_eq!(sim.engine.stats().evicted_remembered, 11 - 2, "the call's own server is one of them");
 }
 
 #[test]
@@ -151,4 +353,16 @@ fn answered_invites_take_no_room_from_those_that_ring() {
     }
     let stats = sim.engine.stats();
     assert_eq!((stats.sessions, stats.pending, stats.evicted_pending, sim.count(CaptureLoss)), (20, 0, 0, 0));
+}
+
+#[test]
+fn requests_of_our_own_are_no_more_than_are_kept_on_record() {
+    let least = Duration::from_secs(2);
+    let rules = Rules { interval_floor: least, min_se: least, ..sim::rules(Action::Refresh) };
+    let mut sim = Sim::with(rules);
+    sim.expires = "Session-Expires: 2;refresher=uac\r\n";
+    sim.call("a", Side::Server, sim.expires);
+    sim.secs(30);
+    assert_eq!((sim.ours().len(), sim.engine.stats().own_requests), (MAX_OWN, MAX_OWN));
+    assert_eq!(sim.reasons(RefreshFailed), ["too_many_requests"]);
 }

@@ -6,6 +6,7 @@ use sim::{Call, Reply, Sim};
 use st_core::{Action, Command, EventKind::*, Side};
 
 const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
+const UAC_120: &str = "Session-Expires: 120;refresher=uac\r\n";
 const UAC_1800: &str = "Session-Expires: 1800;refresher=uac\r\n";
 
 fn lossy(action: Action, expires: &'static str) -> (Sim, Call) {
@@ -27,7 +28,7 @@ fn a_loss_is_told_once_and_belongs_to_no_dialog() {
 
 #[test]
 fn an_unsure_dialog_is_refreshed_at_the_last_moment_that_is_safe() {
-    for (expires, early, late) in [(UAC_90, 44, 46), (UAC_1800, 1_735, 1_737)] {
+    for (expires, early, late) in [(UAC_90, 44, 46), (UAC_120, 67, 69), (UAC_1800, 1_735, 1_737)] {
         let (mut sim, _) = lossy(Action::Refresh, expires);
         sim.secs(early - 10);
         assert_eq!(sim.ours().len(), 0, "{expires}");
@@ -97,4 +98,18 @@ fn r44_a_dialog_that_outlives_a_transaction_was_acked_even_if_the_ack_was_lost()
     assert_eq!(sim.arms.len(), 0);
     sim.secs(20);
     assert_eq!(sim.count(RefreshSucceeded), 1);
+}
+
+#[test]
+fn a_loss_while_the_numbers_are_read_leaves_the_dialog_unsure() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.call("a", Side::Server, UAC_90);
+    sim.deaf = true;
+    sim.secs(46);
+    assert_eq!(sim.arms.len(), 1);
+    sim.command(Command::Loss { packets: 1 });
+    sim.deaf = false;
+    sim.replies.push_back(Reply::Status(481, ""));
+    sim.secs(4);
+    assert_eq!((sim.ours().len(), sim.reasons(SessionEnded)), (1, vec!["peer_lost_dialog".to_string()]));
 }

@@ -42,6 +42,20 @@ fn a_reinvite_of_the_servers_tells_all_that_a_refresh_needs() {
 }
 
 #[test]
+fn a_call_whose_2xx_was_lost_is_followed_from_its_next_refresh_on() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = Call::new("a", Side::Peer);
+    sim.invite(&mut call, &manners(Side::Peer, true), &sdp(Side::Peer));
+    sim.answer(&call, 180, "", "");
+    sim.ack(&mut call);
+    assert_eq!(sim.kinds(), []);
+    let asked = sim.request(&mut call, Side::Peer, "UPDATE", &(manners(Side::Peer, true) + UAC_90), "");
+    sim.respond(&call, Side::Peer, &asked, "UPDATE", 200, UAC_90);
+    assert_eq!(sim.reasons(SessionStarted), ["mid_call"]);
+    assert_eq!(sim.last(TimerNegotiated).refresher, Some(Side::Peer));
+}
+
+#[test]
 fn a_reinvite_of_the_peers_is_not_enough_until_the_server_sends_something_itself() {
     let (mut sim, mut call) = unseen(Side::Server);
     sim.reinvite(&mut call, Side::Peer, "Record-Route: <sip:10.0.0.9;lr>\r\n", UAS_90);
@@ -140,4 +154,39 @@ fn a_call_that_this_host_passes_on_is_seen_to_be_one_in_mid_call_too() {
     sim.reinvite(&mut call, Side::Server, "Via: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK1\r\n", UAC_90);
     sim.secs(100);
     assert_eq!((sim.reasons(SessionStarted), sim.arms.len()), (vec!["relayed".to_string()], 0));
+}
+
+#[test]
+fn after_an_update_a_reinvite_proves_that_the_dialog_is_no_early_one_even_if_it_is_turned_down() {
+    let (mut sim, mut call) = unseen(Side::Server);
+    let asked = sim.request(&mut call, Side::Server, "UPDATE", &manners(Side::Server, true), "");
+    sim.respond(&call, Side::Server, &asked, "UPDATE", 200, &(manners(Side::Peer, true) + UAC_90));
+    let asked = sim.request(&mut call, Side::Peer, "INVITE", "", &sdp(Side::Peer));
+    sim.respond(&call, Side::Peer, &asked, "INVITE", 488, "");
+    let text = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+    sim.wire(Side::Peer, text.into_bytes());
+    sim.secs(46);
+    assert_eq!((sim.count(SessionEnded), sim.ours().len()), (0, 1));
+}
+
+#[test]
+fn behind_a_strict_router_the_servers_own_request_does_not_show_the_way() {
+    let (mut sim, mut call) = unseen(Side::Server);
+    sim.reinvite(&mut call, Side::Peer, "", UAS_90);
+    sim.request(&mut call, Side::Server, "INFO", "Route: <sip:strict.example>\r\n", "");
+    sim.secs(85);
+    assert_eq!((sim.arms.len(), sim.reasons(RefreshOverdue)), (0, vec!["mid_call".to_string()]));
+}
+
+#[test]
+fn a_request_of_an_unknown_dialog_is_forgotten_in_time() {
+    for (seconds, sessions) in [(300, 1), (301, 0)] {
+        let (mut sim, mut call) = unseen(Side::Server);
+        let asked = sim.request(&mut call, Side::Server, "UPDATE", &manners(Side::Server, true), "");
+        sim.secs(seconds);
+        let mut other = Call::new("other", Side::Peer);
+        sim.request(&mut other, Side::Peer, "UPDATE", UAC_90, "");
+        sim.respond(&call, Side::Server, &asked, "UPDATE", 200, &(manners(Side::Peer, true) + UAC_90));
+        assert_eq!(sim.engine.stats().sessions, sessions, "after {seconds} s");
+    }
 }

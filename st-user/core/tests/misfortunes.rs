@@ -114,3 +114,22 @@ fn room_that_is_only_guessed_is_asked_for_again_in_the_next_interval() {
     assert_eq!(sim.ours().len(), sent + 1, "{:?}", sim.kinds());
     sim.assert_numbers();
 }
+
+#[test]
+fn f17_an_answer_to_a_challenge_is_for_its_remote_target_alone() {
+    let (mut sim, mut call) = long_call(&[Reply::Silence]);
+    sim.secs(900);
+    // The peer moves, which the server confirms reliably, after the challenge and before it can be answered (R24).
+    let moves = "Contact: <sip:peer@198.51.100.77>\r\n";
+    let asked = sim.request(&mut call, Side::Peer, "INVITE", moves, &sdp(Side::Peer));
+    let first = sim.ours()[0].clone();
+    sim.reply_again(&first, &CHALLENGE);
+    sim.respond(&call, Side::Peer, &asked, "INVITE", 183, "Require: 100rel\r\nRSeq: 1\r\n");
+    sim.respond(&call, Side::Peer, &asked, "INVITE", 488, "");
+    let ack = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+    sim.wire(Side::Peer, ack.into_bytes());
+    sim.secs(2);
+    let second = sim.ours()[1].clone();
+    assert!(second.text.starts_with("UPDATE sip:peer@198.51.100.77 SIP/2.0\r\n"), "{}", second.text);
+    assert!(!second.text.contains("Authorization"), "{}", second.text);
+}

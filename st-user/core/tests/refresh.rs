@@ -4,8 +4,8 @@ mod sim;
 
 use std::sync::Arc;
 
-use sim::{Sim, manners, sdp};
-use st_core::{Action, By, EventKind::*, Policy, Side, message::MethodName};
+use sim::{Reply, Sim, manners, sdp};
+use st_core::{Action, By, EventKind::*, Method, Policy, Rules, Side, message::MethodName};
 
 const UAC_90: &str = "Require: timer\r\nSession-Expires: 90;refresher=uac\r\n";
 
@@ -78,10 +78,51 @@ fn r21_without_update_in_the_peers_allow_a_reinvite_replays_the_servers_sdp() {
     let methods: Vec<_> = sim.seen.iter().filter(|seen| seen.ours).map(|seen| seen.method).collect();
     assert_eq!(methods, [MethodName::Invite, MethodName::Ack]);
     assert!(sim.ours()[0].text.ends_with(&format!("\r\n\r\n{}", sim::sdp(Side::Server))), "R22: byte for byte");
-    assert_eq!(sim.last(RefreshSucceeded).method.as_deref(), Some("INVITE"));
+    let succeeded = sim.last(RefreshSucceeded);
+    assert_eq!((succeeded.method.as_deref(), succeeded.status), (Some("INVITE"), Some(200)));
     assert_eq!(sim.last(SessionRefreshed).by, Some(By::Sipst));
     sim.hang_up(&mut call);
     sim.assert_numbers();
+}
+
+/// A call with a peer that does not say whether it takes UPDATE.
+fn silent_on_update(rules: Rules, server: &str, peer: &str) -> Sim {
+    let mut sim = Sim::with(Rules { action: Action::Refresh, ..rules });
+    let mut call = sim::Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), server);
+    sim.answer(&call, 200, &format!("Contact: <sip:peer@198.51.100.20>\r\n{UAC_90}"), peer);
+    sim.ack(&mut call);
+    sim.secs(46);
+    sim
+}
+
+#[test]
+fn r21_a_peer_that_says_nothing_of_update_gets_one_only_where_no_reinvite_can_be_made() {
+    let (server, peer) = (&sdp(Side::Server), &sdp(Side::Peer));
+    let fax = &server.replace("m=audio 4000 RTP/AVP 0 8", "m=image 4000 udptl t38");
+    let reinvite = || Rules { method: Method::Reinvite, ..Rules::default() };
+    for (rules, server, peer, method) in [
+        (Rules::default(), &**server, &**peer, Some(MethodName::Invite)),
+        // What the peer last said is not known: nothing of it can be disturbed.
+        (Rules::default(), server, "", Some(MethodName::Invite)),
+        (Rules::default(), fax, "", Some(MethodName::Update)),
+        (Rules::default(), "", peer, Some(MethodName::Update)),
+        (reinvite(), server, peer, Some(MethodName::Invite)),
+        (reinvite(), "", peer, None),
+    ] {
+        let sim = silent_on_update(rules, server, peer);
+        assert_eq!(sim.methods(), Vec::from_iter(method), "{server}/{peer}");
+    }
+}
+
+#[test]
+fn r21_an_update_that_was_a_last_resort_and_turned_down_is_not_tried_again() {
+    let mut sim = silent_on_update(Rules::default(), "", "");
+    assert_eq!(sim.methods(), [MethodName::Update]);
+    sim.usual = Reply::Status(405, "");
+    sim.secs(45);
+    assert_eq!(sim.methods(), [MethodName::Update; 2]);
+    assert_eq!(sim.last(RefreshFailed).status, Some(405));
 }
 
 #[test]
@@ -103,6 +144,27 @@ fn r03_a_server_that_lists_timer_gets_its_chance_and_loses_it_once_it_has_missed
     sim.secs(50);
     assert_eq!(sim.ours().len(), 2);
     sim.assert_numbers();
+}
+
+#[test]
+fn a_server_that_was_busy_when_its_refresh_was_due_has_its_chance_in_the_next_interval() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim::Call::new("a", Side::Server);
+    sim.invite(&mut call, &(manners(Side::Server, true) + "Supported: timer\r\n"), &sdp(Side::Server));
+    sim.answer(&call, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+    sim.ack(&mut call);
+    sim.secs(48);
+    let asked = sim.request(&mut call, Side::Peer, "INVITE", &manners(Side::Peer, true), &sdp(Side::Peer));
+    sim.secs(7);
+    assert_eq!((sim.ours().len(), sim.count(RefreshDue)), (0, 1));
+    let agreed = manners(Side::Server, true) + "Session-Expires: 90;refresher=uas\r\n";
+    sim.respond_with(&call, Side::Peer, &asked, "INVITE", 200, &agreed, &sdp(Side::Server));
+    let ack = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+    sim.wire(Side::Peer, ack.into_bytes());
+    sim.secs(50);
+    assert_eq!(sim.ours().len(), 0);
+    sim.secs(2);
+    assert_eq!(sim.ours().len(), 1, "at 51 s");
 }
 
 #[test]
@@ -320,4 +382,17 @@ fn a_policy_that_changes_holds_from_the_next_moment_on() {
     sim.engine.set_policy(Arc::new(policy));
     sim.secs(46);
     assert_eq!(sim.ours().len(), 1);
+}
+
+#[test]
+fn a_policy_that_no_longer_refreshes_stops_a_refresh_that_waits() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.call("a", Side::Server, UAC_90);
+    sim.replies.push_back(Reply::Status(503, "Retry-After: 10\r\n"));
+    sim.secs(46);
+    assert_eq!(sim.ours().len(), 1);
+    let policy = Policy { default: sim::rules(Action::Alert), ..Policy::default() };
+    sim.engine.set_policy(Arc::new(policy));
+    sim.secs(30);
+    assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (1, vec!["policy".to_owned()]));
 }

@@ -2,6 +2,8 @@
 
 mod sim;
 
+use std::time::Duration;
+
 use sim::{Call, Reply, Sim, Taped, rules};
 use st_core::{
     Action, Direction, Event, EventKind,
@@ -86,6 +88,25 @@ fn a_peer_that_never_answered_is_no_partial_capture() {
     let replay = replayed(Action::Refresh, &live.tape);
     assert_eq!(session_events(&replay), session_events(&live));
     assert_eq!(replay.count(CaptureLoss), 0);
+}
+
+#[test]
+fn one_copy_of_a_refresh_shows_that_it_had_no_answer() {
+    let mut live = Sim::new(Action::Refresh);
+    live.usual = Reply::Silence;
+    live.call("a", Side::Server, UAC_90);
+    live.run(Duration::from_millis(45_600));
+    let update = live.seen.last().expect("a refresh").clone();
+    assert!(update.ours && update.copy);
+    let replay = replayed(Action::Refresh, &live.tape);
+    assert_eq!(replay.count(CaptureLoss), 0);
+    // And so it does where the capture goes on: the session may well have ended.
+    let mut tape = live.tape.clone();
+    let other = Call::new("other", Side::Server);
+    let text = other.request(Side::Server, "OPTIONS", 1, "z9hG4bKo", false, "", "");
+    tape.push((live.now + Duration::from_secs(60), Direction::Egress, text.into_bytes()));
+    let replay = replayed(Action::Refresh, &tape);
+    assert_eq!((replay.count(CaptureLoss), replay.count(SessionExpired)), (0, 1));
 }
 
 #[test]

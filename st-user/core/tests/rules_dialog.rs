@@ -246,6 +246,7 @@ fn f19_a_timer_that_is_turned_on_in_mid_call_is_followed_by_the_trunks_rules() {
         sim.secs(100);
         sim.reinvite(&mut call, Side::Peer, UAS_90, UAS_90);
         assert_eq!(sim.last(TimerNegotiated).refresher, Some(Side::Server));
+        assert_eq!(sim.count(SessionRefreshed), 0, "there was no interval before");
         sim.secs(52);
         assert_eq!((sim.ours().len(), sim.count(RefreshOverdue)), (refreshes, alerts), "{action:?}");
     }

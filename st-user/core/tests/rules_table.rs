@@ -1,4 +1,5 @@
-//! docs/rules.md has a row for every rule, and every test that it names exists; docs/reasons.md explains every reason.
+//! docs/rules.md has a row for every rule, and every test that it names exists; docs/reasons.md explains every reason;
+//! docs/bounds.md has a row for every bound of the engine.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be read fails the test")]
 
@@ -102,5 +103,19 @@ fn every_reason_is_explained() {
     }
     for refusal in Refusal::ALL {
         assert!(text.contains(&format!("| `{refusal}` |")), "{refusal}");
+    }
+}
+
+#[test]
+fn every_bound_of_the_engine_has_a_row_whose_tests_exist() {
+    let text = fs::read_to_string(root().join("docs/bounds.md")).unwrap();
+    let limits = fs::read_to_string(root().join("st-user/core/src/engine/limits.rs")).unwrap();
+    let constants = limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    for constant in constants {
+        assert!(text.contains(&format!("| `{constant}` | ")), "{constant}");
+    }
+    let functions = all_functions();
+    for test in quoted(&text).filter_map(|word| word.strip_suffix("()")) {
+        assert!(functions.contains(test), "{test}");
     }
 }

@@ -3,21 +3,21 @@
 use std::{
     borrow::Borrow,
     collections::{BTreeMap, HashMap},
-    hash::Hash,
+    hash::{BuildHasher, Hash},
 };
 
 #[derive(Debug)]
-pub(super) struct Bounded<K, V> {
+pub(super) struct Bounded<K, V, S> {
     limit: usize,
     clock: u64,
-    entries: HashMap<K, (u64, V)>,
+    entries: HashMap<K, (u64, V), S>,
     order: BTreeMap<u64, K>,
     evicted: u64,
 }
 
-impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, clock: 0, entries: HashMap::new(), order: BTreeMap::new(), evicted: 0 }
+impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
+    pub(super) fn new(limit: usize, hasher: S) -> Self {
+        Self { limit, clock: 0, entries: HashMap::with_hasher(hasher), order: BTreeMap::new(), evicted: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,17 +88,17 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::hash::Secret, *};
 
     #[test]
     fn the_one_used_longest_ago_goes_first() {
-        let mut map = Bounded::new(2);
+        let mut map = Bounded::new(2, Secret::new(1));
         map.insert("a", 1);
         map.insert("b", 2);
         map.touch("a", || 0);
         map.insert("c", 3);
         assert_eq!((map.get("a"), map.get("b"), map.get("c")), (Some(&1), None, Some(&3)));
         assert_eq!((map.len(), map.evicted(), map.oldest()), (2, 1, Some((&"a", &1))));
-        assert!(Bounded::<u8, u8>::new(0).touch(1, || 1).is_none());
+        assert!(Bounded::<u8, u8, _>::new(0, Secret::new(1)).touch(1, || 1).is_none());
     }
 }

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::{
     exchange::{Exchange, Exchanges, Stage},
     invite::{Early, Invite},
-    limits::MAX_HEADERS,
-    media::Media,
+    limits::{MAX_DOMAIN, MAX_HEADERS, MAX_IDENTIFIER, has_too_long},
+    media::{Media, same_session},
     numbers::Numbers,
     others::Others,
     own::Own,
@@ -93,7 +93,7 @@ pub(super) struct Dialog {
     /// F8: what the server last sent in an offer or answer that held; `None` while that is not known.
     pub(super) sdp: Option<Sdp>,
     /// The peer's, likewise.
-    pub(super) peer_media: Option<Media>,
+    pub(super) peer_sdp: Option<Vec<u8>>,
     /// Whether the peer's Allow lists UPDATE (R21).
     pub(super) peer_update: Option<bool>,
     pub(super) exchanges: Exchanges,
@@ -141,6 +141,9 @@ impl Dialog {
         if caller == Side::Server {
             routes.reverse();
         }
+        // Addresses that are too long are not kept, and a target without them is of no use.
+        let fits = local.value.len() + remote.value.len() <= MAX_HEADERS;
+        let kept = |value: &[u8]| if fits { value.to_vec() } else { Vec::new() };
         let mut dialog = Self {
             id,
             call_id: ids.call_id.to_vec(),
@@ -150,7 +153,10 @@ impl Dialog {
             // Where it sends from: the cookie is that socket's.
             server: if caller == Side::Server { invite.server } else { packet.server },
             peer: invite.peer,
-            domain: String::from_utf8_lossy(remote.host).into_owned(),
+            domain: String::from_utf8_lossy(
+                Some(remote.host()).filter(|host| host.len() <= MAX_DOMAIN).unwrap_or_default(),
+            )
+            .into_owned(),
             started: sx.now,
             heard: sx.now,
             server_heard: sx.now,
@@ -163,17 +169,14 @@ impl Dialog {
             // The server's own; where it was called, its 2xx tells them at once.
             tos: invite.tos,
             ttl: invite.ttl,
-            from: local.value.to_vec(),
-            to: remote.value.to_vec(),
-            target: peers
-                .contact()
-                .filter(|_| local.value.len() + remote.value.len() <= MAX_HEADERS)
-                .and_then(|contact| Target::new(contact.uri, routes, invite.peer)),
+            from: kept(local.value),
+            to: kept(remote.value),
+            target: peers.contact().filter(|_| fits).and_then(|contact| Target::new(contact.uri, routes, invite.peer)),
             look: Look::default(),
             numbers: early.numbers,
             min_se: None,
             sdp: None,
-            peer_media: None,
+            peer_sdp: None,
             peer_update: peers.allows(b"UPDATE"),
             exchanges: Exchanges::default(),
             others: Others::default(),
@@ -184,6 +187,8 @@ impl Dialog {
             followed: false,
             parting: None,
         };
+        // There is a Contact: it, the addresses or the routes are too long.
+        sx.stats.too_long += u64::from(dialog.target.is_none() && peers.contact().is_some());
         dialog.look.saw(servers);
         dialog.session.saw_server(servers);
         if caller == Side::Peer {
@@ -211,7 +216,7 @@ impl Dialog {
         dialog.response(sx, packet, answer, caller, answer.cseq()?);
         if early.disturbed {
             dialog.sdp = None;
-            dialog.peer_media = None;
+            dialog.peer_sdp = None;
         }
         Some(dialog)
     }
@@ -228,7 +233,7 @@ impl Dialog {
         self.hear(sx, packet, message, sender);
         let method = cseq.method;
         if sender == Side::Server {
-            self.numbers.saw(cseq);
+            self.numbers.saw(cseq, packet.bytes.len());
             if sx.mode == super::Mode::Live {
                 sx.remember_spaces(packet.server, cseq.layout.spaces);
             }
@@ -249,7 +254,8 @@ impl Dialog {
                 if let Some(known) = self.exchanges.of_request(sender, message, cseq) {
                     known.copies = known.copies.saturating_add(1);
                 } else {
-                    self.exchanges.push(Exchange::new(sx.now, sender, message, cseq));
+                    let full = self.exchanges.push(Exchange::new(sx.now, sender, message, cseq));
+                    sx.stats.evicted_exchanges += u64::from(full);
                     self.asked(sx, message, sender, method);
                 }
             }
@@ -265,11 +271,12 @@ impl Dialog {
             | MethodName::Publish
             | MethodName::Other => {
                 if sender == Side::Server {
-                    self.others.asked(sx.now, message, cseq);
+                    let full = self.others.asked(sx.now, message, cseq);
+                    sx.stats.evicted_exchanges += u64::from(full);
                 }
                 if method == MethodName::Prack && message.body() != Body::None {
                     // An offer or answer on the way of a reliable provisional response: not followed.
-                    (self.sdp, self.peer_media) = (None, None);
+                    (self.sdp, self.peer_sdp) = (None, None);
                 }
             }
         }
@@ -426,6 +433,10 @@ impl Dialog {
     fn hear(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side) {
         self.heard = sx.now;
         self.losses = sx.losses;
+        // Shorter ones have no place for it.
+        if packet.bytes.len() > MAX_IDENTIFIER && has_too_long(message) {
+            sx.stats.too_long += 1;
+        }
         match sender {
             Side::Server => {
                 self.server_heard = sx.now;
@@ -454,31 +465,36 @@ impl Dialog {
 
     /// An offer of `offerer`'s was answered (F8). Whether the offer was the same session as before (R22).
     fn settle(&mut self, offerer: Side, offer: Said, answer: Said) -> bool {
-        let before = self.origin(offerer);
         let (server, peer) = match offerer {
             Side::Server => (offer, answer),
             Side::Peer => (answer, offer),
         };
-        self.sdp = server.sdp();
-        self.peer_media = peer.sdp().and_then(|sdp| self.peer_media_in(&sdp.bytes));
-        before.is_some() && before == self.origin(offerer)
+        let server_before = std::mem::replace(&mut self.sdp, server.sdp());
+        let peer_before = std::mem::replace(&mut self.peer_sdp, peer.sdp().map(|sdp| sdp.bytes));
+        let (before, now) = match offerer {
+            Side::Server => (server_before.map(|sdp| sdp.bytes), self.sdp.as_ref().map(|sdp| &sdp.bytes)),
+            Side::Peer => (peer_before, self.peer_sdp.as_ref()),
+        };
+        before.zip(now).is_some_and(|(before, now)| same_session(&before, now))
     }
 
-    /// What the peer's SDP says beside the server's last one.
-    pub(super) fn peer_media_in(&self, sdp: &[u8]) -> Option<Media> {
-        let (media, server) = (Media::read(sdp)?, self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes)));
-        Some(match server {
+    /// What the server's last SDP says.
+    pub(super) fn server_media(&self) -> Option<Media<'_>> {
+        self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes))
+    }
+
+    /// What the peer's says beside it.
+    pub(super) fn peer_media(&self) -> Option<Media<'_>> {
+        self.peer_sdp.as_ref().and_then(|sdp| self.peer_media_in(sdp))
+    }
+
+    /// What an SDP of the peer's says beside the server's last one.
+    pub(super) fn peer_media_in<'a>(&self, sdp: &'a [u8]) -> Option<Media<'a>> {
+        let media = Media::read(sdp)?;
+        Some(match self.server_media() {
             Some(server) => media.within(&server),
             None => media,
         })
-    }
-
-    /// The `o=` line of a side's last SDP.
-    fn origin(&self, side: Side) -> Option<Vec<u8>> {
-        match side {
-            Side::Server => self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes)).map(|media| media.origin),
-            Side::Peer => self.peer_media.as_ref().map(|media| media.origin.clone()),
-        }
     }
 
     /// R26. Where the ACK may have been lost on its way to here: a dialog that has outlived a transaction has had one (R44).

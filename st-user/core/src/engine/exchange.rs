@@ -1,7 +1,12 @@
 //! The server's and the peer's own transactions in one dialog, as seen from beside: enough of each INVITE, UPDATE and BYE to
 //! know what its answer means and when none of them is open.
 
-use super::{breach::Terms, limits::MAX_EXCHANGES, sdp::Said, timers::TRANSACTION};
+use super::{
+    breach::Terms,
+    limits::{MAX_EXCHANGES, MAX_IDENTIFIER, MAX_TARGET},
+    sdp::Said,
+    timers::TRANSACTION,
+};
 use crate::{
     Side, Time,
     message::{CSeq, Message, MethodName},
@@ -57,7 +62,7 @@ impl Exchange {
             sender,
             method: cseq.method,
             number: cseq.number,
-            branch: branch(request),
+            branch: branch(request).map(<[u8]>::to_vec),
             stage: Stage::Open,
             acked: false,
             heard: now,
@@ -65,14 +70,14 @@ impl Exchange {
             copies: 1,
             asked: Said::by(request),
             answered: Said::Nothing,
-            contact: request.contact().map(|contact| contact.uri.to_vec()),
+            contact: request.contact().map(|contact| contact.uri.to_vec()).filter(|uri| uri.len() <= MAX_TARGET),
             terms: Terms::of(request),
         }
     }
 
     /// The INVITE that a dialog begins with, as its 2xx names it: several copies may have come by several ways.
     pub(super) fn first(now: Time, sender: Side, invite: &Message<'_>, cseq: CSeq, answer: &Message<'_>) -> Self {
-        Self { branch: branch(answer), ..Self::new(now, sender, invite, cseq) }
+        Self { branch: branch(answer).map(<[u8]>::to_vec), ..Self::new(now, sender, invite, cseq) }
     }
 
     pub(super) fn is(&self, sender: Side, method: MethodName) -> bool {
@@ -112,10 +117,14 @@ impl Exchange {
     }
 }
 
+/// The branch of the topmost Via; one that is too long to be kept counts as none.
+pub(super) fn top_branch<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    message.top_via()?.branch.filter(|branch| branch.len() <= MAX_IDENTIFIER)
+}
+
 /// The branch that names a transaction.
-fn branch(message: &Message<'_>) -> Option<Vec<u8>> {
-    let branch = message.top_via()?.branch?;
-    branch.starts_with(COOKIE).then(|| branch.to_vec())
+fn branch<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    top_branch(message).filter(|branch| branch.starts_with(COOKIE))
 }
 
 /// Those of one dialog, oldest first.
@@ -129,7 +138,9 @@ impl Exchanges {
     pub(super) fn of_request(&mut self, sender: Side, message: &Message<'_>, cseq: CSeq) -> Option<&mut Exchange> {
         let branch = branch(message);
         self.all.iter_mut().rev().find(|known| {
-            known.is(sender, cseq.method) && known.branch == branch && (branch.is_some() || known.number == cseq.number)
+            known.is(sender, cseq.method)
+                && known.branch.as_deref() == branch
+                && (branch.is_some() || known.number == cseq.number)
         })
     }
 
@@ -137,7 +148,7 @@ impl Exchanges {
     /// alone, for numbers differ on both sides of the shift.
     pub(super) fn of_response(&mut self, sender: Side, message: &Message<'_>, cseq: CSeq) -> Option<&mut Exchange> {
         let branch = branch(message);
-        self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch == branch)
+        self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch.as_deref() == branch)
     }
 
     /// The INVITE that an ACK is for.
@@ -149,12 +160,14 @@ impl Exchanges {
     pub(super) fn acks_failure(&self, sender: Side, ack: &Message<'_>) -> bool {
         let branch = branch(ack);
         let failed = |known: &Exchange| matches!(known.stage, Stage::Failed(_));
-        let is_its = |known: &&Exchange| known.is(sender, MethodName::Invite) && known.branch == branch;
+        let is_its = |known: &&Exchange| known.is(sender, MethodName::Invite) && known.branch.as_deref() == branch;
         branch.is_some() && self.all.iter().find(is_its).is_some_and(failed)
     }
 
-    pub(super) fn push(&mut self, exchange: Exchange) {
-        if self.all.len() >= MAX_EXCHANGES {
+    /// Takes in a new one; whether an older one had to go.
+    pub(super) fn push(&mut self, exchange: Exchange) -> bool {
+        let full = self.all.len() >= MAX_EXCHANGES;
+        if full {
             let first = |which: &dyn Fn(&Exchange) -> bool| self.all.iter().position(which);
             let over = first(&|known| known.stage != Stage::Open);
             // The peer cannot displace what the server has asked.
@@ -162,6 +175,7 @@ impl Exchanges {
             self.all.remove(at);
         }
         self.all.push(exchange);
+        full
     }
 
     /// The open one that is in the way of a refresh of ours, BYEs among them.

@@ -1,11 +1,17 @@
 //! INVITEs that have no final response yet. What a stranger sends counts once the server answers; until then it lies in a
 //! table of its own, where a flood can only displace other strangers.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    hash::{BuildHasherDefault, Hash, Hasher},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::{
     bounded::Bounded,
-    limits::{Limits, MAX_INVITE, MAX_TRIES},
+    exchange::top_branch,
+    hash::{Fingerprint, Plain, Secret},
+    limits::{Limits, MAX_FORKS, MAX_INVITE, MAX_TRIES},
     numbers::Numbers,
     sdp::Said,
     timers::TRANSACTION,
@@ -19,23 +25,31 @@ use crate::{
 /// and a call that rings on is announced every minute).
 pub(super) const SILENCE: Duration = Duration::from_secs(300);
 
-/// Call-ID and caller's tag, and which side called.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Which side called, and what stands for Call-ID and caller's tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     caller: Side,
-    call_id: Box<[u8]>,
-    tag: Box<[u8]>,
+    call: Fingerprint,
 }
 
 impl Key {
-    pub(super) fn new(caller: Side, call_id: &[u8], tag: &[u8]) -> Self {
-        Self { caller, call_id: call_id.into(), tag: tag.into() }
+    pub(super) fn new(secret: Secret, caller: Side, call_id: &[u8], tag: &[u8]) -> Self {
+        Self { caller, call: secret.fingerprint([call_id, tag]) }
     }
 
     fn mirrored(&self) -> Self {
-        Self { caller: self.caller.other(), ..self.clone() }
+        Self { caller: self.caller.other(), ..*self }
     }
 }
+
+impl Hash for Key {
+    /// The same for both sides: a call that comes in and leaves is rare.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.call.hash(state);
+    }
+}
+
+type Calls = Bounded<Key, Pending, BuildHasherDefault<Plain>>;
 
 /// One INVITE outside a dialog.
 #[derive(Clone, Debug)]
@@ -54,9 +68,9 @@ pub(super) struct Invite {
 }
 
 impl Invite {
-    /// Whether this is the request that a response names.
-    pub(super) fn is_answered_by(&self, response: &Message<'_>) -> bool {
-        self.branch.is_some() && response.top_via().and_then(|via| via.branch) == self.branch.as_deref()
+    /// Whether this is the request whose transaction a response, or the ACK to a failure, names.
+    pub(super) fn is_answered_by(&self, message: &Message<'_>) -> bool {
+        self.branch.is_some() && top_branch(message) == self.branch.as_deref()
     }
 
     pub(super) fn new(packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) -> Self {
@@ -64,7 +78,7 @@ impl Invite {
             bytes: packet.bytes[..packet.bytes.len().min(MAX_INVITE)].to_vec(),
             truncated: packet.truncated || packet.bytes.len() > MAX_INVITE,
             number: cseq.number,
-            branch: message.top_via().and_then(|via| via.branch).map(<[u8]>::to_vec),
+            branch: top_branch(message).map(<[u8]>::to_vec),
             server: packet.server,
             peer: packet.peer,
             cookie: packet.cookie,
@@ -87,6 +101,8 @@ pub(super) struct Early {
     pub(super) mid_call: bool,
     /// Offers went to and fro: which SDP the server sent last is not known.
     pub(super) disturbed: bool,
+    /// The INVITE must have had a 2xx, which went by unseen.
+    pub(super) answered_unseen: bool,
 }
 
 /// A call that is being set up.
@@ -96,23 +112,39 @@ struct Pending {
     tries: Vec<Invite>,
     early: Early,
     heard: Time,
+    /// Dialogs that it has made.
+    forks: usize,
 }
 
 /// All of them.
 pub(super) struct Invites {
-    known: Bounded<Key, Pending>,
-    strangers: Bounded<Key, Pending>,
+    known: Calls,
+    strangers: Calls,
     /// Those that have had a 2xx: others may follow from other forks.
-    answered: Bounded<Key, Pending>,
+    answered: Calls,
+    refused_forks: u64,
+    evicted_tries: u64,
 }
 
 impl Invites {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            known: Bounded::new(limits.pending),
-            strangers: Bounded::new(limits.strangers),
-            answered: Bounded::new(limits.pending),
+            known: Bounded::new(limits.pending, BuildHasherDefault::default()),
+            strangers: Bounded::new(limits.strangers, BuildHasherDefault::default()),
+            answered: Bounded::new(limits.pending, BuildHasherDefault::default()),
+            refused_forks: 0,
+            evicted_tries: 0,
         }
+    }
+
+    /// How many 2xx were not taken in because of [`MAX_FORKS`].
+    pub(super) fn refused_forks(&self) -> u64 {
+        self.refused_forks
+    }
+
+    /// How many INVITEs had to go because of [`MAX_TRIES`].
+    pub(super) fn evicted_tries(&self) -> u64 {
+        self.evicted_tries
     }
 
     /// Numbers of INVITEs here, and of those that had to go: known ones, then strangers'.
@@ -132,26 +164,32 @@ impl Invites {
             &mut self.strangers
         };
         let before = home.remove(&key).or_else(|| self.answered.remove(&key));
-        let mut pending = before.unwrap_or(Pending { tries: Vec::new(), early: Early::default(), heard: now });
+        let mut pending =
+            before.unwrap_or(Pending { tries: Vec::new(), early: Early::default(), heard: now, forks: 0 });
         pending.heard = now;
         if key.caller == Side::Server {
-            pending.early.numbers.saw(cseq);
+            pending.early.numbers.saw(cseq, packet.bytes.len());
             pending.early.relayed |= relayed || message.via_count() > 1;
         }
         // Else it is a copy, or the same by another way: a proxy has forked it.
         if pending.tries.iter().all(|known| known.number != cseq.number) {
             if pending.tries.len() >= MAX_TRIES {
                 pending.tries.remove(0);
+                self.evicted_tries += 1;
             }
             pending.tries.push(Invite::new(packet, message, cseq));
+            pending.early.answered_unseen = false;
         }
         home.insert(key, pending);
     }
 
     /// Takes in a provisional response.
     pub(super) fn provisional(&mut self, now: Time, key: &Key, tag: Option<&[u8]>, response: &Message<'_>) {
-        if let Some(stranger) = self.strangers.remove(key) {
-            self.known.insert(key.clone(), stranger);
+        // A 100 is the work of the server's transaction layer, whatever it will make of the call.
+        if response.status() != Some(100)
+            && let Some(stranger) = self.strangers.remove(key)
+        {
+            self.known.insert(*key, stranger);
         }
         let Some(pending) = self.known.get_mut(key) else { return };
         pending.heard = now;
@@ -163,32 +201,48 @@ impl Invites {
         self.known.touch_existing(key);
     }
 
-    /// Takes in a request of an early dialog; `false` where there is none.
-    pub(super) fn early(&mut self, key: &Key, sender: Side, message: &Message<'_>, cseq: CSeq) -> bool {
-        let Some(Pending { early, .. }) = self.get_mut(key) else { return false };
+    /// Takes in a request of an early dialog; `false` where there is none, or where it can be none any more: a 2xx has its
+    /// ACK, or there is a second INVITE (RFC 3261, section 14), and no 2xx was seen.
+    pub(super) fn early(
+        &mut self,
+        key: &Key,
+        sender: Side,
+        packet: &Packet<'_>,
+        message: &Message<'_>,
+        cseq: CSeq,
+    ) -> bool {
+        let Some(Pending { tries, early, .. }) = self.get_mut(key) else { return false };
+        let acks_2xx = cseq.method == MethodName::Ack && !tries.iter().any(|invite| invite.is_answered_by(message));
+        early.answered_unseen |= acks_2xx || cseq.method == MethodName::Invite;
         if sender == Side::Server {
-            early.numbers.saw(cseq);
+            early.numbers.saw(cseq, packet.bytes.len());
         }
         let offers = matches!(cseq.method, MethodName::Update | MethodName::Prack) && message.body() != Body::None;
         early.disturbed |= offers;
-        true
+        !early.answered_unseen
     }
 
-    /// The INVITE that a 2xx belongs to.
+    /// The INVITE that a 2xx with a new tag belongs to; `None` also where it has made too many dialogs already: whoever is
+    /// called can make up tags without end.
     pub(super) fn answered(&mut self, now: Time, key: &Key, cseq: CSeq) -> Option<(Invite, Early)> {
         let pending = self.get_mut(key)?;
         let invite = pending.tries.iter().find(|invite| invite.number == cseq.number)?.clone();
+        if pending.forks >= MAX_FORKS {
+            self.refused_forks += 1;
+            return None;
+        }
+        pending.forks += 1;
         let early = pending.early.clone();
         if let Some(pending) = self.known.remove(key).or_else(|| self.strangers.remove(key)) {
             self.expire(now);
-            self.answered.insert(key.clone(), Pending { heard: now, ..pending });
+            self.answered.insert(*key, Pending { heard: now, ..pending });
         }
         Some((invite, early))
     }
 
     /// Takes away the INVITE that a final response turns down.
     pub(super) fn turned_down(&mut self, key: &Key, response: &Message<'_>) {
-        let branch = response.top_via().and_then(|via| via.branch);
+        let branch = top_branch(response);
         let Some(pending) = self.get_mut(key) else { return };
         pending.tries.retain(|invite| invite.branch.as_deref() != branch);
         if pending.tries.is_empty() {
@@ -207,7 +261,7 @@ impl Invites {
             [(&mut self.known, SILENCE), (&mut self.strangers, SILENCE), (&mut self.answered, TRANSACTION)]
         {
             let is_old = |pending: &Pending| now.since(pending.heard) > silence;
-            while let Some(key) = table.oldest().filter(|(_, pending)| is_old(pending)).map(|(key, _)| key.clone()) {
+            while let Some(key) = table.oldest().filter(|(_, pending)| is_old(pending)).map(|(key, _)| *key) {
                 table.remove(&key);
             }
         }

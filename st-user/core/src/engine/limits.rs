@@ -1,5 +1,10 @@
 //! What bounds the engine's memory and work, and what it counts.
 
+use crate::{
+    build::own_headers,
+    message::{Body, Message},
+};
+
 /// How much the engine holds at most. What does not fit is refused or forgotten as each field says, counted in [`Stats`]
 /// and told by a `capture_loss` event with the reason `limit`, once a minute at most for each limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,8 +14,8 @@ pub struct Limits {
     /// INVITEs of the server's, and peers' INVITEs that the server has answered, without a final response yet. When full,
     /// the one that was silent longest is forgotten.
     pub pending: usize,
-    /// Peers' INVITEs that the server has not answered; as many INVITEs and UPDATEs of dialogs that are not known. When full,
-    /// the oldest is forgotten, which is no event.
+    /// Peers' INVITEs that the server has not answered, or with 100 alone; as many INVITEs and UPDATEs of dialogs that are
+    /// not known. When full, the oldest is forgotten, which is no event.
     pub strangers: usize,
     /// Peers whose ways are remembered, and servers; when full, the one used longest ago is forgotten.
     pub remembered: usize,
@@ -22,23 +27,46 @@ impl Default for Limits {
     }
 }
 
-/// The longest Call-ID or tag of a dialog that is tracked, in bytes.
+/// The longest Call-ID or tag of a dialog that is tracked, in bytes. A longer branch or sent-by counts as none.
 pub const MAX_IDENTIFIER: usize = 512;
 
 /// INVITEs of one call that are kept until a 2xx; of more the oldest is forgotten.
 pub const MAX_TRIES: usize = 4;
 
+/// Dialogs that one INVITE makes, one for each tag in a 2xx; more are not tracked, counted and told like a limit.
+pub const MAX_FORKS: usize = 32;
+
 /// How much of an INVITE is kept until its 2xx, in bytes; of a longer one the rest counts as cut off.
 pub const MAX_INVITE: usize = 16_384;
 
-/// The longest session description that is kept for a re-INVITE, in bytes; a longer one counts as unknown.
+/// The longest session description that is kept for a re-INVITE, its Content-Type included, in bytes; a longer one counts as
+/// unknown.
 pub const MAX_SDP: usize = 8_192;
+
+/// Streams of a session description that are compared; one with more counts as not understood.
+pub const MAX_STREAMS: usize = 8;
+
+/// Formats of one stream, and as many keys; a session description with more counts as not understood.
+pub const MAX_FORMATS: usize = 128;
 
 /// The most that is kept of a dialog's addresses, routes and headers, in bytes; with more, nothing is sent in it.
 pub const MAX_HEADERS: usize = 8_192;
 
+/// The longest URI of a Contact that becomes the remote target, in bytes; a longer one changes nothing.
+pub const MAX_TARGET: usize = MAX_HEADERS / 2;
+
+/// Routes of one dialog; with more, nothing is sent in it.
+pub const MAX_ROUTES: usize = 64;
+
+/// The longest host in a peer's URI, in bytes; a longer one is no domain of any trunk's.
+pub const MAX_DOMAIN: usize = 255;
+
 /// Exchanges of one dialog that are followed at once; when full, the oldest is forgotten.
 pub const MAX_EXCHANGES: usize = 16;
+
+/// Requests of the server's in one dialog, other than INVITE, UPDATE and BYE, whose answers are waited for; when full, the
+/// oldest is forgotten.
+pub const MAX_OTHERS: usize = 8;
 
 /// Requests of sipst's own on record in one dialog; when full, no more is sent until one has aged away.
 pub const MAX_OWN: usize = 16;
@@ -55,6 +83,15 @@ pub const MAX_WAITS: u32 = 4;
 /// Timers that one call of [`crate::Engine::handle_timeout`] runs; the rest are due at once again.
 pub const TIMERS_PER_CALL: usize = 1_024;
 
+/// Whether something in a message is too long to be kept with a dialog.
+pub(super) fn has_too_long(message: &Message<'_>) -> bool {
+    let branch = message.top_via().and_then(|via| via.branch).map_or(0, <[u8]>::len);
+    let target = message.contact().map_or(0, |contact| contact.uri.len());
+    let body = if let Body::Whole(bytes) = message.body() { bytes.len() } else { 0 };
+    let headers = own_headers(message).iter().map(|(_, value)| value.len()).sum::<usize>();
+    branch > MAX_IDENTIFIER || target > MAX_TARGET || body > MAX_SDP || headers > MAX_HEADERS
+}
+
 /// What the engine counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -68,7 +105,7 @@ pub struct Stats {
     pub tombstones: usize,
     /// INVITEs without a final response, strangers' not counted.
     pub pending: usize,
-    /// Peers' INVITEs that the server has not answered.
+    /// Peers' INVITEs that the server has not answered, or with 100 alone.
     pub strangers: usize,
     /// Requests of sipst's own on record.
     pub own_requests: usize,
@@ -88,10 +125,21 @@ pub struct Stats {
     pub unknown_answers: u64,
     /// Sessions not tracked because of [`Limits::sessions`].
     pub refused_sessions: u64,
+    /// 2xx that would have made more than [`MAX_FORKS`] dialogs of one INVITE.
+    pub refused_forks: u64,
     /// INVITEs forgotten because of [`Limits::pending`].
     pub evicted_pending: u64,
     /// INVITEs and UPDATEs forgotten because of [`Limits::strangers`].
     pub evicted_strangers: u64,
+    /// INVITEs forgotten because of [`MAX_TRIES`].
+    pub evicted_tries: u64,
+    /// Peers and servers forgotten because of [`Limits::remembered`].
+    pub evicted_remembered: u64,
+    /// Exchanges and other requests of one dialog forgotten because of [`MAX_EXCHANGES`] and [`MAX_OTHERS`].
+    pub evicted_exchanges: u64,
+    /// Messages with something that is not kept, or not whole, because it is too long: [`MAX_INVITE`], [`MAX_SDP`],
+    /// [`MAX_HEADERS`], [`MAX_TARGET`], [`MAX_ROUTES`], and [`MAX_IDENTIFIER`] for a branch.
+    pub too_long: u64,
     /// Packets lost before the engine could see them.
     pub lost: u64,
 }

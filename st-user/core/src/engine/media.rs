@@ -1,7 +1,6 @@
 //! What of a peer's SDP matters to a refresh: where its media go, and whether a re-INVITE would disturb them.
 
-/// Media descriptions beyond this are not compared: the SDP counts as not understood.
-const MAX_MEDIA: usize = 8;
+use super::limits::{MAX_FORMATS, MAX_STREAMS};
 
 /// Which way media flow, as one side says it (RFC 3264, section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,54 +32,58 @@ impl Flow {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stream {
-    kind: Vec<u8>,
-    port: Vec<u8>,
-    protocol: Vec<u8>,
-    formats: Vec<Vec<u8>>,
-    connection: Vec<u8>,
+struct Stream<'a> {
+    kind: &'a [u8],
+    port: &'a [u8],
+    protocol: &'a [u8],
+    /// With blanks between.
+    formats: &'a [u8],
+    connection: &'a [u8],
     flow: Flow,
     /// `a=crypto`, `a=fingerprint`, `a=ice-ufrag` and `a=ice-pwd` lines.
-    keys: Vec<Vec<u8>>,
+    keys: Vec<&'a [u8]>,
 }
 
-/// The streams of one session description.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Media {
+/// The streams of one session description, read in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Media<'a> {
     /// The `o=` line: the same as long as the session is (R22).
-    pub(super) origin: Vec<u8>,
-    streams: Vec<Stream>,
+    origin: &'a [u8],
+    streams: Vec<Stream<'a>>,
 }
 
-impl Media {
-    /// Reads an SDP; `None` where it has no media, too many, or lines that are none.
-    pub(super) fn read(sdp: &[u8]) -> Option<Self> {
+/// Whether two SDPs of one side describe the same session, as far as they can be read (R22).
+pub(super) fn same_session(before: &[u8], now: &[u8]) -> bool {
+    Media::read(before).zip(Media::read(now)).is_some_and(|(before, now)| before.origin == now.origin)
+}
+
+impl<'a> Media<'a> {
+    /// Reads an SDP; `None` where it has no media, too many streams, formats or keys, or lines that are none.
+    pub(super) fn read(sdp: &'a [u8]) -> Option<Self> {
         let mut origin: &[u8] = b"";
         let mut connection: &[u8] = b"";
         let mut flow = Flow::Both;
         let mut keys = Vec::new();
-        let mut streams: Vec<Stream> = Vec::new();
-        for line in sdp.split(|byte| *byte == b'\n') {
-            let line = line.trim_ascii_end();
-            if let Some(rest) = line.strip_prefix(b"m=") {
-                if streams.len() == MAX_MEDIA {
+        let mut streams: Vec<Stream<'_>> = Vec::new();
+        let mut rest = sdp;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest[..end].trim_ascii_end();
+            rest = rest.get(end + 1..).unwrap_or_default();
+            if let Some(mut words) = line.strip_prefix(b"m=") {
+                if streams.len() == MAX_STREAMS {
                     return None;
                 }
-                let mut words = rest.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
-                streams.push(Stream {
-                    kind: words.next()?,
-                    port: words.next()?,
-                    protocol: words.next()?,
-                    formats: words.collect(),
-                    connection: connection.to_vec(),
-                    flow,
-                    keys: keys.clone(),
-                });
+                let [kind, port, protocol] = [next_word(&mut words)?, next_word(&mut words)?, next_word(&mut words)?];
+                if self::words(words).nth(MAX_FORMATS).is_some() {
+                    return None;
+                }
+                streams.push(Stream { kind, port, protocol, formats: words, connection, flow, keys: keys.clone() });
             } else if line.starts_with(b"o=") {
                 origin = line;
             } else if line.starts_with(b"c=") {
                 match streams.last_mut() {
-                    Some(stream) => stream.connection = line.to_vec(),
+                    Some(stream) => stream.connection = line,
                     None => connection = line,
                 }
             } else if let Some(named) = Flow::named(line) {
@@ -92,15 +95,19 @@ impl Media {
                 .iter()
                 .any(|key| line.starts_with(key))
             {
-                streams.last_mut().map_or(&mut keys, |stream| &mut stream.keys).push(line.to_vec());
+                let keys = streams.last_mut().map_or(&mut keys, |stream| &mut stream.keys);
+                if keys.len() == MAX_FORMATS {
+                    return None;
+                }
+                keys.push(line);
             }
         }
-        (!streams.is_empty()).then_some(Self { origin: origin.to_vec(), streams })
+        (!streams.is_empty()).then_some(Self { origin, streams })
     }
 
     /// The same with every stream flowing only as far as the other side's SDP lets it: an answer to a hold says less than an
     /// offer may have said before.
-    pub(super) fn within(mut self, other: &Self) -> Self {
+    pub(super) fn within(mut self, other: &Media<'_>) -> Self {
         for (own, other) in self.streams.iter_mut().zip(&other.streams) {
             own.flow = match (own.flow.sends() && other.flow.receives(), own.flow.receives() && other.flow.sends()) {
                 (true, true) => Flow::Both,
@@ -114,8 +121,7 @@ impl Media {
 
     /// Whether an answer leaves the media where `self`, the same side's last SDP, had them (F9). An answer may choose among
     /// the formats and keys of an offer.
-    pub(super) fn stays_in(&self, answer: &Self) -> bool {
-        let chosen = |from: &[Vec<u8>], what: &[Vec<u8>]| what.iter().all(|one| from.contains(one));
+    pub(super) fn stays_in(&self, answer: &Media<'_>) -> bool {
         self.streams.len() == answer.streams.len()
             && self.streams.iter().zip(&answer.streams).all(|(old, new)| {
                 old.kind == new.kind
@@ -123,8 +129,8 @@ impl Media {
                     && old.protocol == new.protocol
                     && old.connection == new.connection
                     && old.flow == new.flow
-                    && chosen(&old.formats, &new.formats)
-                    && chosen(&old.keys, &new.keys)
+                    && words(new.formats).all(|format| words(old.formats).any(|known| known == format))
+                    && new.keys.iter().all(|key| old.keys.contains(key))
             })
     }
 
@@ -134,7 +140,7 @@ impl Media {
     }
 
     /// F11: whether this side, the peer, holds a stream that `server`'s last SDP would take off hold.
-    pub(super) fn hold_would_be_lifted_by(&self, server: &Self) -> bool {
+    pub(super) fn hold_would_be_lifted_by(&self, server: &Media<'_>) -> bool {
         self.streams.len() != server.streams.len()
             || self.streams.iter().zip(&server.streams).any(|(peer, server)| {
                 let off = stream_is_off(peer) || stream_is_off(server);
@@ -144,16 +150,30 @@ impl Media {
     }
 }
 
-fn stream_is_off(stream: &Stream) -> bool {
+fn stream_is_off(stream: &Stream<'_>) -> bool {
     stream.port == b"0"
+}
+
+/// Takes the next word of a line off.
+fn next_word<'a>(line: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let begin = line.iter().position(|byte| *byte != b' ')?;
+    let end = line[begin..].iter().position(|byte| *byte == b' ').map_or(line.len(), |length| begin + length);
+    let word = &line[begin..end];
+    *line = &line[end..];
+    Some(word)
+}
+
+/// The words of a line.
+fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || next_word(&mut line))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn media(lines: &str) -> Media {
-        Media::read(format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{lines}").as_bytes()).unwrap()
+    fn media(lines: &str) -> Media<'static> {
+        Media::read(format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{lines}").leak().as_bytes()).unwrap()
     }
 
     const OFFER: &str = "c=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\n";
@@ -205,6 +225,12 @@ mod tests {
     fn what_is_no_sdp_is_not_read() {
         assert_eq!(Media::read(b""), None);
         assert_eq!(Media::read(b"m=audio\r\n"), None);
-        assert_eq!(Media::read("m=audio 1 RTP/AVP 0\r\n".repeat(MAX_MEDIA + 1).as_bytes()), None);
+        assert_eq!(Media::read("m=audio 1 RTP/AVP 0\r\n".repeat(MAX_STREAMS + 1).as_bytes()), None);
+        let is_read = |formats, keys| {
+            let keys = "a=ice-ufrag:x\r\n".repeat(keys);
+            Media::read(format!("m=audio 1 RTP/AVP{}\r\n{keys}", " 0".repeat(formats)).as_bytes()).is_some()
+        };
+        assert!(is_read(MAX_FORMATS, MAX_FORMATS));
+        assert!(!is_read(MAX_FORMATS + 1, 0) && !is_read(1, MAX_FORMATS + 1));
     }
 }

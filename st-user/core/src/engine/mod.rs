@@ -8,6 +8,7 @@ mod bounded;
 mod breach;
 mod dialog;
 mod exchange;
+mod hash;
 mod invite;
 pub mod limits;
 mod media;
@@ -26,7 +27,7 @@ mod target;
 mod timers;
 mod verdict;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 pub use dialog::SILENCE;
 pub use limits::{Limits, Stats};
@@ -38,8 +39,9 @@ use crate::{
     message::{CSeq, Message, MethodName},
 };
 use dialog::{Dialog, Ids};
+use hash::{Fingerprint, Table};
 use invite::{Early, Invite, Invites};
-use limits::{MAX_IDENTIFIER, TIMERS_PER_CALL};
+use limits::{MAX_FORKS, MAX_IDENTIFIER, MAX_INVITE, TIMERS_PER_CALL};
 use resume::Strays;
 use shared::Shared;
 use timers::{Key, Timer};
@@ -60,8 +62,8 @@ pub struct EngineConfig {
     pub policy: Arc<Policy>,
     /// Live or replay.
     pub mode: Mode,
-    /// For tokens and random delays; runs with the same seed and input are the same. Secret in a daemon: from the system's
-    /// random numbers.
+    /// For tokens, random delays and the keys of tables; runs with the same seed and input are the same. Secret in a
+    /// daemon: from the system's random numbers.
     pub seed: u64,
     /// Bounds.
     pub limits: Limits,
@@ -71,8 +73,8 @@ pub struct EngineConfig {
 /// [`Output::Timeout`].
 pub struct Engine {
     sx: Shared,
-    dialogs: HashMap<SessionId, Dialog>,
-    index: HashMap<Vec<u8>, SessionId>,
+    dialogs: Table<SessionId, Box<Dialog>>,
+    index: Table<Fingerprint, SessionId>,
     invites: Invites,
     strays: Strays,
     next: u64,
@@ -82,8 +84,9 @@ impl Engine {
     /// An engine that has seen nothing.
     pub fn new(config: EngineConfig) -> Self {
         let invites = Invites::new(&config.limits);
-        let strays = Strays::new(config.limits.strangers);
-        Self { sx: Shared::new(config), dialogs: HashMap::new(), index: HashMap::new(), invites, strays, next: 1 }
+        let sx = Shared::new(config);
+        let strays = Strays::new(sx.limits.strangers, sx.secret);
+        Self { sx, dialogs: Table::default(), index: Table::default(), invites, strays, next: 1 }
     }
 
     /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
@@ -103,6 +106,9 @@ impl Engine {
             pending,
             strangers,
             own_requests: self.dialogs.values().map(|dialog| dialog.own.len()).sum(),
+            refused_forks: self.invites.refused_forks(),
+            evicted_tries: self.invites.evicted_tries(),
+            evicted_remembered: self.sx.peers.evicted() + self.sx.servers.evicted(),
             evicted_pending,
             evicted_strangers: evicted_strangers + self.strays.evicted(),
             ..self.sx.stats
@@ -112,7 +118,7 @@ impl Engine {
     /// Whether an INVITE of sipst's own waits for its final response: a 2xx would need its ACK (R44). Goes through all
     /// sessions.
     pub fn is_inviting(&self) -> bool {
-        self.dialogs.values().any(Dialog::is_inviting)
+        self.dialogs.values().any(|dialog| dialog.is_inviting())
     }
 
     /// The next thing to do.
@@ -208,8 +214,9 @@ impl Engine {
     fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>) -> Option<()> {
         let heard = Heard::read(packet, message)?;
         let Heard { client, is_request, ids, cseq, .. } = heard;
-        let session = ids.and_then(|ids| self.index.get(&key(ids)).copied());
-        let token = message.top_via().filter(|_| client == Side::Server).and_then(|via| via.our_token());
+        let session = ids.and_then(|ids| self.index.get(&self.key(ids)).copied());
+        let via = if client == Side::Server { message.top_via() } else { None };
+        let token = via.and_then(|via| via.our_token());
         if let Some(token) = token {
             self.own(&heard, token, session);
         } else if let Some(dialog) = session.and_then(|session| self.dialogs.get_mut(&session)) {
@@ -245,10 +252,13 @@ impl Engine {
     /// A request of no known dialog.
     fn request_outside(&mut self, heard: &Heard<'_>) {
         let Heard { packet, message, client, call_id, from, cseq, .. } = *heard;
+        let is_kept = matches!(cseq.method, MethodName::Invite | MethodName::Update);
+        self.sx.stats.too_long += u64::from(is_kept && packet.bytes.len() > MAX_INVITE);
         let Some(ids) = heard.ids else {
             if cseq.method == MethodName::Invite {
                 let evicted = self.invites.counts()[0].1;
-                self.invites.request(self.sx.now, invite::Key::new(client, call_id, from), packet, message, cseq);
+                let key = invite::Key::new(self.sx.secret, client, call_id, from);
+                self.invites.request(self.sx.now, key, packet, message, cseq);
                 if self.invites.counts()[0].1 > evicted {
                     self.sx.tell_limit("pending", self.sx.limits.pending);
                 }
@@ -256,12 +266,13 @@ impl Engine {
             return;
         };
         // An early dialog: the caller's tag is one of the two.
-        let keys =
-            [invite::Key::new(Side::Server, call_id, ids.local), invite::Key::new(Side::Peer, call_id, ids.remote)];
-        if !keys.iter().any(|key| self.invites.early(key, client, message, cseq)) {
+        let keys = [(Side::Server, ids.local), (Side::Peer, ids.remote)]
+            .map(|(caller, tag)| invite::Key::new(self.sx.secret, caller, call_id, tag));
+        if !keys.iter().any(|key| self.invites.early(key, client, packet, message, cseq)) {
             self.sx.stats.unknown_dialog += 1;
             if matches!(cseq.method, MethodName::Invite | MethodName::Update) {
-                self.strays.request(self.sx.now, (key(ids), client), packet, message, cseq);
+                let key = (self.key(ids), client);
+                self.strays.request(self.sx.now, key, packet, message, cseq);
             }
         }
     }
@@ -275,7 +286,7 @@ impl Engine {
             }
             return;
         }
-        let invite = invite::Key::new(client, call_id, from);
+        let invite = invite::Key::new(self.sx.secret, client, call_id, from);
         match (message.status(), heard.ids) {
             (Some(..200), ids) => {
                 let callee = ids.map(|ids| if client == Side::Server { ids.remote } else { ids.local });
@@ -289,9 +300,10 @@ impl Engine {
 
     /// A 2xx to an INVITE makes a dialog, one for each tag (forks).
     fn establish(&mut self, heard: &Heard<'_>, ids: Ids<'_>, invite: &invite::Key) {
-        let cseq = heard.cseq;
-        match self.invites.answered(self.sx.now, invite, cseq) {
+        let refused = self.invites.refused_forks();
+        match self.invites.answered(self.sx.now, invite, heard.cseq) {
             Some((pending, early)) => self.make(heard, ids, &pending, early),
+            None if self.invites.refused_forks() > refused => self.sx.tell_limit("forks", MAX_FORKS),
             None => self.resume(heard, ids),
         }
     }
@@ -299,7 +311,7 @@ impl Engine {
     /// A 2xx to an INVITE or UPDATE in a dialog that is not known: it is known from now on.
     fn resume(&mut self, heard: &Heard<'_>, ids: Ids<'_>) {
         let timed = heard.message.session_expires().is_some();
-        match self.strays.answered(&(key(ids), heard.client), heard.message, heard.cseq).filter(|_| timed) {
+        match self.strays.answered(&(self.key(ids), heard.client), heard.message, heard.cseq).filter(|_| timed) {
             Some((request, early)) => self.make(heard, ids, &request, early),
             None => self.sx.stats.unknown_dialog += 1,
         }
@@ -313,7 +325,7 @@ impl Engine {
             return self.sx.tell_limit("sessions", self.sx.limits.sessions);
         }
         // The same call the other way round: this host passes it on.
-        let mirror = self.index.get(&key(Ids { local: ids.remote, remote: ids.local, ..ids })).copied();
+        let mirror = self.index.get(&self.key(Ids { local: ids.remote, remote: ids.local, ..ids })).copied();
         if let Some(mirror) = mirror.and_then(|mirror| self.dialogs.get_mut(&mirror)) {
             mirror.relayed = true;
             early.relayed = true;
@@ -321,16 +333,21 @@ impl Engine {
         let id = SessionId(self.next);
         if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, client, (request, &early), packet, message) {
             self.next += 1;
-            self.index.insert(key(ids), id);
-            self.dialogs.insert(id, dialog);
+            self.index.insert(self.key(ids), id);
+            self.dialogs.insert(id, Box::new(dialog));
         }
     }
 
     fn forget(&mut self, session: SessionId) {
         if let Some(dialog) = self.dialogs.remove(&session) {
             let ids = Ids { call_id: &dialog.call_id, local: &dialog.local_tag, remote: &dialog.remote_tag };
-            self.index.remove(&key(ids));
+            self.index.remove(&self.key(ids));
         }
+    }
+
+    /// What a dialog is found by.
+    fn key(&self, ids: Ids<'_>) -> Fingerprint {
+        self.sx.secret.fingerprint([ids.call_id, ids.local, ids.remote])
     }
 }
 
@@ -374,14 +391,4 @@ impl<'a> Heard<'a> {
         });
         Some(Self { packet, message, client, is_request, call_id, from, ids, cseq })
     }
-}
-
-/// What a dialog is found by: its identifiers, each behind its length.
-fn key(ids: Ids<'_>) -> Vec<u8> {
-    let mut key = Vec::with_capacity(12 + ids.call_id.len() + ids.local.len() + ids.remote.len());
-    for id in [ids.call_id, ids.local, ids.remote] {
-        key.extend_from_slice(&(id.len() as u32).to_be_bytes());
-        key.extend_from_slice(id);
-    }
-    key
 }

@@ -1,12 +1,16 @@
-//! The server's CSeq numbers in one dialog, and the room for ours (RFC 3261, section 12.2.1.1; design: a request keeps
-//! its length, so a number can only grow into the digits and spaces that the server wrote).
+//! The server's CSeq numbers in one dialog, and the room for ours (RFC 3261, section 12.2.1.1): a number grows into the digits
+//! and blanks that the server wrote, and into a few blanks that are added where the request may become longer.
 
-use st_ebpf::cseq::{MAX_NUMBER, State};
+use st_ebpf::cseq::{BLANKS, MAX_NUMBER, State};
 
 use crate::message::{CSeq, HeaderName, Message};
 
 /// Numbers kept free for the server after each of ours: its BYE, and a few requests before that.
 pub const RESERVE: u32 = 4;
+
+/// The longest request, in bytes, that is taken to become longer without trouble: RFC 3261, section 18.1.1 leaves as much
+/// room below an MTU that nobody knows.
+const LENGTHENED: usize = 1_300;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Numbers {
@@ -16,11 +20,14 @@ pub(super) struct Numbers {
     spaces: Option<u8>,
     /// Those in another header line of its own, for as long as it has not written a number.
     likely_spaces: u8,
+    /// Whether it wrote a request that cannot become longer.
+    long: bool,
 }
 
 impl Numbers {
-    /// Takes in a request of the server's.
-    pub(super) fn saw(&mut self, cseq: CSeq) {
+    /// Takes in a request of the server's of so many bytes.
+    pub(super) fn saw(&mut self, cseq: CSeq, length: usize) {
+        self.long |= length > LENGTHENED;
         let spaces = cseq.layout.spaces;
         self.spaces = Some(self.spaces.map_or(spaces, |fewest| fewest.min(spaces)));
         self.highest = self.highest.max(Some(cseq.number));
@@ -52,8 +59,11 @@ impl Numbers {
         let highest = if state.known { state.number } else { 0 };
         let digits = highest.checked_ilog10().unwrap_or(0) + 1;
         let spaces = self.spaces.or(spaces).unwrap_or(self.likely_spaces);
-        let limit =
-            10_u64.checked_pow(digits.saturating_add(spaces.into())).map_or(u64::from(MAX_NUMBER), |limit| limit - 1);
+        // What the server writes is not known before it has written anything.
+        let added = if self.is_known() && !self.long { BLANKS } else { 0 };
+        let limit = 10_u64
+            .checked_pow(digits.saturating_add(spaces.into()).saturating_add(added))
+            .map_or(u64::from(MAX_NUMBER), |limit| limit - 1);
         u64::from(state.next_injected()) + u64::from(RESERVE) <= limit.min(MAX_NUMBER.into())
     }
 }
@@ -72,17 +82,29 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_that_of_the_highest_number_and_the_fewest_spaces() {
+    fn the_room_is_that_of_the_highest_number_the_fewest_spaces_and_the_blanks_that_can_be_added() {
         let mut numbers = Numbers::default();
-        numbers.saw(cseq(2, 1, 1, MethodName::Invite));
+        numbers.saw(cseq(2, 1, 1, MethodName::Invite), 1_300);
+        // Six digits: one of its own, a blank of its own, four that are added.
+        assert!(numbers.has_room(known(2, 999_992), None) && !numbers.has_room(known(2, 999_993), None));
+        numbers.saw(cseq(3, 0, 1, MethodName::Bye), 500);
+        assert!(numbers.has_room(known(3, 99_991), Some(7)) && !numbers.has_room(known(3, 99_992), Some(7)));
+        let nearly = MAX_NUMBER - 9;
+        numbers = Numbers::default();
+        numbers.saw(cseq(nearly, 255, 255, MethodName::Invite), 500);
+        assert!(numbers.has_room(known(nearly, 4), None) && !numbers.has_room(known(nearly, 5), None));
+    }
+
+    #[test]
+    fn a_server_that_writes_long_requests_has_no_more_room_than_it_writes() {
+        let mut numbers = Numbers::default();
+        numbers.saw(cseq(2, 1, 1, MethodName::Invite), 1_301);
+        numbers.saw(cseq(2, 1, 1, MethodName::Ack), 500);
         assert!(numbers.has_room(known(2, 92), None) && !numbers.has_room(known(2, 93), None));
         // Three digits of its own by now: 9999 at most.
         assert!(numbers.has_room(known(102, 9_892), None) && !numbers.has_room(known(102, 9_893), None));
-        numbers.saw(cseq(103, 0, 3, MethodName::Bye));
+        numbers.saw(cseq(103, 0, 3, MethodName::Bye), 500);
         assert!(numbers.has_room(known(103, 891), Some(7)) && !numbers.has_room(known(103, 892), Some(7)));
-        numbers = Numbers::default();
-        numbers.saw(cseq(MAX_NUMBER - 9, 255, 255, MethodName::Invite));
-        assert!(numbers.has_room(known(MAX_NUMBER - 9, 4), None) && !numbers.has_room(known(MAX_NUMBER - 9, 5), None));
     }
 
     #[test]
@@ -101,8 +123,8 @@ mod tests {
     fn a_first_number_of_zero_is_a_number() {
         let mut numbers = Numbers::default();
         assert_eq!(numbers.fresh(), State { known: false, number: 0, delta: 0 });
-        numbers.saw(cseq(0, 1, 1, MethodName::Invite));
-        numbers.saw(cseq(0, 1, 1, MethodName::Ack));
+        numbers.saw(cseq(0, 1, 1, MethodName::Invite), 500);
+        numbers.saw(cseq(0, 1, 1, MethodName::Ack), 500);
         assert_eq!(numbers.fresh(), State { known: true, number: 0, delta: 0 });
         assert_eq!(numbers.fresh().next_injected(), 1);
         let sent_two = State { known: false, number: 2, delta: 0 };

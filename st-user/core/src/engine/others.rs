@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
-use super::timers::{T1, T2};
+use super::{
+    exchange::top_branch,
+    limits::MAX_OTHERS,
+    timers::{T1, T2},
+};
 use crate::{
     Time,
     message::{CSeq, Message, MethodName},
 };
-
-/// How many are remembered in one dialog; the oldest gives way.
-const MAX_OTHERS: usize = 8;
 
 #[derive(Clone, Debug)]
 struct Other {
@@ -29,24 +30,26 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// Takes in a request, or a copy of it.
-    pub(super) fn asked(&mut self, now: Time, request: &Message<'_>, cseq: CSeq) {
-        let branch = request.top_via().and_then(|via| via.branch);
+    /// Takes in a request, or a copy of it; whether an older one had to go.
+    pub(super) fn asked(&mut self, now: Time, request: &Message<'_>, cseq: CSeq) -> bool {
+        let branch = top_branch(request);
         if let Some(known) = self.find(branch, cseq.method) {
             let known = &mut self.all[known];
             known.heard = now;
             known.gap = (known.gap * 2).min(T2);
-            return;
+            return false;
         }
-        if self.all.len() >= MAX_OTHERS {
+        let full = self.all.len() >= MAX_OTHERS;
+        if full {
             self.all.remove(0);
         }
         self.all.push(Other { method: cseq.method, branch: branch.map(<[u8]>::to_vec), heard: now, gap: T1 });
+        full
     }
 
     /// Takes in a final response.
     pub(super) fn answered(&mut self, response: &Message<'_>, cseq: CSeq) {
-        if let Some(known) = self.find(response.top_via().and_then(|via| via.branch), cseq.method) {
+        if let Some(known) = self.find(top_branch(response), cseq.method) {
             self.all.remove(known);
         }
     }

@@ -14,10 +14,11 @@ use super::{
     sdp::Said,
     session::Deal,
     shared::Shared,
+    target::Target,
     timers::{T1, T2, TRANSACTION, Timer},
 };
 use crate::{
-    By, Event, EventKind, Inject, Output, Packet, Refusal, SessionId, Side, Time, build,
+    By, Event, EventKind, Inject, Output, Packet, ReadyAck, Refusal, SessionId, Side, Time, build,
     digest::Answer,
     message::{CSeq, Message, MethodName},
 };
@@ -59,7 +60,17 @@ pub(super) struct Own {
     /// Until the next copy.
     wait: Duration,
     /// The ACK to its 2xx.
-    ack: Option<(u64, Vec<u8>)>,
+    ack: Option<Ack>,
+}
+
+/// The ACK to the 2xx of an INVITE of ours: made before the INVITE leaves, so that the driver can see to it that it is
+/// sent even if nobody lives to do so.
+#[derive(Clone, Debug)]
+pub(super) struct Ack {
+    token: u64,
+    bytes: Vec<u8>,
+    /// Whether a 2xx has come: from then on every copy gets the same.
+    sent: bool,
 }
 
 impl Own {
@@ -89,13 +100,19 @@ impl Own {
         Self { bytes, answers, ..self }
     }
 
+    /// What a 2xx gets, unless it leads elsewhere.
+    pub(super) fn with_ack(self, token: u64, bytes: Vec<u8>) -> Self {
+        Self { ack: Some(Ack { token, bytes, sent: false }), ..self }
+    }
+
+    /// The ACK as the driver keeps it.
+    pub(super) fn ready_ack(&self) -> Option<ReadyAck> {
+        self.ack.as_ref().map(|ack| ReadyAck { token: ack.token, bytes: ack.bytes.clone() })
+    }
+
     /// Whether it answers a challenge.
     pub(super) fn is_signed(&self) -> bool {
         !self.answers.is_empty()
-    }
-
-    pub(super) fn request(&self) -> &[u8] {
-        &self.bytes
     }
 
     pub(super) const fn hop(&self) -> SocketAddr {
@@ -122,8 +139,8 @@ impl Own {
             sx.timers.cancel(session, timer(self.token));
         }
         sx.retire(self.token);
-        if let Some((token, _)) = self.ack {
-            sx.retire(token);
+        if let Some(ack) = self.ack {
+            sx.retire(ack.token);
         }
     }
 }
@@ -139,7 +156,24 @@ impl Dialog {
     }
 
     /// Asks for a message to be sent.
-    pub(super) fn inject(&self, sx: &mut Shared, token: u64, commit: Option<State>, hop: SocketAddr, bytes: &[u8]) {
+    pub(super) fn inject(&self, sx: &mut Shared, token: u64, hop: SocketAddr, bytes: &[u8]) {
+        self.inject_for(sx, None, None, token, hop, bytes);
+    }
+
+    /// Asks for a request of ours to be sent for the first time.
+    pub(super) fn inject_first(&self, sx: &mut Shared, own: &Own, state: State) {
+        self.inject_for(sx, Some(state), own.ready_ack(), own.token, own.hop, &own.bytes);
+    }
+
+    fn inject_for(
+        &self,
+        sx: &mut Shared,
+        commit: Option<State>,
+        ack: Option<ReadyAck>,
+        token: u64,
+        hop: SocketAddr,
+        bytes: &[u8],
+    ) {
         if sx.mode == Mode::Replay {
             return;
         }
@@ -147,6 +181,7 @@ impl Dialog {
             session: self.id,
             token,
             commit,
+            ack,
             call_id: self.call_id.clone(),
             local_tag: self.local_tag.clone(),
             server: self.server,
@@ -205,6 +240,8 @@ impl Dialog {
             // A nonce is not used twice.
             self.cycle.answers = None;
         }
+        // Only now: what was under way at the moment to act may have kept the server from refreshing by itself.
+        self.session.missed = true;
         let event = Event { method, ..self.due_event(sx, EventKind::RefreshSent, By::Sipst) };
         self.tell(sx, event);
     }
@@ -245,7 +282,6 @@ impl Dialog {
         }
         own.answered = true;
         sx.has_answers = true;
-        let was_open = own.is_open();
         let first_success = !own.succeeded;
         match status {
             ..200 => {
@@ -282,14 +318,13 @@ impl Dialog {
         }
         if status < 300 && first_success {
             self.own_succeeded(sx, token, message, status, moved);
-        } else if status >= 300 && was_open {
+        } else if status >= 300 {
             self.turned_down(sx, token, message, status);
         }
     }
 
     /// Every final response to an INVITE is ACKed, copies too (R32, R33).
     fn acknowledge(&mut self, sx: &mut Shared, token: u64, message: &Message<'_>, status: u16) {
-        let id = self.id;
         let Some(at) = self.own.iter().position(|own| own.token == token && own.method == MethodName::Invite) else {
             return;
         };
@@ -297,23 +332,27 @@ impl Dialog {
         if status >= 300 {
             let to = message.to().map(|to| to.value);
             if let Some(ack) = to.and_then(|to| build::ack_failure(&self.own[at].bytes, to)) {
-                self.inject(sx, token, None, hop, &ack);
+                self.inject(sx, token, hop, &ack);
             }
             return;
         }
-        if self.own[at].ack.is_none() && sx.mode == Mode::Live {
+        let Some(Ack { token, bytes, sent }) = self.own[at].ack.take() else { return };
+        let mut ack = Ack { token, bytes, sent: true };
+        if !sent {
             // R24: the ACK goes to where the 2xx says that the peer is now.
             self.redirect(message.contact().map(|contact| contact.uri));
-            let Some(target) = &self.target else { return };
-            let ack_token = sx.token(id);
-            let (sent_by, own) = (target.sent_by(self.server), self.look.own());
-            let template = self.template(target.path(), &sent_by, &own);
-            let ack = build::ack_2xx(&template, self.own[at].number, ack_token, &self.own[at].answers);
-            self.own[at].ack = Some((ack_token, ack));
+            if let Some(target) = &self.target {
+                ack.bytes = self.ack_2xx(target, self.own[at].number, ack.token, &self.own[at].answers);
+            }
         }
-        if let Some((ack_token, ack)) = self.own[at].ack.clone() {
-            self.inject(sx, ack_token, None, hop, &ack);
-        }
+        self.inject(sx, ack.token, hop, &ack.bytes);
+        self.own[at].ack = Some(ack);
+    }
+
+    /// The ACK to the 2xx of an INVITE of ours with that number.
+    pub(super) fn ack_2xx(&self, target: &Target, number: u32, token: u64, answers: &[Answer]) -> Vec<u8> {
+        let (sent_by, own) = (target.sent_by(self.server), self.look.own());
+        build::ack_2xx(&self.template(target.path(), &sent_by, &own), number, token, answers)
     }
 
     /// The first 2xx; `moved`: its Contact is not where the peer was.
@@ -347,9 +386,11 @@ impl Dialog {
 
     /// F9: the peer's answer must leave the media where they are.
     fn answer_moves(&mut self, message: &Message<'_>) -> bool {
-        let Some(answer) = Said::by(message).sdp().and_then(|sdp| self.peer_media_in(&sdp.bytes)) else { return false };
-        let before = self.peer_media.replace(answer.clone());
-        before.is_some_and(|before| !before.stays_in(&answer))
+        let Some(sdp) = Said::by(message).sdp() else { return false };
+        let Some(answer) = self.peer_media_in(&sdp.bytes) else { return false };
+        let moved = self.peer_media().is_some_and(|before| !before.stays_in(&answer));
+        self.peer_sdp = Some(sdp.bytes);
+        moved
     }
 
     /// [`Timer::Retransmit`]
@@ -367,7 +408,7 @@ impl Dialog {
         }
         sx.timers.set(id, Timer::Retransmit(token), sx.now + own.wait);
         if let Some(bytes) = bytes {
-            self.inject(sx, token, None, hop, &bytes);
+            self.inject(sx, token, hop, &bytes);
         }
     }
 
@@ -389,7 +430,7 @@ impl Dialog {
             own.wait = T1;
             sx.timers.set(id, Timer::Retransmit(token), sx.now + T1);
             sx.timers.set(id, Timer::GiveUp(token), sx.now + TRANSACTION);
-            return self.inject(sx, token, None, hop, &cancel);
+            return self.inject(sx, token, hop, &cancel);
         }
         own.progress = Progress::Done;
         // A request that was sent again had no answer; one that was not had one, which is not in the capture.

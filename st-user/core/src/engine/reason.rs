@@ -62,6 +62,8 @@ reasons! {
 
     /// `refresh_failed`: the call is older than `max_session`.
     MAX_SESSION = "max_session",
+    /// `refresh_failed`: the rules were changed meanwhile, and say no more that sipst refreshes.
+    POLICY = "policy",
     /// `refresh_failed`: the server's CSeq leaves no room for another number.
     CSEQ_ROOM = "cseq_room",
     /// `refresh_due`, `refresh_overdue`: the server answered 481 to a request of the peer's: it has forgotten the dialog, and

@@ -10,14 +10,13 @@ use super::{
     breach::Terms,
     dialog::Dialog,
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN, MAX_WAITS},
-    media::Media,
     own::Own,
     reason,
     shared::Shared,
     timers::Timer,
 };
 use crate::{
-    Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, build,
+    Action, Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, build,
     digest::Answer,
     message::{MethodName, Role},
 };
@@ -173,6 +172,8 @@ impl Dialog {
         let (_, rules, peers) = self.rules(policy);
         if let Some(why) = self.forbidden() {
             self.fail(sx, why, None);
+        } else if rules.action != Action::Refresh {
+            self.fail(sx, reason::POLICY, None);
         } else if let Some(why) = self.obstacle(sx) {
             self.postpone(sx, why);
         } else if self.target.is_none() {
@@ -216,8 +217,8 @@ impl Dialog {
 
     /// Whether a re-INVITE with the server's last SDP would leave everything as it is (F8, F11, F22).
     fn replay_is_safe(&self) -> bool {
-        let Some(server) = self.sdp.as_ref().and_then(|sdp| Media::read(&sdp.bytes)) else { return false };
-        let Some(peer) = &self.peer_media else { return !server.has_image() };
+        let Some(server) = self.server_media() else { return false };
+        let Some(peer) = self.peer_media() else { return !server.has_image() };
         !server.has_image() && !peer.has_image() && !peer.hold_would_be_lifted_by(&server)
     }
 
@@ -266,9 +267,16 @@ impl Dialog {
         self.cycle.stage = Stage::Sent(token);
         self.cycle.attempts += 1;
         let terms = Terms { timer: true, interval: Some(interval_s), refresher: Some(Role::Uac), min_se: Some(min_se) };
-        let own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, answers);
+        let ack = (method == MethodName::Invite).then(|| {
+            let token = sx.token(id);
+            (token, self.ack_2xx(target, number, token, &answers))
+        });
+        let mut own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, answers);
+        if let Some((token, bytes)) = ack {
+            own = own.with_ack(token, bytes);
+        }
         own.start(sx, id, fallback);
-        self.inject(sx, token, Some(state), hop, own.request());
+        self.inject_first(sx, &own, state);
         self.own.push(own);
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::{
     bounded::Bounded,
     dialog::{Dialog, Phase},
+    hash::{Fingerprint, Secret},
     invite::{Early, Invite, SILENCE},
     reason,
     shared::Shared,
@@ -17,8 +18,8 @@ use crate::{
     message::{CSeq, Message, MethodName},
 };
 
-/// A dialog's key and who asks.
-type Key = (Vec<u8>, Side);
+/// What stands for a dialog's identifiers, and who asks.
+type Key = (Fingerprint, Side);
 
 struct Stray {
     request: Invite,
@@ -29,24 +30,24 @@ struct Stray {
 
 /// Requests inside dialogs that are not known, the last one of each side.
 pub(super) struct Strays {
-    waiting: Bounded<Key, Stray>,
+    waiting: Bounded<Key, Stray, Secret>,
 }
 
 impl Strays {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { waiting: Bounded::new(limit) }
+    pub(super) fn new(limit: usize, secret: Secret) -> Self {
+        Self { waiting: Bounded::new(limit, secret) }
     }
 
     /// Takes in an INVITE or UPDATE inside a dialog.
     pub(super) fn request(&mut self, now: Time, key: Key, packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) {
         while let Some(old) =
-            self.waiting.oldest().filter(|(_, stray)| now.since(stray.heard) > SILENCE).map(|(key, _)| key.clone())
+            self.waiting.oldest().filter(|(_, stray)| now.since(stray.heard) > SILENCE).map(|(key, _)| *key)
         {
             self.waiting.remove(&old);
         }
         let mut early = Early { mid_call: true, ..Early::default() };
         if key.1 == Side::Server {
-            early.numbers.saw(cseq);
+            early.numbers.saw(cseq, packet.bytes.len());
             early.relayed = message.via_count() > 1;
         }
         let request = Invite::new(packet, message, cseq);
@@ -97,7 +98,7 @@ impl Dialog {
         }
         // An ACK or CANCEL can have a lower number than the server's last one.
         let tells = sender == Side::Server && !matches!(method, MethodName::Ack | MethodName::Cancel);
-        if tells && self.target.is_none() {
+        if tells && self.target.is_none() && !self.from.is_empty() {
             self.target = Target::learnt(to, request);
             if self.target.is_some() && self.barred == Some(reason::MID_CALL) {
                 self.barred = None;

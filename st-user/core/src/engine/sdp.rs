@@ -25,7 +25,9 @@ impl Said {
     pub(super) fn by(message: &Message<'_>) -> Self {
         match (message.body(), message.content_type()) {
             (Body::None, _) => Self::Nothing,
-            (Body::Whole(bytes), Some(content_type)) if message.is_sdp() && bytes.len() <= MAX_SDP => {
+            (Body::Whole(bytes), Some(content_type))
+                if message.is_sdp() && bytes.len() + content_type.len() <= MAX_SDP =>
+            {
                 Self::Sdp(Sdp { content_type: content_type.to_vec(), bytes: bytes.to_vec() })
             }
             (Body::Whole(_) | Body::Cut, _) => Self::Unclear,

@@ -32,7 +32,7 @@ pub(super) struct Session {
     /// Whether the server listed `timer` or sent Session-Expires.
     knows_timers: bool,
     /// Whether it let an interval pass since.
-    missed: bool,
+    pub(super) missed: bool,
     /// Whether [`EventKind::SessionExpiring`] was told in this interval.
     told_expiring: bool,
     /// Replay: whether a refresh has no answer in the capture, so that what follows from silence is not told.
@@ -123,7 +123,6 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let before = self.session.agreed;
-        let first = self.session.since.is_none();
         let outcome = negotiate(before, sender, message.session_expires(), rules.strict_r12);
         self.session.agreed = outcome.agreed;
         self.session.breached(terms.breaches(sender, before));
@@ -169,7 +168,7 @@ impl Dialog {
             self.fault(sx, reason::BELOW_FLOOR, &format!("shorter than {shortest}, not acted upon"));
         }
         // R15
-        if !first && before.is_some() && outcome.agreed.is_some() {
+        if before.is_some() && outcome.agreed.is_some() {
             let event = told(EventKind::SessionRefreshed, self, sx);
             self.tell(sx, event);
         }
@@ -182,11 +181,11 @@ impl Dialog {
             [(Timer::Act, schedule.act), (Timer::Expiring, schedule.expiring), (Timer::Expired, schedule.expired)]
                 .map(|(timer, after)| (timer, since + after))
         });
-        for timer in [Timer::Act, Timer::Expiring, Timer::Expired] {
-            sx.timers.cancel(self.id, timer);
-        }
-        for (timer, at) in moments.into_iter().flatten() {
-            sx.timers.set(self.id, timer, at);
+        match moments {
+            Some(moments) => moments.into_iter().for_each(|(timer, at)| sx.timers.set(self.id, timer, at)),
+            None => [Timer::Act, Timer::Expiring, Timer::Expired]
+                .into_iter()
+                .for_each(|timer| sx.timers.cancel(self.id, timer)),
         }
     }
 
@@ -259,7 +258,6 @@ impl Dialog {
             }
             (Side::Peer, Action::Observe) => {}
             (Side::Server, Action::Refresh) if self.barred.is_none() => {
-                self.session.missed = true;
                 let event = self.due_event(sx, EventKind::RefreshDue, By::Sipst);
                 self.tell(sx, event);
                 self.begin(sx);

@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{
     EngineConfig, Mode,
     bounded::Bounded,
+    hash::Secret,
     limits::{Limits, Stats},
     reason,
     timers::Timers,
@@ -36,14 +37,15 @@ pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) policy: Arc<Policy>,
     pub(super) limits: Limits,
+    pub(super) secret: Secret,
     pub(super) now: Time,
     pub(super) timers: Timers,
     pub(super) stats: Stats,
     /// Tokens of requests of ours, ACKs included.
-    pub(super) tokens: HashMap<u64, SessionId>,
-    pub(super) peers: Bounded<SocketAddr, Ways>,
+    pub(super) tokens: HashMap<u64, SessionId, Secret>,
+    pub(super) peers: Bounded<SocketAddr, Ways, Secret>,
     /// The fewest spaces that a server was seen to write before its CSeq numbers.
-    pub(super) servers: Bounded<SocketAddr, u8>,
+    pub(super) servers: Bounded<SocketAddr, u8, Secret>,
     /// How often packets were lost.
     pub(super) losses: u64,
     /// Replay: whether any answer to a request of ours was in the capture.
@@ -58,16 +60,18 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: EngineConfig) -> Self {
         let EngineConfig { policy, mode, seed, limits } = config;
+        let secret = Secret::new(seed);
         Self {
             mode,
             policy,
             limits,
+            secret,
             now: Time::from_micros(0),
             timers: Timers::default(),
             stats: Stats::default(),
-            tokens: HashMap::new(),
-            peers: Bounded::new(limits.remembered),
-            servers: Bounded::new(limits.remembered),
+            tokens: HashMap::with_hasher(secret),
+            peers: Bounded::new(limits.remembered, secret),
+            servers: Bounded::new(limits.remembered, secret),
             losses: 0,
             has_answers: false,
             told_capture_on_host: false,

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::limits::MAX_HEADERS;
+use super::limits::{MAX_HEADERS, MAX_IDENTIFIER, MAX_ROUTES, MAX_TARGET};
 use crate::{
     build::{Path, own_headers},
-    message::{HeaderName, Message, Uri, has_lr, route_uri},
+    message::{HeaderName, Message, Uri, Via, has_lr, route_uri},
 };
 
 /// The port of a SIP URI without one (RFC 3261, section 19.1.2).
@@ -42,12 +42,14 @@ impl Target {
     }
 
     fn fits(&self) -> bool {
-        self.path.uri.len() + self.path.routes.iter().map(Vec::len).sum::<usize>() <= MAX_HEADERS
+        let bytes = self.path.uri.len() + self.path.routes.iter().map(Vec::len).sum::<usize>();
+        bytes <= MAX_HEADERS && self.path.routes.len() <= MAX_ROUTES
     }
 
     /// R24: the remote target is another one now; the route set never changes.
     pub(super) fn redirect(&mut self, contact: &[u8]) {
-        if contact.len() <= MAX_HEADERS / 2 {
+        let is_known = self.path.uri == contact && self.path.routes == self.routes;
+        if !is_known && contact.len() <= MAX_TARGET {
             self.path = Path::new(contact, self.routes.iter().map(Vec::as_slice));
         }
     }
@@ -55,8 +57,15 @@ impl Target {
     /// Takes the server's own request for a template.
     pub(super) fn saw(&mut self, to: SocketAddr, request: &Message<'_>) {
         self.seen = Some(to);
-        if let Some(via) = request.top_via() {
+        let news = |via: &Via<'_>| self.sent_by.as_deref() != Some(via.sent_by) && via.sent_by.len() <= MAX_IDENTIFIER;
+        if let Some(via) = request.top_via().filter(news) {
             self.sent_by = Some(via.sent_by.to_vec());
+        }
+        if request.request_uri() == Some(&self.path.uri)
+            && request.routes().eq(self.path.routes.iter().map(Vec::as_slice))
+            && self.path.routes == self.routes
+        {
+            return;
         }
         // With a strict router ahead the Request-URI is not the remote target: then what was reckoned stays.
         if let Some(path) = Path::of(request).filter(|path| path.routes.first().is_none_or(|first| has_lr(first))) {
@@ -120,14 +129,16 @@ impl Look {
     pub(super) fn saw(&mut self, message: &Message<'_>) {
         self.saw_contact(message);
         let own = own_headers(message);
-        if own.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_HEADERS {
+        let is_known = self.own.iter().map(|(name, value)| (*name, value.as_slice())).eq(own.iter().copied());
+        if !is_known && own.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_HEADERS {
             self.own = own.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
         }
     }
 
     /// Takes in another message with a Contact.
     pub(super) fn saw_contact(&mut self, message: &Message<'_>) {
-        if let Some(contact) = message.contact().filter(|contact| contact.value.len() <= MAX_HEADERS) {
+        let is_new = |value: &[u8]| self.contact() != Some(value) && value.len() <= MAX_HEADERS;
+        if let Some(contact) = message.contact().filter(|contact| is_new(contact.value)) {
             self.contact = Some(contact.value.to_vec());
         }
     }
@@ -174,5 +185,7 @@ mod tests {
     #[test]
     fn routes_that_are_too_long_are_not_kept() {
         assert!(Target::new(b"sip:a@b", vec![vec![b'x'; MAX_HEADERS]], source()).is_none());
+        assert!(Target::new(b"sip:a@b", vec![b"x".to_vec(); MAX_ROUTES], source()).is_some());
+        assert!(Target::new(b"sip:a@b", vec![b"x".to_vec(); MAX_ROUTES + 1], source()).is_none());
     }
 }

@@ -1,7 +1,8 @@
 //! The engine's timers in one ordered structure. Ties fall in the order of the keys, so that runs repeat.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use super::hash::Table;
 use crate::{SessionId, Time};
 
 /// SIP's T1 (RFC 3261, section 17.1.1.1).
@@ -50,42 +51,81 @@ pub(super) struct Key {
     pub(super) timer: Timer,
 }
 
-/// All that are running.
+/// Those of one session.
+#[derive(Debug)]
+struct Running {
+    /// Where it stands in the queue: at its first timer or, until that moment comes, before it.
+    queued: Time,
+    timers: Vec<(Time, Timer)>,
+}
+
+impl Running {
+    fn first(&self) -> Option<(Time, Timer)> {
+        self.timers.iter().min().copied()
+    }
+}
+
+/// All that are running. Timers are put off far more often than they go off, so a session moves in the queue only when
+/// one of its timers has to go off earlier, or when its turn comes too early.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    ordered: BTreeSet<(Time, Key)>,
-    running: HashMap<Key, Time>,
+    queue: BTreeSet<(Time, SessionId)>,
+    running: Table<SessionId, Running>,
 }
 
 impl Timers {
     /// Starts a timer, or moves it.
     pub(super) fn set(&mut self, session: SessionId, timer: Timer, at: Time) {
-        let key = Key { session, timer };
-        if let Some(before) = self.running.insert(key, at) {
-            self.ordered.remove(&(before, key));
+        let running = self.running.entry(session).or_insert_with(|| {
+            self.queue.insert((at, session));
+            Running { queued: at, timers: Vec::new() }
+        });
+        match running.timers.iter_mut().find(|(_, known)| *known == timer) {
+            Some((before, _)) => *before = at,
+            None => running.timers.push((at, timer)),
         }
-        self.ordered.insert((at, key));
+        if at < running.queued {
+            self.queue.remove(&(running.queued, session));
+            self.queue.insert((at, session));
+            running.queued = at;
+        }
     }
 
     /// Stops a timer, if it runs.
     pub(super) fn cancel(&mut self, session: SessionId, timer: Timer) {
-        let key = Key { session, timer };
-        if let Some(at) = self.running.remove(&key) {
-            self.ordered.remove(&(at, key));
+        let Some(running) = self.running.get_mut(&session) else { return };
+        running.timers.retain(|(_, known)| *known != timer);
+        if running.timers.is_empty() {
+            self.queue.remove(&(running.queued, session));
+            self.running.remove(&session);
         }
     }
 
     /// When the first one is due.
-    pub(super) fn next(&self) -> Option<Time> {
-        self.ordered.first().map(|(at, _)| *at)
+    pub(super) fn next(&mut self) -> Option<Time> {
+        self.first().map(|(at, _)| at)
     }
 
     /// Takes the first one that is due by `now`.
     pub(super) fn pop(&mut self, now: Time) -> Option<Key> {
-        let first = *self.ordered.first().filter(|(at, _)| *at <= now)?;
-        self.ordered.remove(&first);
-        self.running.remove(&first.1);
-        Some(first.1)
+        let (_, key) = self.first().filter(|(at, _)| *at <= now)?;
+        self.cancel(key.session, key.timer);
+        Some(key)
+    }
+
+    /// The first one; sessions whose turn has come too early are put back.
+    fn first(&mut self) -> Option<(Time, Key)> {
+        loop {
+            let (queued, session) = *self.queue.first()?;
+            let running = self.running.get_mut(&session)?;
+            let (at, timer) = running.first()?;
+            if at == queued {
+                return Some((at, Key { session, timer }));
+            }
+            self.queue.pop_first();
+            self.queue.insert((at, session));
+            running.queued = at;
+        }
     }
 }
 
@@ -102,10 +142,14 @@ mod tests {
         timers.set(SessionId(1), Timer::Act, at(5));
         timers.set(SessionId(3), Timer::Act, at(1));
         timers.cancel(SessionId(3), Timer::Act);
+        timers.set(SessionId(2), Timer::Expired, at(2));
+        timers.set(SessionId(2), Timer::Expired, at(7));
         assert_eq!(timers.next(), Some(at(5)));
         assert_eq!(timers.pop(at(4)), None);
         assert_eq!(timers.pop(at(5)).map(|key| key.session), Some(SessionId(1)));
         assert_eq!(timers.pop(at(5)).map(|key| key.session), Some(SessionId(2)));
-        assert_eq!(timers.pop(at(99)), None);
+        assert_eq!(timers.pop(at(6)), None);
+        assert_eq!(timers.pop(at(99)).map(|key| key.timer), Some(Timer::Expired));
+        assert_eq!((timers.pop(at(99)), timers.next()), (None, None));
     }
 }

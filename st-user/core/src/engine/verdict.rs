@@ -21,6 +21,8 @@ impl Dialog {
         let Some(own) = self.own.iter().find(|own| own.token == token) else { return };
         let (method, serial, terms, hop, signed) = (own.method, own.serial, own.terms, own.hop(), own.is_signed());
         if status == 422 {
+            // R17, though it came too late for this request.
+            self.min_se = self.min_se.max(message.min_se());
             self.too_short(sx, message, Side::Server, terms);
         }
         if matches!(status, 405 | 501) && method == MethodName::Update {
@@ -47,8 +49,7 @@ impl Dialog {
             }
             422 => match message.min_se().filter(|least| *least > terms.interval.unwrap_or(0)) {
                 // R36: each value is obeyed once, for the next request asks for no less.
-                Some(least) => {
-                    self.min_se = self.min_se.max(Some(least));
+                Some(_) => {
                     self.cycle.why = Some((reason::REFUSED, Some(status)));
                     self.attempt(sx);
                 }

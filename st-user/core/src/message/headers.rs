@@ -43,8 +43,6 @@ pub struct Party<'a> {
     pub name_addr: &'a [u8],
     /// The URI.
     pub uri: &'a [u8],
-    /// The URI's host, an IPv6 address without its brackets; empty where the URI has none.
-    pub host: &'a [u8],
     /// The tag, `None` where it is absent or empty.
     pub tag: Option<&'a [u8]>,
 }
@@ -53,9 +51,13 @@ impl<'a> Party<'a> {
     /// From a header's value.
     pub fn parse(value: &'a [u8]) -> Self {
         let NameAddr { name_addr, uri, params } = NameAddr::parse(value);
-        let host = Uri::parse(uri).map_or(&[][..], |uri| uri.host);
         let tag = Params::new(params).get(b"tag").filter(|tag| !tag.is_empty());
-        Self { value, name_addr, uri, host, tag }
+        Self { value, name_addr, uri, tag }
+    }
+
+    /// The URI's host, an IPv6 address without its brackets; empty where the URI has none.
+    pub fn host(&self) -> &'a [u8] {
+        Uri::parse(self.uri).map_or(&[], |uri| uri.host)
     }
 }
 

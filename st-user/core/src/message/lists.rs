@@ -1,23 +1,25 @@
 //! Iterators over header lines and over the elements of comma lists.
 
-use super::{HeaderName, Line, text};
+use super::{Line, text};
 
 /// The values of all header lines of one name. See [`super::Message::lines`].
 #[derive(Clone, Debug)]
 pub struct Lines<'a, 'm> {
     bytes: &'a [u8],
-    lines: std::slice::Iter<'m, Line>,
-    name: HeaderName,
+    lines: &'m [Line],
+    next: u8,
 }
 
 impl<'a, 'm> Lines<'a, 'm> {
-    pub(super) fn new(bytes: &'a [u8], lines: &'m [Line], name: HeaderName) -> Self {
-        Self { bytes, lines: lines.iter(), name }
+    pub(super) fn new(bytes: &'a [u8], lines: &'m [Line], first: u8) -> Self {
+        Self { bytes, lines, next: first }
     }
 
     /// The next value with what stands between it and the colon.
     pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
-        let line = self.lines.find(|line| line.name == self.name)?;
+        // `NO_LINE` is the index of no line.
+        let line = self.lines.get(usize::from(self.next))?;
+        self.next = line.next;
         self.bytes.get(usize::from(line.start)..usize::from(line.end))
     }
 }

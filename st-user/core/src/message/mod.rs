@@ -77,10 +77,15 @@ pub enum Start<'a> {
 /// Where the value of one header line lies: behind the colon, folds and outer blanks included.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    name: HeaderName,
     start: u16,
     end: u16,
+    /// The next line of the same name, [`NO_LINE`] where there is none.
+    next: u8,
 }
+
+/// In place of the index of a line.
+const NO_LINE: u8 = u8::MAX;
+const _: () = assert!(MAX_LINES <= NO_LINE as usize);
 
 /// A SIP message, read in place.
 #[derive(Clone, Debug)]
@@ -89,6 +94,8 @@ pub struct Message<'a> {
     start: Start<'a>,
     lines: [Line; MAX_LINES],
     line_count: usize,
+    /// The first line of each name, by its place in [`HeaderName::ALL`].
+    first: [u8; HeaderName::ALL.len()],
     /// Where the body begins; `None` where the blank line before it is missing.
     body_at: Option<usize>,
     truncated: bool,
@@ -109,8 +116,9 @@ impl<'a> Message<'a> {
         let mut message = Self {
             bytes,
             start: start_line(trim(&bytes[begin..first]))?,
-            lines: [Line { name: HeaderName::CallId, start: 0, end: 0 }; MAX_LINES],
+            lines: [Line { start: 0, end: 0, next: NO_LINE }; MAX_LINES],
             line_count: 0,
+            first: [NO_LINE; HeaderName::ALL.len()],
             body_at: None,
             truncated,
         };
@@ -138,9 +146,15 @@ impl<'a> Message<'a> {
         let line = &self.bytes[begin..end];
         let Some(colon) = line.iter().position(|&b| b == b':') else { return Ok(()) };
         let Some(name) = HeaderName::from_bytes(trim(&line[..colon])) else { return Ok(()) };
-        let place = self.lines.get_mut(self.line_count).ok_or(ScanError::TooManyLines)?;
+        let at = self.line_count;
+        let place = self.lines.get_mut(at).ok_or(ScanError::TooManyLines)?;
         // `scan` has checked that no position is above u16::MAX.
-        *place = Line { name, start: (begin + colon + 1) as u16, end: end as u16 };
+        *place = Line { start: (begin + colon + 1) as u16, end: end as u16, next: NO_LINE };
+        let mut link = &mut self.first[name as usize];
+        while *link != NO_LINE {
+            link = &mut self.lines[usize::from(*link)].next;
+        }
+        *link = at as u8;
         self.line_count += 1;
         Ok(())
     }
@@ -181,7 +195,7 @@ impl<'a> Message<'a> {
 
     /// The values of all header lines of one name, in order, without outer blanks; folds inside are left as they are.
     pub fn lines(&self, name: HeaderName) -> Lines<'a, '_> {
-        Lines::new(self.bytes, &self.lines[..self.line_count], name)
+        Lines::new(self.bytes, &self.lines, self.first[name as usize])
     }
 
     /// The elements of all header lines of one name, comma lists taken apart, in order. Not for headers whose grammar has
@@ -198,7 +212,7 @@ impl<'a> Message<'a> {
 
 /// The line that begins at `at`: its end without the line end, and where the next one begins.
 fn line_at(bytes: &[u8], at: usize) -> (usize, usize) {
-    match bytes[at..].iter().position(|&b| b == b'\n') {
+    match memchr::memchr(b'\n', &bytes[at..]) {
         Some(length) => (at + length, at + length + 1),
         None => (bytes.len(), bytes.len()),
     }

@@ -59,10 +59,8 @@ macro_rules! headers {
 
             /// The header of that name or compact name, in any case.
             pub fn from_bytes(name: &[u8]) -> Option<Self> {
-                $(if name.eq_ignore_ascii_case($text.as_bytes()) $(|| name.eq_ignore_ascii_case($compact))? {
-                    return Some(Self::$name);
-                })*
-                None
+                let (known, header) = PLACES[place(name)?]?;
+                name.eq_ignore_ascii_case(known).then_some(header)
             }
 
             /// The long name.
@@ -78,6 +76,44 @@ macro_rules! headers {
         }
     };
 }
+
+/// Where a name stands in [`PLACES`], by its length, its first and its last letter, in any case.
+const fn place(name: &[u8]) -> Option<usize> {
+    let [first, .., last] = name else {
+        return match name {
+            [only] => Some(hash(1, *only, *only)),
+            _ => None,
+        };
+    };
+    Some(hash(name.len(), *first, *last))
+}
+
+const fn hash(length: usize, first: u8, last: u8) -> usize {
+    // Factors that were tried out: no two of the names come to the same place.
+    (length + (first | 0x20) as usize * 15 + (last | 0x20) as usize * 21) % 256
+}
+
+/// All names and compact names.
+static PLACES: [Option<(&[u8], HeaderName)>; 256] = {
+    let mut places: [Option<(&[u8], HeaderName)>; 256] = [None; 256];
+    let mut at = 0;
+    while at < HeaderName::ALL.len() {
+        let header = HeaderName::ALL[at];
+        let names = [Some(header.name().as_bytes()), header.compact()];
+        let mut which = 0;
+        while which < names.len() {
+            if let Some(name) = names[which]
+                && let Some(place) = place(name)
+            {
+                assert!(places[place].is_none(), "two names in one place: try other factors");
+                places[place] = Some((name, header));
+            }
+            which += 1;
+        }
+        at += 1;
+    }
+    places
+};
 
 headers! {
     Via = "Via" | b"v",

@@ -73,7 +73,7 @@ fn reads_a_plain_invite() {
     assert_eq!(m.call_id(), Some(&b"c1@192.0.2.1"[..]));
     let from = m.from().unwrap();
     assert_eq!(from.name_addr, b"\"A, B;tag=no\" <sip:alice@example.org;tag=no>");
-    assert_eq!((from.uri, from.host), (&b"sip:alice@example.org;tag=no"[..], &b"example.org"[..]));
+    assert_eq!((from.uri, from.host()), (&b"sip:alice@example.org;tag=no"[..], &b"example.org"[..]));
     assert_eq!(from.tag, Some(&b"a1"[..]));
     assert_eq!(m.to().unwrap().tag, None);
     let layout = Layout { spaces: 2, digits: 1 };
@@ -105,7 +105,7 @@ fn r2_compact_names_folds_case_and_blanks_read_alike() {
     assert_eq!((via.transport, via.sent_by), (Transport::Tcp, &b"[2001:db8::1]:5060"[..]));
     assert_eq!((via.branch, m.via_count()), (Some(&b"z9hG4bKx"[..]), 2));
     let from = m.from().unwrap();
-    assert_eq!((from.host, from.tag), (&b"2001:db8::2"[..], Some(&b"f1"[..])));
+    assert_eq!((from.host(), from.tag), (&b"2001:db8::2"[..], Some(&b"f1"[..])));
     let to = m.to().unwrap();
     assert_eq!((to.name_addr, to.uri, to.tag), (&b"sip:b@h"[..], &b"sip:b@h"[..], Some(&b"t1"[..])));
     assert_eq!(m.call_id(), Some(&b"c2"[..]));
@@ -180,6 +180,21 @@ fn cseq_numbers_that_are_illegal_are_none() {
     assert_eq!(scan(&with("CSeq: 2147483647 BYE")).cseq().unwrap().number, 0x7fff_ffff);
     assert_eq!(scan(&with("CSeq:0 BYE")).cseq().unwrap().layout, Layout { spaces: 0, digits: 1 });
     assert_eq!(scan(&with("CSeq:\t0 BYE")).cseq().unwrap().layout, Layout { spaces: 0, digits: 1 });
+}
+
+#[test]
+fn the_spaces_before_a_value_are_counted_and_nothing_else_is_taken_for_one() {
+    for (line, spaces) in [("m:<sip:a>", 0), ("Contact: <sip:a>", 1), ("m:   <sip:a>", 3), ("m: \t<sip:a>", 0)] {
+        assert_eq!(scan(&with(line)).spaces_before(HeaderName::Contact), Some(spaces), "{line}");
+    }
+    assert_eq!(scan(&with("f: a")).spaces_before(HeaderName::Contact), None);
+}
+
+#[test]
+fn a_via_without_its_protocol_transport_or_host_is_none() {
+    for bad in ["XIP/2.0/UDP h", "SIP/2.0/ h", "SIP/2.0/UDP ;branch=x", "SIP/2.0", "SIP"] {
+        assert_eq!(scan(&with(&format!("Via: {bad}"))).top_via(), None, "{bad}");
+    }
 }
 
 #[test]
@@ -384,7 +399,7 @@ proptest! {
         let m = Message::scan(&bytes, false).unwrap();
         prop_assert_eq!(m.call_id(), Some(call_id.as_bytes()));
         let from = m.from().unwrap();
-        prop_assert_eq!((from.tag, from.host), (Some(tag.as_bytes()), &b"2001:db8::1"[..]));
+        prop_assert_eq!((from.tag, from.host()), (Some(tag.as_bytes()), &b"2001:db8::1"[..]));
         let cseq = m.cseq().unwrap();
         prop_assert_eq!((cseq.number, cseq.method), (number, MethodName::Invite));
         let refresher = Some(if uac { Role::Uac } else { Role::Uas });

@@ -1,5 +1,7 @@
 //! Pieces of the grammar that all headers share: blanks, numbers, quoted strings, parameters.
 
+use memchr::{memchr, memchr2, memchr3};
+
 /// Blanks, line ends of folds included.
 pub(crate) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
@@ -48,58 +50,41 @@ pub(crate) fn number(digits: &[u8]) -> Option<u32> {
 
 /// Whether every quoted string is closed; where one is not, quotes are taken as ordinary bytes.
 pub(crate) fn quotes_close(bytes: &[u8]) -> bool {
-    let mut walk = Walk::new(true);
-    bytes.iter().for_each(|&b| walk.step(b));
-    !walk.quoted
-}
-
-/// Walks through a header value and knows whether it is inside a quoted string or angle brackets.
-pub(crate) struct Walk {
-    quotes: bool,
-    quoted: bool,
-    escaped: bool,
-    angle: bool,
-}
-
-impl Walk {
-    pub(crate) const fn new(quotes: bool) -> Self {
-        Self { quotes, quoted: false, escaped: false, angle: false }
+    let mut at = 0;
+    while let Some(special) = memchr2(b'"', b'<', &bytes[at..]).map(|found| at + found) {
+        let Some(behind) = behind(bytes, special) else { return bytes[special] == b'<' };
+        at = behind;
     }
-
-    /// Whether the next byte stands outside quoted strings and angle brackets.
-    pub(crate) const fn outside(&self) -> bool {
-        !self.quoted && !self.angle
-    }
-
-    pub(crate) const fn step(&mut self, byte: u8) {
-        if self.escaped {
-            self.escaped = false;
-        } else if self.quoted {
-            match byte {
-                b'\\' => self.escaped = true,
-                b'"' => self.quoted = false,
-                _ => {}
-            }
-        } else if self.angle {
-            self.angle = byte != b'>';
-        } else {
-            match byte {
-                b'"' => self.quoted = self.quotes,
-                b'<' => self.angle = true,
-                _ => {}
-            }
-        }
-    }
+    true
 }
 
 /// Where `wanted` first stands outside quoted strings and angle brackets. `quotes`: what [`quotes_close`] said.
 pub(crate) fn find_outside(bytes: &[u8], wanted: u8, quotes: bool) -> Option<usize> {
-    let mut walk = Walk::new(quotes);
-    bytes.iter().position(|&b| {
-        let found = b == wanted && walk.outside();
-        walk.step(b);
-        found
-    })
+    let mut at = 0;
+    while let Some(special) = memchr3(wanted, b'"', b'<', &bytes[at..]).map(|found| at + found) {
+        at = match bytes[special] {
+            found if found == wanted => return Some(special),
+            b'"' if !quotes => special + 1,
+            _ => behind(bytes, special)?,
+        };
+    }
+    None
+}
+
+/// What comes behind the quoted string or the angle brackets that open at `at`; `None` where they are not closed.
+fn behind(bytes: &[u8], at: usize) -> Option<usize> {
+    let mut inside = at + 1;
+    if bytes[at] == b'<' {
+        return memchr(b'>', &bytes[inside..]).map(|length| inside + length + 1);
+    }
+    loop {
+        let special = inside + memchr2(b'"', b'\\', bytes.get(inside..)?)?;
+        match bytes[special] {
+            b'"' => return Some(special + 1),
+            // What is escaped closes nothing.
+            _ => inside = special + 2,
+        }
+    }
 }
 
 /// The parameters of a header value or URI.

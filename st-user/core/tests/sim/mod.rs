@@ -46,6 +46,8 @@ pub enum Reply {
     Silence,
     /// Answered from another address, with a 200.
     Foreign,
+    /// Answered from there with a provisional response and nothing more.
+    ForeignRings,
 }
 
 /// A request that the peer got.
@@ -408,16 +410,15 @@ impl Sim {
         let invite = message.request_method() == Some(MethodName::Invite);
         let usual = || (manners(Side::Peer, true) + self.expires, if invite { sdp(Side::Peer) } else { String::new() });
         let mut from: SocketAddr = text::PEER.parse().expect("an address");
+        if matches!(reply, Reply::Foreign | Reply::ForeignRings) {
+            from.set_ip("203.0.113.66".parse().expect("an address"));
+        }
         let (status, (extra, body)) = match reply {
-            Reply::Ok => (200, usual()),
+            Reply::Ok | Reply::Foreign => (200, usual()),
             Reply::OkWith(extra, body) => (200, (extra.clone(), body.clone())),
             Reply::Status(status, extra) => (*status, (extra.to_string(), String::new())),
-            Reply::Rings => (100, Default::default()),
+            Reply::Rings | Reply::ForeignRings => (100, Default::default()),
             Reply::Silence => return,
-            Reply::Foreign => {
-                from.set_ip("203.0.113.66".parse().expect("an address"));
-                (200, usual())
-            }
         };
         let head = |name: &str| {
             let text = String::from_utf8_lossy(request).into_owned();

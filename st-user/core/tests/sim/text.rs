@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use st_core::{Side, message::Message};
+use st_ebpf::cseq::BLANKS;
 
 pub const SERVER: &str = "192.0.2.10:5060";
 pub const PEER: &str = "198.51.100.20:5060";
@@ -137,7 +138,11 @@ pub fn sdp(side: Side) -> String {
     )
 }
 
-/// A message with another CSeq number, its length kept as the kernel programs keep it; `None` where it does not fit.
+/// What a datagram can hold, in bytes, where the MTU is 1,500.
+pub const MOST: usize = 1_472;
+
+/// A message with another CSeq number, as the kernel programs write it: in the same length, or with blanks before a number that
+/// needs them; `None` where it does not fit.
 pub fn renumbered(bytes: &[u8], number: u32) -> Option<Vec<u8>> {
     let message = Message::scan(bytes, false).ok()?;
     let cseq = message.cseq()?;
@@ -148,5 +153,12 @@ pub fn renumbered(bytes: &[u8], number: u32) -> Option<Vec<u8>> {
     let at = text.find("CSeq:")? + "CSeq:".len();
     let width = usize::from(cseq.layout.spaces) + usize::from(cseq.layout.digits);
     let digits = number.to_string();
+    let blanks = BLANKS as usize;
+    let lacks = digits.len() > width && digits.len() <= width + blanks && bytes.len() + blanks <= MOST;
+    let (text, width) = if lacks {
+        (format!("{}{}{}", &text[..at], " ".repeat(blanks), &text[at..]), width + blanks)
+    } else {
+        (text, width)
+    };
     (digits.len() <= width).then(|| format!("{}{digits:>width$}{}", &text[..at], &text[at + width..]).into_bytes())
 }

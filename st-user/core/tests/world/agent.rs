@@ -1,11 +1,14 @@
 //! A user agent: one dialog, its transactions over UDP (RFC 3261, section 17), and what its stack does with them.
 
 mod hear;
+mod serve;
+mod user;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    sip::{Msg, Party, Verb, sdp},
+    faults::Tally,
+    sip::{Kind, Msg, Party, Verb, sdp},
     stacks::{First, OnUpdate, Stack},
     timer::Timer,
 };
@@ -24,12 +27,29 @@ pub(crate) const TRANSACTION: Us = 64 * T1;
 pub(crate) enum Act {
     HangUp,
     Info,
+    /// A re-INVITE that says `sendonly`.
     Hold,
+    /// A re-INVITE that says `inactive`.
+    Freeze,
     Resume,
     /// A re-INVITE that is no refresh of its own making.
     Reinvite,
+    /// One without an offer.
+    LateOffer,
+    /// One that goes over to T.38, and one that comes back.
+    Fax,
+    Voice,
+    /// One with another Contact.
+    Move,
+    /// One that is cancelled at once.
+    Flinch,
+    Refer,
+    /// The NOTIFY that follows a REFER with this number.
+    Notify(u32),
     /// The process is gone.
     Crash,
+    /// It is back at once, and knows nothing of the dialog.
+    Restart,
 }
 
 /// Why a dialog is over.
@@ -45,9 +65,12 @@ pub(crate) enum Why {
     NoAck,
     /// The other side knows nothing of it.
     Unknown,
+    /// Its own refresh was turned down or had no answer, and its stack makes an end of it.
+    GaveUp,
     /// It never came up.
     NoSetup,
     Crashed,
+    Restarted,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +84,12 @@ pub(crate) enum Life {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Setup,
+    /// An UPDATE before the dialog is confirmed.
+    Early,
     Refresh,
     Change,
+    /// The BYE to a fork that is not kept.
+    Leave,
     Other,
 }
 
@@ -82,6 +109,11 @@ struct Client {
     gap: Us,
     stage: Stage,
     ack: Option<Msg>,
+    /// When it is cancelled.
+    cancels: Option<Us>,
+    cancelled: bool,
+    /// The last reliable response that has had its PRACK.
+    rseq: u32,
 }
 
 #[derive(Debug)]
@@ -94,6 +126,8 @@ struct Served {
     gap: Us,
     since: Us,
     acked: bool,
+    /// The reliable response that waits for its PRACK.
+    early: Option<Msg>,
 }
 
 impl Served {
@@ -109,16 +143,10 @@ pub(crate) struct Diary {
     pub(crate) oddities: Vec<String>,
     /// Answers to its own BYE.
     pub(crate) bye: Option<u16>,
-    /// Requests whose number was not above the last one.
-    pub(crate) stale: u32,
-    pub(crate) refreshes: u32,
-    pub(crate) glare: u32,
-    /// Final responses to its own refreshes that were no 2xx.
-    pub(crate) turned_down: u32,
     /// The branch of the INVITE whose 2xx had no ACK.
     pub(crate) unacked: Option<String>,
-    /// Scripted refusals given.
-    pub(crate) refused: Vec<u16>,
+    pub(crate) refreshes: u32,
+    pub(crate) tally: Tally,
 }
 
 pub(crate) struct Agent {
@@ -132,10 +160,22 @@ pub(crate) struct Agent {
     /// What it answers to the first refreshes that it gets.
     pub(crate) refusals: Vec<u16>,
     pub(crate) agenda: Vec<(Us, Act)>,
+    /// Whether it answers INVITEs with a reliable 183 first.
+    pub(crate) reliable: bool,
+    /// Whether it sends an UPDATE in the early dialog.
+    pub(crate) early_update: bool,
+    /// Whether it calls without an offer.
+    pub(crate) late_offer: bool,
+    /// How long after the first provisional response it cancels its call.
+    pub(crate) cancels: Option<Us>,
     pub(crate) timer: Option<Timer>,
+    /// Whether the other side said nothing of a timer to its last request.
+    pub(crate) alone: bool,
     /// Since when its clock runs.
     pub(crate) since: Us,
     pub(crate) refresh_at: Option<Us>,
+    /// When its first refresh of the interval is due; `None` once that was tried.
+    pub(crate) first_due: Option<Us>,
     pub(crate) kill_at: Option<Us>,
     /// An UPDATE was turned down, or had no answer.
     pub(crate) no_update: bool,
@@ -145,20 +185,34 @@ pub(crate) struct Agent {
     pub(crate) holding: bool,
     pub(crate) rng: StdRng,
     pub(crate) caller: bool,
+    /// Whether its refreshes by UPDATE have an offer.
+    pub(crate) offers: bool,
+    /// Whether it lists `timer` in this dialog.
+    lists: bool,
+    /// Of its BYE.
+    cause: Option<u32>,
     call_id: String,
-    tag: String,
-    remote_tag: Option<String>,
+    pub(crate) tag: String,
+    pub(crate) remote_tag: Option<String>,
     local_uri: String,
     remote_uri: String,
-    target: String,
-    routes: Vec<String>,
-    next: u32,
+    pub(crate) target: String,
+    pub(crate) routes: Vec<String>,
+    pub(crate) next: u32,
     branches: u32,
     remote_high: Option<u32>,
-    sdp: String,
+    pub(crate) sdp: String,
     version: u32,
     port: u32,
     remote_sdp: String,
+    /// Offer and answer are done before the INVITE is answered.
+    early_sdp: bool,
+    /// How often its Contact changed.
+    moves: u32,
+    /// Numbers of its REFERs.
+    refers: Vec<u32>,
+    /// Tags of forks that it has taken leave of.
+    parted: Vec<String>,
     clients: Vec<Client>,
     served: Vec<Served>,
     out: Vec<Msg>,
@@ -171,6 +225,7 @@ impl Agent {
             First::One => 1,
             First::Two => 2,
             First::Ten => 10,
+            First::Twenty => 20,
             First::Random15 => rng.random_range(1..32_768),
             First::Billion => rng.random_range(500_000_000..1_500_000_000),
         };
@@ -184,15 +239,24 @@ impl Agent {
             min_se: 0,
             refusals: Vec::new(),
             agenda: Vec::new(),
+            reliable: false,
+            early_update: false,
+            late_offer: false,
+            cancels: None,
             timer: None,
+            alone: false,
             since: 0,
             refresh_at: None,
+            first_due: None,
             kill_at: None,
             no_update: false,
             remote_updates: false,
             told_min: 0,
             holding: false,
             caller: false,
+            offers: false,
+            lists: stack.lists_timer,
+            cause: None,
             call_id: call_id.into(),
             tag: format!("{name}{:x}", rng.random::<u32>()),
             remote_tag: None,
@@ -203,10 +267,14 @@ impl Agent {
             next,
             branches: 0,
             remote_high: None,
-            sdp: sdp(plain, 1, 4000, "sendrecv"),
+            sdp: sdp(plain, 1, 4000, "sendrecv", Kind::Voice),
             version: 1,
             port: 4000,
             remote_sdp: String::new(),
+            early_sdp: false,
+            moves: 0,
+            refers: Vec::new(),
+            parted: Vec::new(),
             clients: Vec::new(),
             served: Vec::new(),
             out: Vec::new(),
@@ -225,17 +293,49 @@ impl Agent {
     pub(crate) fn call(&mut self, now: Us) {
         self.caller = true;
         self.life = Life::Setup;
-        self.ask(now, Verb::Invite, Purpose::Setup, self.sdp.clone());
+        self.ask(now, Verb::Invite, Purpose::Setup, self.first_offer());
+    }
+
+    fn first_offer(&self) -> String {
+        if self.late_offer { String::new() } else { self.sdp.clone() }
+    }
+
+    /// Whether it is there and answers, if only with 481.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.life, Life::Over(_, Why::Crashed | Why::Restarted))
+    }
+
+    /// Whether this transaction of its own, named by its branch, waits for a final response.
+    pub(crate) fn is_asking(&self, now: Us, verb: Verb, branch: &str) -> bool {
+        let of = |client: &&Client| client.msg.verb == verb && client.msg.branch() == branch;
+        !self.is_gone()
+            && self
+                .clients
+                .iter()
+                .find(of)
+                .is_some_and(|client| client.stage != Stage::Done && now < client.began + TRANSACTION)
+    }
+
+    /// Whether it has not answered this request, or an INVITE's answer has had no ACK.
+    pub(crate) fn is_answering(&self, now: Us, verb: Verb, branch: &str) -> bool {
+        let of = |one: &&Served| one.request.verb == verb && one.request.origin() == branch;
+        let lasts = |one: &Served| one.answer.is_none() || one.is_open() && now < one.since + TRANSACTION;
+        !self.is_gone() && self.served.iter().find(of).is_some_and(lasts)
+    }
+
+    pub(crate) fn plans(&mut self, at: Us, act: Act) {
+        self.agenda.push((at, act));
+        self.agenda.sort_by_key(|(at, _)| *at);
     }
 
     // What is due
 
     pub(crate) fn due(&self) -> Option<Us> {
-        if self.life == Life::Idle || matches!(self.life, Life::Over(_, Why::Crashed)) {
+        if self.life == Life::Idle || self.is_gone() {
             return None;
         }
         let clients = self.clients.iter().filter(|client| client.stage != Stage::Done);
-        let clients = clients.flat_map(|client| [client.copy, Some(client.began + TRANSACTION)]);
+        let clients = clients.flat_map(|client| [client.copy, client.cancels, Some(client.began + TRANSACTION)]);
         let served = self.served.iter().filter(|served| served.is_open());
         let served =
             served.flat_map(|one| [one.answers, one.copy, one.answer.is_some().then_some(one.since + TRANSACTION)]);
@@ -249,13 +349,15 @@ impl Agent {
             self.wake_client(now, at);
         }
         for at in 0..self.served.len() {
-            self.wake_served(now, at);
+            if self.served[at].is_open() {
+                self.wake_served(now, at);
+            }
         }
         if self.is_up() && self.refresh_at.is_some_and(|at| at <= now) {
             self.refresh(now);
         }
         if self.is_up() && self.kill_at.is_some_and(|at| at <= now) {
-            self.hang_up(now, Why::Expired);
+            self.end(now, Why::Expired, self.stack.cause);
         }
         while self.is_up() && self.agenda.first().is_some_and(|(at, _)| *at <= now) {
             let (_, act) = self.agenda.remove(0);
@@ -272,6 +374,9 @@ impl Agent {
             client.stage = Stage::Done;
             return self.failed(now, at, 408, None);
         }
+        if client.cancels.is_some_and(|at| at <= now) {
+            return self.cancel(now, at);
+        }
         if client.copy.is_some_and(|copy| copy <= now) {
             client.gap *= 2;
             if client.msg.verb != Verb::Invite {
@@ -284,8 +389,13 @@ impl Agent {
 
     fn wake_served(&mut self, now: Us, at: usize) {
         if self.served[at].answers.is_some_and(|answers| answers <= now) {
-            self.served[at].answers = None;
-            return self.accept(now, at);
+            return self.answer_is_due(now, at);
+        }
+        let served = &mut self.served[at];
+        if let Some(early) = served.early.as_ref().filter(|_| served.copy.is_some_and(|copy| copy <= now)) {
+            served.gap *= 2;
+            served.copy = Some(now + served.gap);
+            return self.out.push(early.clone());
         }
         let up = self.is_up();
         let served = &mut self.served[at];
@@ -306,30 +416,6 @@ impl Agent {
         }
     }
 
-    // What the user does
-
-    pub(crate) fn act(&mut self, now: Us, act: Act) {
-        match act {
-            Act::HangUp => self.hang_up(now, Why::Planned),
-            Act::Crash => self.life = Life::Over(now, Why::Crashed),
-            Act::Info => self.ask(now, Verb::Info, Purpose::Other, String::new()),
-            Act::Hold | Act::Resume | Act::Reinvite if self.is_busy() => self.agenda.insert(0, (now + S, act)),
-            Act::Hold | Act::Resume => {
-                self.version += 1;
-                let flow = if act == Act::Hold { "sendonly" } else { "sendrecv" };
-                let body = self.describe(self.version, flow);
-                self.ask(now, Verb::Invite, Purpose::Change, body);
-            }
-            Act::Reinvite => self.ask(now, Verb::Invite, Purpose::Change, self.sdp.clone()),
-        }
-        self.agenda.sort_by_key(|(at, _)| *at);
-    }
-
-    pub(crate) fn hang_up(&mut self, now: Us, why: Why) {
-        self.life = Life::Over(now, why);
-        self.ask(now, Verb::Bye, Purpose::Other, String::new());
-    }
-
     /// Whether no INVITE can be sent just now (RFC 3261, section 14.1).
     pub(crate) fn is_busy(&self) -> bool {
         self.served.iter().any(Served::is_open)
@@ -339,56 +425,68 @@ impl Agent {
                 .any(|client| client.stage != Stage::Done && matches!(client.msg.verb, Verb::Invite | Verb::Update))
     }
 
-    pub(crate) fn current_sdp(&self) -> String {
-        self.sdp.clone()
-    }
-
-    fn describe(&self, version: u32, flow: &str) -> String {
-        sdp(self.host.split(':').next().unwrap_or_default(), version, self.port, flow)
+    fn describe(&self, version: u32, flow: &str, kind: Kind) -> String {
+        sdp(self.host.split(':').next().unwrap_or_default(), version, self.port, flow, kind)
     }
 
     // Requests of its own
 
     pub(crate) fn ask(&mut self, now: Us, verb: Verb, purpose: Purpose, body: String) {
+        self.ask_with(now, verb, purpose, |msg| msg.body = body);
+    }
+
+    fn ask_with(&mut self, now: Us, verb: Verb, purpose: Purpose, dress: impl FnOnce(&mut Msg)) {
         let number = self.next;
         self.next += 1;
-        let mut msg = self.request(verb, number, body);
+        let mut msg = self.request(verb, number, String::new());
+        dress(&mut msg);
         if matches!(purpose, Purpose::Setup | Purpose::Refresh | Purpose::Change) {
             self.ask_timer(&mut msg);
         }
+        self.sends(now, purpose, msg);
+    }
+
+    /// Begins a transaction.
+    fn sends(&mut self, now: Us, purpose: Purpose, msg: Msg) {
         self.out.push(msg.clone());
-        let stage = Stage::Calling;
-        self.clients.push(Client { msg, purpose, began: now, copy: Some(now + T1), gap: T1, stage, ack: None });
+        self.clients.push(Client {
+            msg,
+            purpose,
+            began: now,
+            copy: Some(now + T1),
+            gap: T1,
+            stage: Stage::Calling,
+            ack: None,
+            cancels: None,
+            cancelled: false,
+            rseq: 0,
+        });
     }
 
     fn request(&mut self, verb: Verb, number: u32, body: String) -> Msg {
         self.branches += 1;
         let contact = matches!(verb, Verb::Invite | Verb::Update).then(|| self.contact());
+        let says_allow = contact.is_some() && (self.stack.updates_allow || verb != Verb::Update);
         Msg {
-            verb,
-            status: 0,
             uri: self.target.clone(),
             vias: vec![(self.host.clone(), format!("z9hG4bK{}.{}", self.tag, self.branches))],
             routes: self.routes.clone(),
-            record_routes: Vec::new(),
             from: Party { uri: self.local_uri.clone(), tag: Some(self.tag.clone()) },
             to: Party { uri: self.remote_uri.clone(), tag: self.remote_tag.clone() },
             call_id: self.call_id.clone(),
             number,
-            allows_update: contact.is_some().then(|| self.lists_update()),
+            allows_update: says_allow.then(|| self.lists_update()),
             contact,
-            supports_timer: self.stack.lists_timer && !matches!(verb, Verb::Ack | Verb::Cancel),
-            requires_timer: false,
-            expires: None,
-            min_se: None,
-            retry_after: None,
-            digest: false,
+            supports_timer: self.lists && !matches!(verb, Verb::Ack | Verb::Cancel),
+            cause: self.cause.filter(|_| verb == Verb::Bye),
+            supports_reliable: verb == Verb::Invite,
             body,
+            ..Msg::blank(verb)
         }
     }
 
     fn contact(&self) -> String {
-        format!("sip:{}@{}", if self.caller { "a" } else { "b" }, self.host)
+        format!("sip:{}{}@{}", if self.caller { "a" } else { "b" }, self.moves, self.host)
     }
 
     fn lists_update(&self) -> bool {

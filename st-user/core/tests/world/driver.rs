@@ -1,6 +1,11 @@
 //! The daemon's loop around the engine: it reads the ring, keeps the deadlines, arms and sends, late now and then.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::RngExt as _;
 use st_core::{
@@ -9,11 +14,13 @@ use st_core::{
 };
 
 use super::{
-    agent::{Life, MS, S, Us, Why},
+    agent::{Act, MS, S, Us},
+    faults::Fault,
+    judge::Ends,
     kernel::{Kernel, Record},
     plan::Plan,
-    sip::Msg,
-    world::World,
+    sip::{Msg, Verb},
+    world::{Call, World},
 };
 
 /// When the world began.
@@ -29,15 +36,17 @@ pub(crate) fn time(at: Us) -> Time {
 pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) events: Vec<Event>,
-    watched: bool,
+    pub(crate) watched: bool,
     wake: Option<Us>,
     /// When it will have noticed the ring.
     reads: Option<Us>,
     arming: VecDeque<Arm>,
     /// Losses that it has told the engine.
-    told: u64,
+    told: usize,
     /// When it looks at the counters.
     tick: Option<Us>,
+    /// Stalls that have held it up.
+    stalled: BTreeSet<usize>,
 }
 
 impl Driver {
@@ -57,6 +66,7 @@ impl Driver {
             arming: VecDeque::new(),
             told: 0,
             tick: None,
+            stalled: BTreeSet::new(),
         }
     }
 }
@@ -72,13 +82,21 @@ impl World {
             let after = if sleeps { self.rng.random_range(MS..500 * MS) } else { self.rng.random_range(20..2 * MS) };
             self.driver.reads = Some(self.now + after);
             if sleeps {
-                self.count("daemon slept");
+                self.tally.count(Fault::DaemonSlept);
             }
         }
-        if self.kernel.counts.ring_full > self.driver.told && self.driver.tick.is_none() {
+        if self.kernel.lost.len() > self.driver.told && self.driver.tick.is_none() {
             self.driver.tick = Some(self.now + S);
         }
-        [self.driver.reads, self.driver.wake, self.driver.tick].into_iter().flatten().min()
+        let due = [self.driver.reads, self.driver.wake, self.driver.tick].into_iter().flatten().min()?;
+        let at = due.max(self.now);
+        let Some(stall) = self.plan.weather.stalls.iter().position(|stall| stall.contains(&at)) else {
+            return Some(due);
+        };
+        if self.driver.stalled.insert(stall) {
+            self.tally.count(Fault::DaemonStalled);
+        }
+        Some(self.plan.weather.stalls[stall].end)
     }
 
     /// One turn of the daemon's loop.
@@ -91,17 +109,17 @@ impl World {
             self.outputs();
         }
         while let Some(arm) = self.driver.arming.pop_front() {
-            let index = self.index_of(std::str::from_utf8(&arm.call_id).expect("UTF-8"));
-            self.race(index, "a request before the entry was made");
+            let index = self.index_of(std::str::from_utf8(&arm.local_tag));
+            self.race(index, Fault::RaceEntry);
             let prepared = self.prepare(&arm, index);
-            self.race(index, "a request before the numbers were read");
+            self.race(index, Fault::RaceRead);
             // What the numbers tell of stands in the ring by now; what comes later moves them.
             let result = prepared.and_then(|key| self.kernel.state(key));
-            self.race(index, "a request before the ring was drained");
+            self.race(index, Fault::RaceDrain);
             self.drain();
             self.unseen();
             self.remark(&format!("c{index} armed: {result:?}"));
-            self.race(index, "a request after the ring was drained");
+            self.race(index, Fault::RaceDrained);
             self.command(Command::Armed { session: arm.session, result });
         }
         if self.driver.tick.is_some_and(|at| at <= self.now) {
@@ -111,18 +129,19 @@ impl World {
     }
 
     fn prepare(&mut self, arm: &Arm, index: usize) -> Result<st_ebpf::key::DialogKey, Refusal> {
-        if matches!(self.calls[index].server.life, Life::Over(_, Why::Crashed)) {
-            self.count("server was gone");
+        if self.calls[index].server.is_gone() {
+            self.tally.count(Fault::ServerGone);
             return Err(Refusal::ServerGone);
         }
         self.kernel.arm(arm)
     }
 
     fn unseen(&mut self) {
-        let packets = self.kernel.counts.ring_full - self.driver.told;
-        self.driver.told = self.kernel.counts.ring_full;
+        let packets = self.kernel.lost.len() - self.driver.told;
+        self.driver.told = self.kernel.lost.len();
         if packets > 0 {
-            self.command(Command::Loss { packets });
+            self.spoilt = Some(self.now);
+            self.command(Command::Loss { packets: packets as u64 });
         }
     }
 
@@ -137,7 +156,6 @@ impl World {
                 Record::Seen { at, direction, peer, bytes } => self.show(at, direction, peer, &bytes),
                 Record::Refused { token, refusal } => {
                     self.kernel.retire(token);
-                    self.count("injected request refused");
                     self.remark(&format!("{token:x} refused: {refusal:?}"));
                     self.command(Command::Refused { token, refusal });
                 }
@@ -148,9 +166,14 @@ impl World {
     fn show(&mut self, at: Us, direction: Direction, peer: SocketAddr, bytes: &[u8]) {
         let egress = direction == Direction::Egress;
         let msg = Msg::read(bytes);
-        let ours = msg.branch().starts_with("z9hG4bKsipst");
-        let index = self.index_of(&msg.call_id);
-        self.calls[index].judge.shown(at, &msg, egress, ours);
+        let ours = msg.is_ours();
+        let index = self.index_of(msg.tags());
+        let call = &mut self.calls[index];
+        let theirs = if egress == msg.is_request() { &msg.to.tag } else { &msg.from.tag };
+        // What goes on between the server and a fork that it does not keep concerns nobody.
+        if theirs.is_none() || call.server.remote_tag.is_none() || *theirs == call.server.remote_tag {
+            call.judge.shown(at, &msg, egress);
+        }
         let packet = Packet {
             direction,
             server: self.calls[index].server.host.parse().expect("an address"),
@@ -197,11 +220,13 @@ impl World {
 
     fn inject(&mut self, inject: &Inject) {
         let msg = Msg::read(&inject.bytes);
-        let index = self.index_of(&msg.call_id);
+        let index = self.index_of(msg.tags());
         if inject.commit.is_some() {
             self.remark(&format!("c{index} injects {:?} {} for {:?}", msg.verb, msg.number, inject.commit));
-            self.calls[index].judge.injects(self.now, &msg);
-            self.race(index, "a request before the injected one left");
+            let blind = self.calls[index].kept || self.lost_samples(index);
+            let Call { server, peer, judge, .. } = &mut self.calls[index];
+            judge.injects(self.now, &msg, &Ends { server, peer, blind });
+            self.race(index, Fault::RaceLeaves);
         }
         if let Err(refusal) = self.kernel.record(inject) {
             return self
@@ -209,9 +234,34 @@ impl World {
                 .engine
                 .handle_command(time(self.now), Command::Refused { token: inject.token, refusal });
         }
-        self.leaves(index, inject.peer, &inject.bytes);
+        let left = self.leaves(index, inject.peer, &inject.bytes);
         if inject.commit.is_some() {
-            self.race(index, "a request after the injected one left");
+            self.race(index, Fault::RaceLeft);
+            if left {
+                self.disturb(index, msg.verb);
+            }
+        }
+    }
+
+    /// What the server does while a refresh of sipst's is on its way.
+    fn disturb(&mut self, index: usize, verb: Verb) {
+        let (now, weather) = (self.now, &self.plan.weather);
+        let (refreshed, crossed) = if verb == Verb::Invite {
+            (Fault::ByInvite, Fault::CrossedInvite)
+        } else {
+            (Fault::ByUpdate, Fault::CrossedUpdate)
+        };
+        self.tally.count(refreshed);
+        let call = &mut self.calls[index];
+        if !call.server.is_up() {
+            return;
+        }
+        if self.plan.calls[index].chatty {
+            call.server.plans(now + call.rng.random_range(20 * MS..200 * MS), Act::Info);
+        }
+        if call.rng.random_bool(f64::from(weather.crossings) / 100.0) && !call.server.is_busy() {
+            self.tally.count(crossed);
+            call.server.plans(now + call.rng.random_range(0..2 * weather.delay + 500 * MS), Act::Reinvite);
         }
     }
 }

@@ -3,27 +3,34 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
+    ops::Range,
 };
 
 use rand::{RngExt as _, rngs::StdRng};
 use st_core::{Arm, Direction, Inject, Refusal};
 use st_ebpf::{
     abi::CAPTURE,
-    cseq::{Close, RANGES, Range, State, close, from_wire, to_wire},
+    cseq::{self, BLANKS, Close, RANGES, State, close, from_wire, to_wire},
     key::DialogKey,
     scan::{MAX_STEPS, Scan, Span, Start, Window, has_our_prefix, method, our_token, part, start},
 };
 
-use super::agent::{TRANSACTION, Us};
+use super::{
+    agent::{TRANSACTION, Us},
+    faults::{Fault, Tally},
+    plan::Weather,
+};
 
 const HASH_KEY: [u64; 2] = [11, 12];
 const MAX_SPACES: u32 = 10;
+/// What a datagram can hold, in bytes, where the MTU is 1,500.
+const MOST: usize = 1_472;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Shift {
     check: u64,
     state: State,
-    ranges: [Range; RANGES],
+    ranges: [cseq::Range; RANGES],
     closed: [Us; RANGES],
 }
 
@@ -41,39 +48,37 @@ pub(crate) enum Record {
     Refused { token: u64, refusal: Refusal },
 }
 
-/// What was counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) ring_full: u64,
-    pub(crate) shifted_out: u64,
-    pub(crate) shifted_in: u64,
-    pub(crate) no_room: u64,
-    pub(crate) taken: u64,
-    pub(crate) moved: u64,
-    pub(crate) ranges_full: u64,
-}
-
 pub(crate) struct Kernel {
     pub(crate) ring: VecDeque<Record>,
-    pub(crate) counts: Counts,
+    pub(crate) tally: Tally,
     /// The chance that the ring is full.
-    pub(crate) full: f64,
-    pub(crate) rng: StdRng,
+    full: f64,
+    calm: Us,
+    /// From when to when it is full for certain.
+    overflows: Vec<Range<Us>>,
+    overflowed: usize,
+    rng: StdRng,
     /// What was lost, oldest first.
     pub(crate) lost: Vec<Record>,
+    /// The server's tags of dialogs in which a number did not fit.
+    pub(crate) cramped: Vec<String>,
     shifts: HashMap<u64, Shift>,
     tokens: HashMap<u64, Token>,
     window: Box<Window>,
 }
 
 impl Kernel {
-    pub(crate) fn new(full: f64, rng: StdRng) -> Self {
+    pub(crate) fn new(weather: &Weather, rng: StdRng) -> Self {
         Self {
             ring: VecDeque::new(),
-            counts: Counts::default(),
-            full,
+            tally: Tally::default(),
+            full: f64::from(weather.ring) / 1000.0,
+            calm: weather.calm,
+            overflowed: 0,
+            overflows: weather.overflows.clone(),
             rng,
             lost: Vec::new(),
+            cramped: Vec::new(),
             shifts: HashMap::new(),
             tokens: HashMap::new(),
             window: Box::new(Window { bytes: [0; CAPTURE + 16] }),
@@ -123,15 +128,26 @@ impl Kernel {
         assert!(bytes.len() <= CAPTURE);
         self.window.bytes[..bytes.len()].copy_from_slice(bytes);
         self.window.bytes[bytes.len()..].fill(0);
+        let start = start(&self.window);
+        let quoted = match start {
+            Start::Request(method::PRACK) => part::RACK,
+            Start::Request(method::NOTIFY) => part::EVENT,
+            Start::Request(_) | Start::Response | Start::KeepAlive | Start::NotSip => 0,
+        };
         let mut scan = Scan::default();
-        scan.begin(bytes.len() as u32, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ);
+        scan.begin(bytes.len() as u32, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoted);
         assert!((0..MAX_STEPS).any(|_| scan.step(&self.window)), "the scan did not end");
-        (start(&self.window), scan)
+        (start, scan)
     }
 
-    fn submit(&mut self, record: Record) {
-        if self.full > 0.0 && self.rng.random_bool(self.full) {
-            self.counts.ring_full += 1;
+    fn submit(&mut self, now: Us, record: Record) {
+        let overflow = self.overflows.iter().position(|one| one.contains(&now));
+        if let Some(which) = overflow.filter(|which| *which >= self.overflowed) {
+            self.overflowed = which + 1;
+            self.tally.count(Fault::RingOverflow);
+        }
+        if overflow.is_some() || now < self.calm && self.full > 0.0 && self.rng.random_bool(self.full) {
+            self.tally.count(Fault::SampleLost);
             self.lost.push(record);
         } else {
             self.ring.push_back(record);
@@ -146,7 +162,7 @@ impl Kernel {
             Start::Request(method) => method,
             Start::Response => {
                 if scan.method != method::OPTIONS {
-                    self.submit(seen);
+                    self.submit(now, seen);
                 }
                 return Some(bytes.to_vec());
             }
@@ -156,29 +172,24 @@ impl Kernel {
             let token = our_token(&self.window, scan.branch).unwrap_or(0);
             return match self.commit(now, token) {
                 Ok(()) => {
-                    self.submit(seen);
+                    self.submit(now, seen);
                     Some(bytes.to_vec())
                 }
                 Err(refusal) => {
-                    self.submit(Record::Refused { token, refusal });
+                    self.submit(now, Record::Refused { token, refusal });
                     None
                 }
             };
         }
         let inside = scan.to_tag.len > 0;
         if inside || matches!(method, method::INVITE | method::CANCEL) {
-            self.submit(seen);
+            self.submit(now, seen);
         }
         Some(if inside { self.shift(bytes, &scan, method) } else { bytes.to_vec() })
     }
 
-    fn dialog(&self, bytes: &[u8], scan: &Scan) -> Option<DialogKey> {
-        let cut = |span: Span| &bytes[span.at as usize..][..span.len as usize];
-        Self::key(cut(scan.call_id), cut(scan.from_tag))
-    }
-
     fn shift(&mut self, bytes: &[u8], scan: &Scan, method: u32) -> Vec<u8> {
-        let key = self.dialog(bytes, scan);
+        let key = dialog(bytes, scan, scan.from_tag);
         let entry = key.and_then(|key| self.shifts.get_mut(&key.map).filter(|entry| entry.check == key.check));
         let Some(entry) = entry else { return bytes.to_vec() };
         let number = u32::try_from(scan.number).expect("a number");
@@ -187,19 +198,37 @@ impl Kernel {
             entry.state = entry.state.after_server(number);
         }
         let wire = to_wire(&entry.ranges, entry.state.delta, number);
-        if wire == number {
-            return bytes.to_vec();
-        }
-        match rewrite(bytes, scan, wire) {
-            Some(bytes) => {
-                self.counts.shifted_out += 1;
-                bytes
+        let rack = scan.found & part::RACK != 0;
+        let quoted = u32::try_from(scan.quoted_number).ok().filter(|_| rack);
+        let quoted = quoted.map(|number| (number, to_wire(&entry.ranges, entry.state.delta, number)));
+        let mut bytes = bytes.to_vec();
+        let numbers = [
+            (Fault::ShiftedOut, Some((number, wire)), scan.cseq, scan.cseq_spaces),
+            // One blank has to stay before it: there is less room than in CSeq.
+            (Fault::Quoted, quoted, scan.quoted, scan.quoted_spaces),
+        ];
+        let mut moved = 0;
+        for (fault, shift, mut digits, mut spaces) in numbers {
+            let Some((_, wire)) = shift.filter(|(number, wire)| number != wire) else { continue };
+            if digits.at > scan.cseq.at {
+                digits.at += moved;
             }
-            None => {
-                self.counts.no_room += 1;
-                bytes.to_vec()
+            if fault == Fault::ShiftedOut && lacks(&bytes, digits, spaces, wire) {
+                self.tally.count(Fault::Lengthened);
+                let (head, tail) = bytes.split_at(digits.at as usize);
+                bytes = [head, &[b' '; BLANKS as usize], tail].concat();
+                (digits.at, spaces, moved) = (digits.at + BLANKS, spaces + BLANKS, BLANKS);
+            }
+            if let Some(rewritten) = rewrite(&bytes, digits, spaces, wire) {
+                self.tally.count(fault);
+                bytes = rewritten;
+            } else {
+                self.tally.count(Fault::NoRoom);
+                let tag = &bytes[scan.from_tag.at as usize..][..scan.from_tag.len as usize];
+                self.cramped.push(String::from_utf8_lossy(tag).into_owned());
             }
         }
+        bytes
     }
 
     fn commit(&mut self, now: Us, token: u64) -> Result<(), Refusal> {
@@ -210,7 +239,7 @@ impl Kernel {
         let entry = self.shifts.get_mut(&key.map).filter(|entry| entry.check == key.check).ok_or(Refusal::Send)?;
         let state = entry.state;
         if state.known && !expected.known || state.delta != expected.delta || state.number > expected.number {
-            self.counts.moved += 1;
+            self.tally.count(Fault::Moved);
             return Err(Refusal::Moved);
         }
         match close(&entry.ranges, expected) {
@@ -218,7 +247,7 @@ impl Kernel {
             Close::Write { index, range } => (entry.ranges[index], entry.closed[index]) = (range, now),
             Close::Shift { range } => {
                 if now - entry.closed[0] < TRANSACTION {
-                    self.counts.ranges_full += 1;
+                    self.tally.count(Fault::RangesFull);
                     return Err(Refusal::Ranges);
                 }
                 entry.ranges.rotate_left(1);
@@ -238,40 +267,65 @@ impl Kernel {
         match start {
             Start::Request(method) => {
                 if method != method::OPTIONS || scan.to_tag.len > 0 {
-                    self.submit(seen);
+                    self.submit(now, seen);
                 }
-                return Some(bytes.to_vec());
+                if scan.found & part::EVENT == 0 {
+                    return Some(bytes.to_vec());
+                }
+                // `refer;id` quotes the number that the server's REFER had on the wire.
+                let Some(number) = self.own_number(bytes, &scan, scan.to_tag, scan.quoted_number) else {
+                    return Some(bytes.to_vec());
+                };
+                self.tally.count(Fault::Quoted);
+                let Span { at, len } = scan.quoted;
+                let (from, to) = (at as usize, (at + len) as usize);
+                let text = format!("{number:<width$}", width = to - from);
+                return Some([&bytes[..from], text.as_bytes(), &bytes[to..]].concat());
             }
             Start::Response => {}
             Start::KeepAlive | Start::NotSip => return Some(bytes.to_vec()),
         }
         if has_our_prefix(&self.window, scan.branch) {
-            self.counts.taken += 1;
+            self.tally.count(Fault::AnswerTaken);
             let token = our_token(&self.window, scan.branch);
             if token.is_some_and(|token| self.tokens.contains_key(&token)) {
-                self.submit(seen);
+                self.submit(now, seen);
             }
             return None;
         }
         if scan.method != method::OPTIONS {
-            self.submit(seen);
+            self.submit(now, seen);
         }
-        let key = self.dialog(bytes, &scan);
-        let entry = key.and_then(|key| self.shifts.get(&key.map).filter(|entry| entry.check == key.check));
-        let wire = u32::try_from(scan.number).expect("a number");
-        let number = entry.and_then(|entry| from_wire(&entry.ranges, entry.state.delta, wire)).unwrap_or(wire);
-        if number == wire {
+        let Some(number) = self.own_number(bytes, &scan, scan.from_tag, scan.number) else {
             return Some(bytes.to_vec());
-        }
-        self.counts.shifted_in += 1;
-        Some(rewrite(bytes, &scan, number).unwrap_or_else(|| bytes.to_vec()))
+        };
+        self.tally.count(Fault::ShiftedBack);
+        Some(rewrite(bytes, scan.cseq, scan.cseq_spaces, number).unwrap_or_else(|| bytes.to_vec()))
+    }
+
+    /// The server's own number behind `wire`, if that is another one. `tag`: the server's.
+    fn own_number(&self, bytes: &[u8], scan: &Scan, tag: Span, wire: u64) -> Option<u32> {
+        let key = dialog(bytes, scan, tag)?;
+        let entry = self.shifts.get(&key.map).filter(|entry| entry.check == key.check)?;
+        let wire = u32::try_from(wire).ok()?;
+        from_wire(&entry.ranges, entry.state.delta, wire).filter(|number| *number != wire)
     }
 }
 
+fn dialog(bytes: &[u8], scan: &Scan, tag: Span) -> Option<DialogKey> {
+    let cut = |span: Span| &bytes[span.at as usize..][..span.len as usize];
+    Kernel::key(cut(scan.call_id), cut(tag))
+}
+
+/// Whether a number of a request needs blanks before it, and can have them.
+fn lacks(bytes: &[u8], digits: Span, spaces: u32, number: u32) -> bool {
+    let (room, needed) = (digits.len + spaces.min(MAX_SPACES), number.checked_ilog10().unwrap_or(0) + 1);
+    needed > room && needed <= room + BLANKS && bytes.len() + BLANKS as usize <= MOST
+}
+
 /// Another number in the same width; `None` where it does not fit.
-fn rewrite(bytes: &[u8], scan: &Scan, number: u32) -> Option<Vec<u8>> {
-    let spaces = scan.cseq_spaces.min(MAX_SPACES);
-    let (from, to) = ((scan.cseq.at - spaces) as usize, (scan.cseq.at + scan.cseq.len) as usize);
+fn rewrite(bytes: &[u8], digits: Span, spaces: u32, number: u32) -> Option<Vec<u8>> {
+    let (from, to) = ((digits.at - spaces.min(MAX_SPACES)) as usize, (digits.at + digits.len) as usize);
     let text = format!("{number:>width$}", width = to - from);
     (text.len() == to - from).then(|| [&bytes[..from], text.as_bytes(), &bytes[to..]].concat())
 }

@@ -1,10 +1,15 @@
-//! What a world is made from: the calls in it and the weather around them. All of it shrinks.
+//! What a world is made from: the calls in it and the weather around them. It prints itself so that one can read it.
 
-use proptest::prelude::*;
+mod draw;
+
+use std::{fmt, ops::Range};
+
+pub(crate) use draw::plan;
 
 use super::{
     agent::{Act, MS, S, Us},
-    stacks::{OnUpdate, PEERS, SERVERS},
+    proxy::Manner,
+    stacks::{PEERS, SERVERS},
 };
 
 /// The network and the host.
@@ -14,7 +19,7 @@ pub(crate) struct Weather {
     pub(crate) lost: u32,
     pub(crate) doubled: u32,
     pub(crate) late: u32,
-    /// One way, in milliseconds.
+    /// One way, in microseconds.
     pub(crate) delay: Us,
     /// Chances in a thousand that the ring has no place for a sample.
     pub(crate) ring: u32,
@@ -24,10 +29,20 @@ pub(crate) struct Weather {
     pub(crate) sleepy: u32,
     /// Chances in a hundred that the server sends a request at a step of an injection.
     pub(crate) races: u32,
+    /// Chances in a hundred that the server sends a re-INVITE while a refresh of sipst's is under way.
+    pub(crate) crossings: u32,
+    /// When no packet passes.
+    pub(crate) outages: Vec<Range<Us>>,
+    /// When the ring is full.
+    pub(crate) overflows: Vec<Range<Us>>,
+    /// When the daemon does nothing.
+    pub(crate) stalls: Vec<Range<Us>>,
+    /// From when on all is well: every packet arrives once and is seen.
+    pub(crate) calm: Us,
 }
 
 /// One call.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct CallPlan {
     /// What chance has in store for it, whatever else is in the world.
     pub(crate) seed: u64,
@@ -36,8 +51,16 @@ pub(crate) struct CallPlan {
     /// Index into [`PEERS`].
     pub(crate) peer: usize,
     pub(crate) server_calls: bool,
-    /// An enforcing proxy in the path; only where the server calls.
-    pub(crate) proxy: bool,
+    /// An enforcing proxy in the path.
+    pub(crate) proxy: Option<Manner>,
+    /// A second phone that rings and answers; only where the server calls.
+    pub(crate) fork: bool,
+    /// INVITEs get a reliable provisional response first.
+    pub(crate) reliable: bool,
+    pub(crate) early_update: bool,
+    pub(crate) late_offer: bool,
+    /// The caller cancels so long after the first provisional response.
+    pub(crate) cancels: Option<Us>,
     pub(crate) interval: u32,
     /// How long it is to last, in hundredths of an interval.
     pub(crate) length: u32,
@@ -48,84 +71,20 @@ pub(crate) struct CallPlan {
     pub(crate) acts: Vec<(u32, bool, Act)>,
     /// What the peer answers to the first refreshes that it gets.
     pub(crate) refusals: Vec<u16>,
+    /// The server sends an INFO after each refresh of sipst's.
+    pub(crate) chatty: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) weather: Weather,
     pub(crate) calls: Vec<CallPlan>,
-}
-
-prop_compose! {
-    fn weather()(
-        lost in 10..20_u32,
-        doubled in 0..10_u32,
-        late in 0..10_u32,
-        delay in 1..120_u64,
-        ring in prop_oneof![3 => Just(0_u32), 1 => 1..30_u32],
-        firewall in 0..3_u32,
-        sleepy in 0..5_u32,
-        races in prop_oneof![1 => Just(0_u32), 2 => 0..30_u32],
-    ) -> Weather {
-        Weather { lost, doubled, late, delay: delay * MS, ring, firewall, sleepy, races }
-    }
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    prop_oneof![
-        6 => Just(Act::Info),
-        3 => Just(Act::Reinvite),
-        2 => Just(Act::Hold),
-        2 => Just(Act::Resume),
-        1 => Just(Act::Crash),
-    ]
-}
-
-fn refusals() -> impl Strategy<Value = Vec<u16>> {
-    let one = prop::sample::select(vec![500_u16, 503, 491, 504, 408, 422, 401]);
-    prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(one, 1..4)]
-}
-
-prop_compose! {
-    fn call()(
-        seed in any::<u64>().no_shrink(),
-        server in 0..SERVERS.len(),
-        peer in 0..PEERS.len(),
-        server_calls in prop::bool::weighted(0.7),
-        proxy in prop::bool::weighted(0.2),
-        interval in prop_oneof![4 => Just(90_u32), 2 => 90..400_u32, 1 => Just(1_800)],
-        length in 150..700_u32,
-        begins in 0..60_000_u64,
-        server_ends in any::<bool>(),
-        acts in prop::collection::vec((1..99_u32, any::<bool>(), act()), 0..5),
-        refusals in refusals(),
-    ) -> CallPlan {
-        let begins = begins * MS;
-        // Between the moment to act and the peer's deadline there must be time for an answer at all.
-        let most = match (interval, PEERS[peer].on_update) {
-            (..200, OnUpdate::Swallows) => 0,
-            (..200, _) => 1,
-            (200.., _) => 4,
-        };
-        let refusals = refusals.into_iter().take(most).collect();
-        CallPlan { seed, server, peer, server_calls, proxy, interval, length, begins, server_ends, acts, refusals }
-    }
-}
-
-pub(crate) fn plan() -> impl Strategy<Value = Plan> {
-    (any::<u64>().no_shrink(), weather(), prop::collection::vec(call(), 1..6)).prop_map(|(seed, weather, calls)| Plan {
-        seed,
-        weather,
-        calls,
-    })
+    /// The first two calls are the legs of a B2BUA on this host; whether with the same Call-ID.
+    pub(crate) bridge: Option<bool>,
 }
 
 impl CallPlan {
-    pub(crate) fn has_proxy(&self) -> bool {
-        self.proxy && self.server_calls
-    }
-
     /// How long it is to last.
     pub(crate) fn life(&self) -> Us {
         Us::from(self.interval) * S * Us::from(self.length) / 100
@@ -135,10 +94,57 @@ impl CallPlan {
     pub(crate) fn agenda(&self, server: bool) -> Vec<(Us, Act)> {
         let acts = self.acts.iter().filter(|(_, of_server, _)| *of_server == server);
         let mut agenda: Vec<_> = acts.map(|(share, _, act)| (self.life() * Us::from(*share) / 100, *act)).collect();
-        if self.server_ends == server {
-            agenda.push((self.life(), Act::HangUp));
-        }
+        // Some stacks never notice that the other side is gone; whoever uses them does.
+        agenda.push((if self.server_ends == server { self.life() } else { 2 * self.life() }, Act::HangUp));
         agenda.sort_by_key(|(at, _)| *at);
         agenda
+    }
+
+    pub(crate) fn does(&self, what: impl Fn(Act) -> bool) -> bool {
+        self.acts.iter().any(|(_, _, act)| what(*act))
+    }
+}
+
+impl fmt::Debug for CallPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (server, peer) = (SERVERS[self.server].name, PEERS[self.peer].name);
+        let (caller, callee) = if self.server_calls { (server, peer) } else { (peer, server) };
+        write!(f, "{caller} calls {callee} ({server} is the server), SE {}, ", self.interval)?;
+        let ends = if self.server_ends { "server" } else { "peer" };
+        write!(f, "from {:.3} s for {}% of SE, the {ends} ends it", self.begins as f64 / 1e6, self.length)?;
+        for (is_so, what) in [
+            (self.fork, "forked"),
+            (self.reliable, "reliable 1xx"),
+            (self.early_update, "early UPDATE"),
+            (self.late_offer, "late offer"),
+            (self.chatty, "chatty server"),
+        ] {
+            if is_so {
+                write!(f, ", {what}")?;
+            }
+        }
+        if let Some(manner) = self.proxy {
+            write!(f, ", a proxy that {}", format!("{manner:?}").to_lowercase())?;
+        }
+        if let Some(after) = self.cancels {
+            write!(f, ", cancelled after {} ms", after / MS)?;
+        }
+        for (share, server, act) in &self.acts {
+            write!(f, ", {share}%: {act:?} by the {}", if *server { "server" } else { "peer" })?;
+        }
+        if !self.refusals.is_empty() {
+            write!(f, ", refreshes get {:?}", self.refusals)?;
+        }
+        write!(f, " (seed {})", self.seed)
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "world {}: {:?}", self.seed, self.weather)?;
+        if let Some(same) = self.bridge {
+            writeln!(f, "  c0 and c1 are the legs of a B2BUA, with the same Call-ID: {same}")?;
+        }
+        self.calls.iter().enumerate().try_for_each(|(index, call)| writeln!(f, "  c{index}: {call:?}"))
     }
 }

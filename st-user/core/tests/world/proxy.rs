@@ -5,59 +5,131 @@ use std::collections::BTreeSet;
 
 use super::{
     agent::{S, Us},
+    faults::{Fault, Tally},
     sip::{Expires, Msg, Party, Role, Verb},
 };
 
-#[derive(Default)]
+/// What it does beside enforcing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Session-Expires and `refresher=uac` into a 2xx that has none, whatever the UAC supports.
+    Inserts,
+    /// Its own interval into requests that ask for a longer one, or for none (RFC 4028, section 8.1).
+    Lowers,
+    /// 422 to requests that ask for less than it wants (section 8.1).
+    Refuses,
+}
+
+/// What becomes of a message.
+pub(crate) enum Passed {
+    On(Msg),
+    /// It answers itself.
+    Back(Msg),
+    Nothing,
+}
+
 pub(crate) struct Proxy {
     host: String,
-    interval: u32,
+    pub(crate) interval: u32,
+    manner: Manner,
     kill_at: Option<Us>,
     /// When it ended the call.
     pub(crate) killed: Option<Us>,
     over: bool,
+    /// What the last 2xx to the peer says of a timer was put in beyond the server's host.
+    pub(crate) unseen: bool,
     counted: BTreeSet<String>,
+    /// Branches of what it has answered itself.
+    refused: BTreeSet<String>,
     /// Party, Contact and last number of the server's and the peer's.
     ends: [(Party, String, u32); 2],
     call_id: String,
+    pub(crate) tally: Tally,
 }
 
 impl Proxy {
-    pub(crate) fn new(host: &str, interval: u32) -> Self {
-        Self { host: host.into(), interval, ..Self::default() }
+    pub(crate) fn new(host: &str, interval: u32, manner: Manner) -> Self {
+        Self {
+            host: host.into(),
+            interval,
+            manner,
+            kill_at: None,
+            killed: None,
+            over: false,
+            unseen: false,
+            counted: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            ends: Default::default(),
+            call_id: String::new(),
+            tally: Tally::default(),
+        }
     }
 
     /// Passes a message on.
-    pub(crate) fn pass(&mut self, now: Us, mut msg: Msg, from_server: bool) -> Option<Msg> {
+    pub(crate) fn pass(&mut self, now: Us, msg: Msg, from_server: bool) -> Passed {
         self.learn(&msg, from_server);
-        if msg.is_request() {
-            let own = format!("<sip:{};lr>", self.host);
-            msg.routes.retain(|route| *route != own);
-            if msg.verb == Verb::Invite && msg.to.tag.is_none() {
-                msg.record_routes.insert(0, own);
-            }
-            self.over |= msg.verb == Verb::Bye;
-            let branch = format!("z9hG4bKp{}", msg.branch());
-            msg.vias.insert(0, (self.host.clone(), branch));
-            return Some(msg);
+        if msg.is_request() { self.request(msg) } else { self.response(now, msg, from_server) }
+    }
+
+    fn request(&mut self, mut msg: Msg) -> Passed {
+        let own = format!("<sip:{};lr>", self.host);
+        msg.routes.retain(|route| *route != own);
+        if msg.verb == Verb::Ack && self.refused.contains(msg.branch()) {
+            return Passed::Nothing;
         }
+        let first = msg.to.tag.is_none();
+        if msg.verb == Verb::Invite && first {
+            msg.record_routes.insert(0, own);
+        }
+        if matches!(msg.verb, Verb::Invite | Verb::Update) {
+            // Not below what the request says is the least.
+            let lowest = self.interval.max(msg.min_se.unwrap_or(0));
+            match (self.manner, msg.expires) {
+                (Manner::Lowers, Some(Expires { seconds, refresher })) if seconds > lowest => {
+                    self.tally.count(Fault::ProxyLowered);
+                    msg.expires = Some(Expires { seconds: lowest, refresher });
+                }
+                (Manner::Lowers, None) if first => {
+                    self.tally.count(Fault::ProxyInserted);
+                    msg.expires = Some(Expires { seconds: self.interval, refresher: None });
+                }
+                (Manner::Refuses, Some(Expires { seconds, .. })) if seconds < self.interval && msg.supports_timer => {
+                    self.tally.count(Fault::Proxy422);
+                    self.refused.insert(msg.branch().into());
+                    let mut refusal = msg.response(422, "proxy");
+                    refusal.min_se = Some(self.interval);
+                    return Passed::Back(refusal);
+                }
+                _ => {}
+            }
+        }
+        self.over |= msg.verb == Verb::Bye;
+        let branch = format!("z9hG4bKp{}", msg.branch());
+        msg.vias.insert(0, (self.host.clone(), branch));
+        Passed::On(msg)
+    }
+
+    fn response(&mut self, now: Us, mut msg: Msg, from_server: bool) -> Passed {
         let (_, branch) = msg.vias.remove(0);
         if msg.vias.is_empty() {
             // An answer to its own BYE.
-            return None;
+            return Passed::Nothing;
         }
         let counts = matches!(msg.verb, Verb::Invite | Verb::Update) && (200..300).contains(&msg.status);
         if counts {
+            let unseen = from_server && msg.expires.is_none();
             if msg.expires.is_none() {
+                self.tally.count(Fault::ProxyInserted);
                 msg.expires = Some(Expires { seconds: self.interval, refresher: Some(Role::Uac) });
                 msg.requires_timer = true;
             }
             if self.counted.insert(branch) && !self.over {
+                self.unseen = unseen;
                 let seconds = msg.expires.map_or(self.interval, |expires| expires.seconds);
                 self.kill_at = Some(now + Us::from(seconds) * S);
             }
         }
-        Some(msg)
+        Passed::On(msg)
     }
 
     fn learn(&mut self, msg: &Msg, from_server: bool) {
@@ -85,28 +157,17 @@ impl Proxy {
     pub(crate) fn kill(&mut self, now: Us) -> [Msg; 2] {
         self.over = true;
         self.killed = Some(now);
+        self.tally.count(Fault::ProxyKilled);
         [0, 1].map(|to| {
             let (from, number) = (&self.ends[1 - to].0, self.ends[1 - to].2 + 1);
             Msg {
-                verb: Verb::Bye,
-                status: 0,
                 uri: self.ends[to].1.clone(),
                 vias: vec![(self.host.clone(), format!("z9hG4bKown{to}{}", self.call_id))],
-                routes: Vec::new(),
-                record_routes: Vec::new(),
                 from: from.clone(),
                 to: self.ends[to].0.clone(),
                 call_id: self.call_id.clone(),
                 number,
-                contact: None,
-                allows_update: None,
-                supports_timer: false,
-                requires_timer: false,
-                expires: None,
-                min_se: None,
-                retry_after: None,
-                digest: false,
-                body: String::new(),
+                ..Msg::blank(Verb::Bye)
             }
         })
     }

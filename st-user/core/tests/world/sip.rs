@@ -12,10 +12,13 @@ pub(crate) enum Verb {
     Update,
     Info,
     Options,
+    Prack,
+    Refer,
+    Notify,
 }
 
 impl Verb {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Invite, "INVITE"),
         (Self::Ack, "ACK"),
         (Self::Cancel, "CANCEL"),
@@ -23,6 +26,9 @@ impl Verb {
         (Self::Update, "UPDATE"),
         (Self::Info, "INFO"),
         (Self::Options, "OPTIONS"),
+        (Self::Prack, "PRACK"),
+        (Self::Refer, "REFER"),
+        (Self::Notify, "NOTIFY"),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -55,7 +61,12 @@ pub(crate) struct Spelling {
     pub(crate) compact: bool,
     /// The name of CSeq and what stands before its number.
     pub(crate) cseq: &'static str,
+    /// Whether its requests are too long to become longer.
+    pub(crate) long: bool,
 }
+
+/// What makes a request so long, in bytes: a datagram holds 1,472 where the MTU is 1,500.
+const PADDING: usize = 1_472;
 
 /// From or To.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,22 +95,75 @@ pub(crate) struct Msg {
     /// Whether Allow lists UPDATE, where there is one.
     pub(crate) allows_update: Option<bool>,
     pub(crate) supports_timer: bool,
+    pub(crate) supports_reliable: bool,
     pub(crate) requires_timer: bool,
     pub(crate) expires: Option<Expires>,
     pub(crate) min_se: Option<u32>,
     pub(crate) retry_after: Option<u32>,
+    /// The cause in Reason (RFC 3326).
+    pub(crate) cause: Option<u32>,
     /// Whether it challenges, or answers a challenge.
     pub(crate) digest: bool,
+    /// RSeq of a reliable provisional response.
+    pub(crate) rseq: Option<u32>,
+    /// RAck: that number, and the INVITE's.
+    pub(crate) rack: Option<(u32, u32)>,
+    /// The number of the REFER in `Event: refer;id=`.
+    pub(crate) refer: Option<u32>,
     pub(crate) body: String,
 }
 
 impl Msg {
+    /// A request that says nothing yet.
+    pub(crate) fn blank(verb: Verb) -> Self {
+        Self {
+            verb,
+            status: 0,
+            uri: String::new(),
+            vias: Vec::new(),
+            routes: Vec::new(),
+            record_routes: Vec::new(),
+            from: Party::default(),
+            to: Party::default(),
+            call_id: String::new(),
+            number: 0,
+            contact: None,
+            allows_update: None,
+            supports_timer: false,
+            supports_reliable: false,
+            requires_timer: false,
+            expires: None,
+            min_se: None,
+            retry_after: None,
+            cause: None,
+            digest: false,
+            rseq: None,
+            rack: None,
+            refer: None,
+            body: String::new(),
+        }
+    }
+
     pub(crate) fn is_request(&self) -> bool {
         self.status == 0
     }
 
     pub(crate) fn branch(&self) -> &str {
         self.vias.first().map_or("", |(_, branch)| branch)
+    }
+
+    /// The branch of whoever made the request: no proxy changes it.
+    pub(crate) fn origin(&self) -> &str {
+        self.vias.last().map_or("", |(_, branch)| branch)
+    }
+
+    /// The tags in From and To.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &str> {
+        [&self.from, &self.to].into_iter().filter_map(|party| party.tag.as_deref())
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.branch().starts_with("z9hG4bKsipst")
     }
 
     /// A response to this request.
@@ -110,19 +174,13 @@ impl Msg {
         }
         Self {
             status,
-            uri: String::new(),
-            routes: Vec::new(),
+            vias: self.vias.clone(),
+            record_routes: self.record_routes.clone(),
+            from: self.from.clone(),
             to,
-            contact: None,
-            allows_update: None,
-            supports_timer: false,
-            requires_timer: false,
-            expires: None,
-            min_se: None,
-            retry_after: None,
-            digest: false,
-            body: String::new(),
-            ..self.clone()
+            call_id: self.call_id.clone(),
+            number: self.number,
+            ..Self::blank(self.verb)
         }
     }
 
@@ -162,11 +220,22 @@ impl Msg {
         if let Some(update) = self.allows_update {
             line("Allow", if update { "INVITE, ACK, CANCEL, BYE, UPDATE, INFO" } else { "INVITE, ACK, CANCEL, BYE" });
         }
-        if self.supports_timer {
-            line(name("Supported", "k"), "100rel, timer");
+        match (self.supports_timer, self.supports_reliable) {
+            (true, true) => line(name("Supported", "k"), "100rel, timer"),
+            (true, false) => line(name("Supported", "k"), "timer"),
+            (false, true) => line(name("Supported", "k"), "100rel"),
+            (false, false) => {}
         }
-        if self.requires_timer {
-            line("Require", "timer");
+        for (wanted, tag) in [(self.requires_timer, "timer"), (self.rseq.is_some(), "100rel")] {
+            if wanted {
+                line("Require", tag);
+            }
+        }
+        if let Some((response, invite)) = self.rack {
+            line("RAck", &format!("{response} {invite} INVITE"));
+        }
+        if let Some(id) = self.refer {
+            line(name("Event", "o"), &format!("refer;id={id}"));
         }
         if let Some(Expires { seconds, refresher }) = self.expires {
             let role = match refresher {
@@ -176,16 +245,23 @@ impl Msg {
             };
             line(name("Session-Expires", "x"), &format!("{seconds}{role}"));
         }
-        for (name, value) in [("Min-SE", self.min_se), ("Retry-After", self.retry_after)] {
+        for (name, value) in [("Min-SE", self.min_se), ("Retry-After", self.retry_after), ("RSeq", self.rseq)] {
             if let Some(value) = value {
                 line(name, &value.to_string());
             }
         }
+        if let Some(cause) = self.cause {
+            line("Reason", &format!("SIP;cause={cause}"));
+        }
         if self.digest {
             match self.status {
                 0 => line("Authorization", "Digest username=\"u\""),
+                407 => line("Proxy-Authenticate", "Digest realm=\"world\", nonce=\"n0\", algorithm=MD5"),
                 _ => line("WWW-Authenticate", "Digest realm=\"world\", nonce=\"n0\", algorithm=MD5"),
             }
+        }
+        if self.is_request() && spelling.long {
+            line("X-Padding", &"x".repeat(PADDING));
         }
         if !self.body.is_empty() {
             line(name("Content-Type", "c"), "application/sdp");
@@ -208,27 +284,7 @@ impl Msg {
                 (0, words.next().expect("a URI").into(), verb)
             }
         };
-        let mut msg = Self {
-            verb: Verb::Options,
-            status,
-            uri,
-            vias: Vec::new(),
-            routes: Vec::new(),
-            record_routes: Vec::new(),
-            from: Party::default(),
-            to: Party::default(),
-            call_id: String::new(),
-            number: 0,
-            contact: None,
-            allows_update: None,
-            supports_timer: false,
-            requires_timer: false,
-            expires: None,
-            min_se: None,
-            retry_after: None,
-            digest: false,
-            body: body.into(),
-        };
+        let mut msg = Self { status, uri, body: body.into(), ..Self::blank(Verb::Options) };
         for line in lines {
             let (name, value) = line.split_once(':').expect("a header");
             let value = value.trim();
@@ -250,7 +306,10 @@ impl Msg {
                 }
                 "contact" | "m" => msg.contact = Some(party(value).uri),
                 "allow" => msg.allows_update = Some(value.contains("UPDATE")),
-                "supported" | "k" => msg.supports_timer |= value.contains("timer"),
+                "supported" | "k" => {
+                    msg.supports_timer |= value.contains("timer");
+                    msg.supports_reliable |= value.contains("100rel");
+                }
                 "require" => msg.requires_timer |= value.contains("timer"),
                 "session-expires" | "x" => {
                     let refresher = match parameter(value, "refresher") {
@@ -261,8 +320,17 @@ impl Msg {
                     msg.expires = Some(Expires { seconds: leading(value).expect("seconds"), refresher });
                 }
                 "min-se" => msg.min_se = leading(value),
+                "rseq" => msg.rseq = leading(value),
+                "rack" => {
+                    let mut numbers = value.split_ascii_whitespace().filter_map(leading);
+                    msg.rack = numbers.next().zip(numbers.next());
+                }
+                "event" | "o" => msg.refer = parameter(value, "id").and_then(leading),
                 "retry-after" => msg.retry_after = leading(value),
-                "authorization" | "www-authenticate" => msg.digest = true,
+                "reason" => msg.cause = parameter(value, "cause").and_then(leading),
+                "authorization" | "www-authenticate" | "proxy-authorization" | "proxy-authenticate" => {
+                    msg.digest = true
+                }
                 _ => {}
             }
         }
@@ -288,10 +356,19 @@ fn party(value: &str) -> Party {
     Party { uri: uri.into(), tag: parameter(after, "tag").map(Into::into) }
 }
 
+/// What a session description describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Voice,
+    /// T.38 (F22).
+    Fax,
+}
+
 /// A session description: version, and which way media flow as its side says it.
-pub(crate) fn sdp(host: &str, version: u32, port: u32, flow: &str) -> String {
-    format!(
-        "v=0\r\no=- 7 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 8\r\n\
-         a=rtpmap:0 PCMU/8000\r\na={flow}\r\n"
-    )
+pub(crate) fn sdp(host: &str, version: u32, port: u32, flow: &str, kind: Kind) -> String {
+    let media = match kind {
+        Kind::Voice => format!("m=audio {port} RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na={flow}\r\n"),
+        Kind::Fax => format!("m=image {port} udptl t38\r\na=T38FaxVersion:0\r\n"),
+    };
+    format!("v=0\r\no=- 7 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n{media}")
 }

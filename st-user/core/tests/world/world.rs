@@ -1,48 +1,47 @@
-//! A host, a network that is not kind, and the calls between them, in virtual time.
+//! A host and the calls on it, in virtual time.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeSet, BinaryHeap},
     net::SocketAddr,
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    agent::{Act, Agent, MS, Us},
+    agent::{Act, Agent, Life, Us, Why},
     driver::Driver,
+    faults::{Fault, Tally},
     judge::Judge,
     kernel::Kernel,
+    network::Packet,
     plan::Plan,
     proxy::Proxy,
-    sip::{Msg, Verb},
+    sip::Msg,
     stacks::{PEERS, SERVERS},
 };
 
 /// Steps of one world, at most: it must come to rest.
 const MOST_STEPS: u32 = 1_000_000;
 
-/// Where a packet is going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Edge,
-    Proxy { from_server: bool },
-    Peer,
-}
-
-/// How often each fault was met.
-pub(crate) type Tally = BTreeMap<&'static str, u64>;
-
 pub(crate) struct Call {
     pub(crate) server: Agent,
     pub(crate) peer: Agent,
+    /// The other phone that rings.
+    pub(crate) fork: Option<Agent>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) judge: Judge,
     /// The server's next hop.
     pub(crate) hop: SocketAddr,
-    pub(crate) call_id: String,
-    rng: StdRng,
+    pub(crate) rng: StdRng,
     was_up: [bool; 2],
+    /// When the network or the firewall last did something to one of its packets.
+    pub(crate) spoilt: Option<Us>,
+    /// When a firewall last kept something from the server.
+    pub(crate) kept: bool,
+    /// The start of the peer's interval that was last compared, and when the next comparison is due.
+    pub(crate) compared: Option<Us>,
+    pub(crate) compare_at: Option<Us>,
 }
 
 impl Call {
@@ -50,9 +49,13 @@ impl Call {
     pub(crate) fn came_up(&self) -> bool {
         self.was_up == [true, true]
     }
-}
 
-type Packet = (Us, u64, usize, Place, Vec<u8>);
+    fn due(&self) -> Option<Us> {
+        let fork = self.fork.as_ref().and_then(Agent::due);
+        let proxy = self.proxy.as_ref().and_then(Proxy::due);
+        [self.server.due(), self.peer.due(), fork, proxy, self.compare_at].into_iter().flatten().min()
+    }
+}
 
 pub(crate) struct World {
     pub(crate) now: Us,
@@ -64,42 +67,37 @@ pub(crate) struct World {
     pub(crate) rng: StdRng,
     /// Every packet as it leaves somebody and arrives somewhere, where that is wanted.
     pub(crate) trace: Option<Vec<String>>,
-    packets: BinaryHeap<Reverse<Packet>>,
-    sequence: u64,
+    /// When a sample was last lost.
+    pub(crate) spoilt: Option<Us>,
+    /// Outages that have taken a packet.
+    pub(crate) outages: BTreeSet<usize>,
+    /// How often the engine's idea of a session was compared with the peer's.
+    pub(crate) compared: u64,
+    pub(crate) packets: BinaryHeap<Reverse<Packet>>,
+    pub(crate) sequence: u64,
 }
 
 impl World {
     /// `watched`: whether sipst runs on the host.
     pub(crate) fn new(plan: &Plan, watched: bool) -> Self {
-        let calls = plan.calls.iter().enumerate().map(|(index, call)| {
-            let call_id = format!("c{index}@world");
-            let mut rng = StdRng::seed_from_u64(call.seed);
-            let peer_host = format!("198.51.100.{}:5060", call.peer + 1);
-            let server_host = format!("192.0.2.{}:5060", call.server + 1);
-            let proxy_host = format!("203.0.113.{}:5060", call.peer + 1);
-            let proxy = call.has_proxy().then(|| Proxy::new(&proxy_host, call.interval));
-            let hop = if proxy.is_some() { &proxy_host } else { &peer_host };
-            let mut agent =
-                |stack, host: &str, name, remote| Agent::new(stack, host, name, remote, &call_id, rng.random());
-            let mut server = agent(&SERVERS[call.server], &server_host, "s", "p");
-            let mut peer = agent(&PEERS[call.peer], &peer_host, "p", "s");
-            (server.interval, peer.interval) = (call.interval, call.interval);
-            peer.min_se = call.interval.min(90);
-            peer.refusals.clone_from(&call.refusals);
-            let hop = hop.parse().expect("an address");
-            Call { server, peer, proxy, judge: Judge::default(), hop, call_id, rng, was_up: [false; 2] }
-        });
-        let calls = calls.collect();
-        let kernel = Kernel::new(f64::from(plan.weather.ring) / 1000.0, StdRng::seed_from_u64(!plan.seed));
+        let kernel = Kernel::new(&plan.weather, StdRng::seed_from_u64(!plan.seed));
+        let mut tally = Tally::default();
+        if let Some(same) = plan.bridge {
+            tally.add(Fault::BothLegs, 2);
+            tally.add(Fault::SameCallId, if same { 2 } else { 0 });
+        }
         Self {
             now: 0,
             plan: plan.clone(),
-            calls,
+            calls: (0..plan.calls.len()).map(|index| new_call(plan, index)).collect(),
             kernel,
             driver: Driver::new(plan, watched),
-            tally: Tally::new(),
+            tally,
             rng: StdRng::seed_from_u64(plan.seed),
             trace: None,
+            spoilt: None,
+            outages: BTreeSet::new(),
+            compared: 0,
             packets: BinaryHeap::new(),
             sequence: 0,
         }
@@ -112,12 +110,9 @@ impl World {
             let driver = self.driver_due();
             let begins =
                 self.plan.calls.iter().zip(&begun).filter(|(_, begun)| !**begun).map(|(call, _)| call.begins).min();
-            let agents = self
-                .calls
-                .iter()
-                .flat_map(|call| [call.server.due(), call.peer.due(), call.proxy.as_ref().and_then(Proxy::due)]);
+            let calls = self.calls.iter().map(Call::due);
             let packet = self.packets.peek().map(|Reverse((at, ..))| *at);
-            let Some(next) = agents.chain([begins, packet, driver]).flatten().min() else { return };
+            let Some(next) = calls.chain([begins, packet, driver]).flatten().min() else { return };
             self.now = self.now.max(next);
             if packet == Some(next) {
                 if let Some(Reverse((_, _, call, place, bytes))) = self.packets.pop() {
@@ -142,33 +137,41 @@ impl World {
 
     fn wake(&mut self, index: usize) {
         let (now, call) = (self.now, &mut self.calls[index]);
-        for agent in [&mut call.server, &mut call.peer] {
+        for agent in [&mut call.server, &mut call.peer].into_iter().chain(&mut call.fork) {
             if agent.due().is_some_and(|at| at <= now) {
                 agent.wake(now);
             }
         }
+        let compares = call.compare_at.is_some_and(|at| at <= now);
         if let Some(proxy) = call.proxy.as_mut().filter(|proxy| proxy.due().is_some_and(|at| at <= now)) {
-            let [to_server, to_peer] = proxy.kill(now);
-            let spelling = call.server.stack.spelling;
-            self.travels(index, Place::Edge, to_server.write(spelling));
-            self.travels(index, Place::Peer, to_peer.write(spelling));
+            let byes = proxy.kill(now);
+            self.proxy_says(index, byes);
+        }
+        if compares {
+            self.compare(index);
         }
         self.speak(index);
     }
 
     /// What the agents have to say goes out.
     pub(crate) fn speak(&mut self, index: usize) {
-        for side in [0, 1] {
+        for side in [0, 1, 2] {
             let call = &mut self.calls[index];
-            let agent = if side == 0 { &mut call.server } else { &mut call.peer };
-            if agent.is_up() && !std::mem::replace(&mut call.was_up[side], true) {
+            let agent = match side {
+                0 => &mut call.server,
+                1 => &mut call.peer,
+                _ => match &mut call.fork {
+                    Some(fork) => fork,
+                    None => continue,
+                },
+            };
+            if side < 2 && agent.is_up() && !std::mem::replace(&mut call.was_up[side], true) {
                 let now = self.now;
                 agent.agenda = self.plan.calls[index].agenda(side == 0);
                 agent.agenda.iter_mut().for_each(|(at, _)| *at += now);
             }
             let spelling = agent.stack.spelling;
-            let said = agent.take();
-            for msg in said {
+            for msg in agent.take() {
                 let bytes = msg.write(spelling);
                 if side == 0 {
                     if msg.is_request() {
@@ -177,106 +180,54 @@ impl World {
                     let hop = self.calls[index].hop;
                     self.leaves(index, hop, &bytes);
                 } else {
-                    let proxied = self.calls[index].proxy.is_some();
-                    let place = if proxied { Place::Proxy { from_server: false } } else { Place::Edge };
-                    self.travels(index, place, bytes);
+                    self.peer_says(index, bytes);
                 }
             }
         }
+        self.watch(index);
+        self.bridge(index);
     }
 
-    /// A packet leaves the host by the kernel programs.
-    pub(crate) fn leaves(&mut self, index: usize, hop: SocketAddr, bytes: &[u8]) {
-        let Some(bytes) = self.kernel.egress(self.now, hop, bytes) else { return };
+    /// The legs of a B2BUA end together.
+    fn bridge(&mut self, index: usize) {
+        if self.plan.bridge.is_none() || index > 1 {
+            return;
+        }
+        let other = 1 - index;
+        let over =
+            matches!(self.calls[index].server.life, Life::Over(_, why) if why != Why::Crashed && why != Why::Restarted);
+        if over && self.calls[other].server.is_up() {
+            self.calls[other].server.hang_up(self.now, Why::Planned);
+            self.speak(other);
+        }
+    }
+
+    /// The 2xx that came first makes the call; the other phone is the fork.
+    pub(crate) fn choose(&mut self, index: usize) {
+        let call = &mut self.calls[index];
+        let Some(fork) = call.fork.as_mut().filter(|fork| call.server.remote_tag.as_ref() == Some(&fork.tag)) else {
+            return;
+        };
+        std::mem::swap(fork, &mut call.peer);
+        fork.agenda.clear();
+        call.was_up[1] = false;
+    }
+
+    /// A packet leaves the host by the kernel programs, if they let it.
+    pub(crate) fn leaves(&mut self, index: usize, hop: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(bytes) = self.kernel.egress(self.now, hop, bytes) else { return false };
         let msg = Msg::read(&bytes);
         let call = &mut self.calls[index];
-        let ours = msg.is_request() && msg.branch().starts_with("z9hG4bKsipst");
-        call.judge.left(&msg, ours);
+        call.judge.left(&msg);
         if hop != call.hop {
             call.judge.breaches.push(format!("{:?} went to {hop}", msg.verb));
         }
-        let place = if call.proxy.is_some() { Place::Proxy { from_server: true } } else { Place::Peer };
-        self.travels(index, place, bytes);
-    }
-
-    /// The network.
-    fn travels(&mut self, index: usize, place: Place, bytes: Vec<u8>) {
-        let weather = self.plan.weather.clone();
-        let proxied = self.calls[index].proxy.is_some();
-        let rng = &mut self.calls[index].rng;
-        // The proxy stands next to the peer: what is lost is lost on this host's side of it.
-        let far = place == Place::Proxy { from_server: false } || place == Place::Peer && proxied;
-        let lost = !far && rng.random_bool(f64::from(weather.lost) / 100.0);
-        self.note(index, if lost { "lost on the way to" } else { "to" }, place, &bytes);
-        if lost {
-            return self.count("packet lost");
-        }
-        let rng = &mut self.calls[index].rng;
-        let mut chance = |percent: u32| rng.random_bool(f64::from(percent) / 100.0);
-        let (copies, late) = (1 + u32::from(chance(weather.doubled)), chance(weather.late));
-        if copies > 1 {
-            self.count("packet doubled");
-        }
-        for _ in 0..copies {
-            let rng = &mut self.calls[index].rng;
-            let mut delay = weather.delay + rng.random_range(0..=weather.delay / 4);
-            if late {
-                delay += rng.random_range(50 * MS..2_000 * MS);
-            }
-            self.sequence += 1;
-            self.packets.push(Reverse((self.now + delay, self.sequence, index, place, bytes.clone())));
-        }
-        if late {
-            self.count("packet reordered");
-        }
-    }
-
-    fn note(&mut self, index: usize, what: &str, place: Place, bytes: &[u8]) {
-        let Some(trace) = &mut self.trace else { return };
-        let Msg { verb, status, number, expires, vias, .. } = Msg::read(bytes);
-        let branch = vias.last().map_or("", |(_, branch)| branch);
-        let seconds = self.now as f64 / 1e6;
-        let line = format!("{seconds:.3} c{index} {what} {place:?}: {status} {verb:?} {number} {branch} {expires:?}");
-        trace.push(line);
-    }
-
-    /// What the driver does.
-    pub(crate) fn remark(&mut self, what: &str) {
-        if let Some(trace) = &mut self.trace {
-            trace.push(format!("{:.3} {what}", self.now as f64 / 1e6));
-        }
-    }
-
-    fn arrives(&mut self, index: usize, place: Place, bytes: &[u8]) {
-        let now = self.now;
-        self.note(index, "at", place, bytes);
-        match place {
-            Place::Peer => self.calls[index].peer.hear(now, &Msg::read(bytes)),
-            Place::Proxy { from_server } => {
-                let call = &mut self.calls[index];
-                let msg = Msg::read(bytes);
-                // A response goes back to where its request came from.
-                let passed = call.proxy.as_mut().and_then(|proxy| proxy.pass(now, msg, from_server));
-                let spelling = if from_server { call.server.stack.spelling } else { call.peer.stack.spelling };
-                if let Some(msg) = passed {
-                    self.travels(index, if from_server { Place::Peer } else { Place::Edge }, msg.write(spelling));
-                }
-            }
-            Place::Edge => {
-                let hop = self.calls[index].hop;
-                if let Some(bytes) = self.kernel.ingress(now, hop, bytes) {
-                    if self.calls[index].rng.random_bool(f64::from(self.plan.weather.firewall) / 100.0) {
-                        return self.count("dropped by a firewall");
-                    }
-                    self.calls[index].server.hear(now, &Msg::read(&bytes));
-                }
-            }
-        }
-        self.speak(index);
+        self.server_says(index, bytes);
+        true
     }
 
     /// The server may send a request of its own at this very moment.
-    pub(crate) fn race(&mut self, index: usize, moment: &'static str) {
+    pub(crate) fn race(&mut self, index: usize, moment: Fault) {
         let call = &mut self.calls[index];
         let hits = call.rng.random_bool(f64::from(self.plan.weather.races) / 100.0);
         if !hits || !call.server.is_up() {
@@ -288,31 +239,83 @@ impl World {
             _ => Act::Info,
         };
         call.server.act(self.now, act);
-        self.count(moment);
+        self.tally.count(moment);
         self.speak(index);
     }
 
-    /// Which call a message belongs to.
-    pub(crate) fn index_of(&self, call_id: &str) -> usize {
-        self.calls.iter().position(|call| call.call_id == call_id).expect("a call")
+    /// What the driver does.
+    pub(crate) fn remark(&mut self, what: &str) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:.3} {what}", self.now as f64 / 1e6));
+        }
     }
 
-    pub(crate) fn count(&mut self, what: &'static str) {
-        *self.tally.entry(what).or_default() += 1;
+    /// Which call a message belongs to, by its tags.
+    pub(crate) fn index_of<'a>(&self, tags: impl IntoIterator<Item = &'a str>) -> usize {
+        let number = |tag: &str| {
+            let (index, _) = tag.strip_prefix(['s', 'p', 'f'])?.split_once('x')?;
+            index.parse().ok().filter(|index| *index < self.calls.len())
+        };
+        tags.into_iter().find_map(number).expect("a tag of a call")
     }
 
-    /// Whether the ring lost a request of the server's in this call.
-    pub(crate) fn lost_requests(&self, call_id: &str) -> bool {
-        use super::kernel::Record;
+    /// Whether the ring lost anything of this call.
+    pub(crate) fn lost_samples(&self, index: usize) -> bool {
         self.kernel.lost.iter().any(|record| match record {
-            Record::Seen { bytes, direction, .. } => {
-                let msg = Msg::read(bytes);
-                *direction == st_core::Direction::Egress
-                    && msg.is_request()
-                    && msg.call_id == call_id
-                    && msg.verb != Verb::Ack
-            }
-            Record::Refused { .. } => false,
+            super::kernel::Record::Seen { bytes, .. } => self.index_of(Msg::read(bytes).tags()) == index,
+            super::kernel::Record::Refused { .. } => true,
         })
+    }
+}
+
+fn new_call(plan: &Plan, index: usize) -> Call {
+    let call = &plan.calls[index];
+    let call_id = if plan.bridge == Some(true) && index == 1 { "c0@world".into() } else { format!("c{index}@world") };
+    let mut rng = StdRng::seed_from_u64(call.seed);
+    let peer_host = format!("198.51.100.{}:5060", call.peer + 1);
+    let server_host = format!("192.0.2.{}:5060", call.server + 1);
+    let proxy_host = format!("203.0.113.{}:5060", call.peer + 1);
+    let proxy = call.proxy.map(|manner| {
+        let interval = match manner {
+            super::proxy::Manner::Lowers => call.interval * 3 / 4,
+            super::proxy::Manner::Inserts | super::proxy::Manner::Refuses => call.interval,
+        };
+        Proxy::new(&proxy_host, interval, manner)
+    });
+    let hop = if proxy.is_some() { &proxy_host } else { &peer_host };
+    let asked = match call.proxy {
+        Some(super::proxy::Manner::Refuses) => call.interval - 10,
+        _ => call.interval,
+    };
+    let mut agent = |stack, host: &str, name: &str, remote: &str| {
+        let (name, remote) = (format!("{name}{index}x"), format!("{remote}{index}x"));
+        let mut agent = Agent::new(stack, host, &name, &remote, &call_id, rng.random());
+        agent.interval = asked;
+        agent.reliable = call.reliable;
+        agent.early_update = call.early_update;
+        agent.late_offer = call.late_offer;
+        agent.cancels = call.cancels;
+        agent
+    };
+    let server = agent(&SERVERS[call.server], &server_host, "s", "p");
+    let mut peer = agent(&PEERS[call.peer], &peer_host, "p", "s");
+    let mut fork = call.fork.then(|| agent(&PEERS[call.peer], &peer_host, "f", "s"));
+    for peer in [&mut peer].into_iter().chain(&mut fork) {
+        peer.min_se = asked.min(90);
+        peer.refusals.clone_from(&call.refusals);
+    }
+    Call {
+        server,
+        peer,
+        fork,
+        proxy,
+        judge: Judge::default(),
+        hop: hop.parse().expect("an address"),
+        rng,
+        was_up: [false; 2],
+        spoilt: None,
+        kept: false,
+        compared: None,
+        compare_at: None,
     }
 }

@@ -1,0 +1,104 @@
+//! How the engine's tables are keyed: what comes from the wire under a secret, so that nobody can make it meet in one place;
+//! what the engine counts itself without.
+
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use st_ebpf::key::Sip;
+
+/// A table whose keys nobody outside can choose: numbers that the engine gives, and [`Fingerprint`]s.
+pub(super) type Table<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Plain>>;
+
+/// The key of the hash.
+#[derive(Clone, Copy)]
+pub(super) struct Secret([u64; 2]);
+
+impl Secret {
+    /// From the engine's seed, but nothing that is drawn from that seed tells of it.
+    pub(super) fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(!seed);
+        Self([rng.random(), rng.random()])
+    }
+
+    /// What stands for these identifiers in this order: 128 bits of SipHash-2-4.
+    pub(super) fn fingerprint<const N: usize>(self, identifiers: [&[u8]; N]) -> Fingerprint {
+        let mut hash = Sip::new(self.0);
+        for identifier in identifiers {
+            hash.word(identifier.len() as u64);
+            hash.padded(identifier);
+        }
+        let key = hash.finish(0, 0);
+        Fingerprint(key.map, key.check)
+    }
+}
+
+/// Stands for identifiers of whatever length; two that differ have the same one by a chance of 2^-128.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64, u64);
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
+
+impl BuildHasher for Secret {
+    type Hasher = Keyed;
+
+    fn build_hasher(&self) -> Keyed {
+        Keyed(Sip::new(self.0))
+    }
+}
+
+/// For keys from the wire.
+pub(super) struct Keyed(Sip);
+
+impl Hasher for Keyed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.padded(bytes);
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0.word(number);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish(0, 0).map
+    }
+}
+
+/// For keys that are as good as random, or consecutive.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Plain(u64);
+
+impl Hasher for Plain {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // An odd factor loses nothing and reaches the upper bits; the golden ratio's spreads neighbours.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_depends_on_the_secret_and_on_where_one_identifier_ends() {
+        let secret = Secret::new(1);
+        let found = secret.fingerprint([b"call", b"a", b"b"]);
+        assert_eq!(found, Secret::new(1).fingerprint([b"call", b"a", b"b"]));
+        assert_ne!(found, Secret::new(2).fingerprint([b"call", b"a", b"b"]));
+        for other in [[&b"cal"[..], b"la", b"b"], [b"call", b"b", b"a"], [b"call", b"a\0", b"b"], [b"call", b"ab", b""]]
+        {
+            assert_ne!(found, secret.fingerprint(other));
+        }
+    }
+}
