@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, a map or its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -20,6 +20,16 @@ pub const SHIFTS: u32 = 65_536;
 
 /// How many injected requests can be on record at once.
 pub const TOKENS: u32 = 65_536;
+
+/// How many ACKs can be kept ready at once ([`Ack`]).
+pub const ACKS: u32 = 4_096;
+
+/// The longest ACK that is kept ready, in bytes of SIP.
+pub const ACK_BYTES: usize = 2_048;
+
+/// A daemon whose heartbeat is older than this is dead or hangs, in nanoseconds. It beats once a second at
+/// the least.
+pub const SILENT_NS: u64 = 3_000_000_000;
 
 /// How many of this host's addresses can have shifted dialogs.
 pub const SHIFTED_HOSTS: u32 = 1_024;
@@ -43,6 +53,8 @@ pub mod names {
     pub const SHIFTS: &str = "SHIFTS";
     pub const SHIFTED: &str = "SHIFTED";
     pub const TOKENS: &str = "TOKENS";
+    pub const ACKS: &str = "ACKS";
+    pub const HEARTBEAT: &str = "HEARTBEAT";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -175,6 +187,39 @@ pub struct Token {
     pub committed: u64,
 }
 
+/// The finished ACK to the 2xx that a re-INVITE of sipst's own may get; the key is the re-INVITE's token. The ingress
+/// programs send it where no daemon does: a 2xx without its ACK ends the call (RFC 3261, section 13.3.1.4).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Ack {
+    /// The token in its own Via branch.
+    pub token: u64,
+    /// From where it goes.
+    pub server: [u8; 16],
+    /// To where; a 2xx that came from elsewhere gets none.
+    pub peer: [u8; 16],
+    /// The UDP port it goes from, network order.
+    pub server_port: [u8; 2],
+    /// The UDP port it goes to, network order.
+    pub peer_port: [u8; 2],
+    /// Not 0: the daemon that sent the re-INVITE is gone, and no other knows of it.
+    pub orphan: u32,
+    /// Length of the IP header and the UDP header.
+    pub header_len: u32,
+    /// Length of the message.
+    pub len: u32,
+    /// The sum of its 16-bit words as they stand in memory, with zeroes behind it; not complemented (RFC 1071).
+    pub sum: u32,
+    /// The UDP checksum.
+    pub checksum: [u8; 2],
+    /// Always 0.
+    pub reserved: [u8; 6],
+    /// The IP header and the UDP header, but for the UDP checksum.
+    pub headers: [u8; 48],
+    /// The message.
+    pub message: [u8; ACK_BYTES],
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// What the programs count, one element of the `COUNTERS` array each.
@@ -224,6 +269,10 @@ counters! {
     AnswerTaken = "answer_taken",
     /// The same with a token that is not on record: taken off the wire all the same.
     AnswerUnknown = "answer_unknown",
+    /// 2xx to re-INVITEs of sipst's own that were ACKed by the programs, because no daemon did.
+    AckedHere = "acked_here",
+    /// The same, where the ACK could not be sent.
+    AckFailed = "ack_failed",
     /// ICMP errors that quote a request of sipst's own, taken off the wire.
     IcmpTaken = "icmp_taken",
     /// Requests of sipst's own that committed their number.
@@ -236,6 +285,8 @@ counters! {
     ShiftedOut = "shifted_out",
     /// Responses to them whose CSeq was rewritten back.
     ShiftedIn = "shifted_in",
+    /// The server's requests that were lengthened, because the number did not fit in its place.
+    Lengthened = "lengthened",
     /// The server's requests whose number did not fit in its place; passed as they were.
     ShiftNoRoom = "shift_no_room",
     /// Responses with a number that is nobody's; passed as they were.

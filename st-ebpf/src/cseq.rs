@@ -8,6 +8,9 @@
 /// How many closed ranges of the server's numbers a dialog remembers.
 pub const RANGES: usize = 4;
 
+/// How many blanks `st_egress` puts before a number of the server's that has outgrown its place.
+pub const BLANKS: u32 = 4;
+
 /// The highest CSeq number that RFC 3261, section 8.1.1.5 allows.
 pub const MAX_NUMBER: u32 = 0x7fff_ffff;
 
@@ -236,6 +239,31 @@ mod tests {
         assert_eq!(state.highest_on_wire(), 2);
         let state = state.after_server(0);
         assert_eq!(to_wire(&[Range::default(); RANGES], state.delta, 0), 3);
+    }
+
+    #[test]
+    fn a_first_number_below_the_injected_ones_is_lifted_to_the_next_and_no_further() {
+        let state = State::default().after_injection().after_injection().after_injection();
+        assert_eq!(state.after_server(2), State { known: true, number: 2, delta: 2 });
+        assert_eq!(state.after_server(4), State { known: true, number: 4, delta: 0 });
+    }
+
+    #[test]
+    fn ranges_are_closed_one_after_the_other_until_all_places_are_in_use() {
+        let mut ranges = [Range::default(); RANGES];
+        for index in 0..RANGES {
+            let state = State { known: true, number: 10 * (1 + index as u32), delta: index as u32 };
+            let range = Range { below: state.number + 1, delta: state.delta };
+            assert_eq!(close(&ranges, state), Close::Write { index, range });
+            ranges[index] = range;
+            assert_eq!(close(&ranges, state), Close::Nothing);
+            // Nothing was injected since: the same range goes on.
+            let later = State { number: state.number + 3, ..state };
+            let range = Range { below: later.number + 1, delta: state.delta };
+            assert_eq!(close(&ranges, later), Close::Write { index, range });
+        }
+        let state = State { known: true, number: 99, delta: RANGES as u32 };
+        assert_eq!(close(&ranges, state), Close::Shift { range: Range { below: 100, delta: state.delta } });
     }
 
     #[test]

@@ -28,13 +28,8 @@ impl DialogKey {
             return None;
         }
         let mut hash = Sip::new(hash_key);
-        for part in [call_id, server_tag] {
-            for chunk in part.chunks(8) {
-                let mut word = [0; 8];
-                word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-                hash.word(u64::from_le_bytes(word));
-            }
-        }
+        hash.padded(call_id);
+        hash.padded(server_tag);
         Some(hash.finish(call_id.len(), server_tag.len()))
     }
 }
@@ -84,6 +79,17 @@ impl Sip {
         self.round();
         self.v0 ^= word;
         self.words += 1;
+    }
+
+    /// Takes in bytes, padded with zeros to whole words.
+    pub fn padded(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.word(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            self.word(u64::from_le_bytes(word));
+        }
     }
 
     /// Takes in the lengths and closes.

@@ -1,7 +1,8 @@
 //! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC). Verdicts are given here and nowhere
 //! else: what is not dropped goes on to the next program (`TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that a user's
 //! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them and ICMP
-//! errors about them.
+//! errors about them. One packet is sent back: the 2xx to a re-INVITE of sipst's own, made into its ACK where no daemon
+//! lives.
 //!
 //! Kernel 6.1 or later: `bpf_loop` (5.17), `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes` (5.18).
 #![no_std]
@@ -16,8 +17,10 @@
 
 mod programs {
     pub mod access;
+    pub mod ack;
     pub mod egress;
     pub mod ingress;
+    pub mod lengthen;
     pub mod maps;
     pub mod message;
     pub mod packet;
@@ -26,11 +29,12 @@ mod programs {
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::generated::bpf_redirect,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use programs::{
-    access::{Skb, Xdp},
+    access::{Access as _, Skb, Xdp},
     egress::egress,
     ingress::ingress,
 };
@@ -42,6 +46,8 @@ pub enum Fate {
     Pass,
     /// It is taken off the wire.
     Take,
+    /// It has become another, which leaves by the interface that it came in by.
+    Back,
 }
 
 #[xdp]
@@ -49,21 +55,25 @@ pub fn st_ingress(ctx: XdpContext) -> u32 {
     match ingress(&Xdp(ctx.ctx)) {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Take => xdp_action::XDP_DROP,
+        Fate::Back => xdp_action::XDP_TX,
     }
 }
 
 #[classifier]
 pub fn st_ingress_tc(ctx: TcContext) -> i32 {
-    match ingress(&Skb(ctx.skb.skb)) {
+    let skb = Skb(ctx.skb.skb);
+    match ingress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
         Fate::Take => TC_ACT_SHOT,
+        // SAFETY: no pointers. st_egress sees it leave.
+        Fate::Back => unsafe { bpf_redirect(skb.interface(), 0) as i32 },
     }
 }
 
 #[classifier]
 pub fn st_egress(ctx: TcContext) -> i32 {
     match egress(&Skb(ctx.skb.skb)) {
-        Fate::Pass => TC_ACT_UNSPEC,
+        Fate::Pass | Fate::Back => TC_ACT_UNSPEC,
         Fate::Take => TC_ACT_SHOT,
     }
 }

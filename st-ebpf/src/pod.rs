@@ -1,6 +1,6 @@
 //! [`aya::Pod`] for the map types.
 
-use crate::abi::{Ports, Settings, Shift, Token};
+use crate::abi::{Ack, Ports, Settings, Shift, Token};
 
 // SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
 unsafe impl aya::Pod for Settings {}
@@ -10,3 +10,5 @@ unsafe impl aya::Pod for Ports {}
 unsafe impl aya::Pod for Shift {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Token {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Ack {}

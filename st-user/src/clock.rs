@@ -35,8 +35,13 @@ impl Clock {
 
     /// The time now.
     pub fn now(&mut self) -> Time {
-        self.at(nanos(monotonic()))
+        self.at(monotonic_ns())
     }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, as the kernel programs read it.
+pub fn monotonic_ns() -> u64 {
+    nanos(monotonic())
 }
 
 fn monotonic() -> Duration {

@@ -10,7 +10,10 @@ use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use st_core::Refusal;
+use st_ebpf::abi::{ACK_BYTES, Ack};
 use tracing::{debug, warn};
+
+use crate::kernel::mapped;
 
 /// How many of the server's addresses have a socket at the same time; the one unused for longest gives way.
 const MAX_SOCKETS: usize = 64;
@@ -69,6 +72,37 @@ impl Injector {
         let to = SocketAddr::new(envelope.peer.ip(), 0);
         self.open(server)?.send_to(&packet, &to.into()).map(drop).map_err(|error| refusal(server, &error))
     }
+}
+
+/// An ACK as the kernel programs can send it: `message`, with `token` in its Via branch, to the 2xx of a re-INVITE that left
+/// in the same envelope.
+pub fn ready_ack(envelope: &Envelope, token: u64, message: &[u8]) -> Result<Ack, Refusal> {
+    let packet = packet(envelope, message)?;
+    let &Envelope { server, peer, .. } = envelope;
+    let header_len = packet.len() - message.len();
+    let mut ack = Ack {
+        token,
+        server: mapped(server.ip()),
+        peer: mapped(peer.ip()),
+        server_port: server.port().to_be_bytes(),
+        peer_port: peer.port().to_be_bytes(),
+        orphan: 0,
+        header_len: header_len.try_into().map_err(|_| Refusal::TooLong)?,
+        len: message.len().try_into().map_err(|_| Refusal::TooLong)?,
+        sum: message.chunks(2).map(word).sum(),
+        checksum: packet[header_len - 2..header_len].try_into().map_err(|_| Refusal::TooLong)?,
+        reserved: [0; 6],
+        headers: [0; 48],
+        message: [0; ACK_BYTES],
+    };
+    ack.headers.get_mut(..header_len).ok_or(Refusal::TooLong)?.copy_from_slice(&packet[..header_len]);
+    ack.message.get_mut(..message.len()).ok_or(Refusal::TooLong)?.copy_from_slice(message);
+    Ok(ack)
+}
+
+/// Two bytes, or the last one and a zero, as a word in memory.
+fn word(bytes: &[u8]) -> u32 {
+    u16::from_ne_bytes([bytes[0], bytes.get(1).copied().unwrap_or(0)]).into()
 }
 
 fn raw_socket(server: IpAddr) -> io::Result<Socket> {
@@ -181,6 +215,28 @@ mod tests {
         assert_eq!((ip.traffic_class, ip.hop_limit), (0x61, 63));
         assert_eq!(udp.checksum, udp.calc_checksum_ipv6(&ip, b"odd").unwrap());
         assert_eq!(headers.payload.slice(), b"odd");
+    }
+
+    #[test]
+    fn a_ready_ack_is_the_packet_that_would_be_sent() {
+        for (envelope, header_len) in [
+            (envelope("192.0.2.1:5060", "198.51.100.2:5080"), 28),
+            (envelope("[2001:db8::1]:5060", "[2001:db8::2]:5080"), 48),
+        ] {
+            for message in [&b"ACK"[..], b"ACK sip:b SIP/2.0"] {
+                let ack = ready_ack(&envelope, 7, message).unwrap();
+                let sent = [&ack.headers[..ack.header_len as usize], &ack.message[..ack.len as usize]].concat();
+                assert_eq!(sent, packet(&envelope, message).unwrap());
+                assert_eq!((ack.token, ack.header_len, ack.orphan), (7, header_len, 0));
+                let PacketHeaders { transport: Some(TransportHeader::Udp(udp)), .. } =
+                    PacketHeaders::from_ip_slice(&sent).unwrap()
+                else {
+                    panic!()
+                };
+                assert_eq!(ack.checksum, udp.checksum.to_be_bytes());
+            }
+            assert_eq!(ready_ack(&envelope, 7, &[b'x'; 1500]).unwrap_err(), Refusal::TooLong);
+        }
     }
 
     #[test]

@@ -22,16 +22,22 @@ struct Leftover {
 }
 
 /// All of them: no more than the kernel's map holds.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Leftovers {
     dialogs: HashMap<DialogKey, Leftover>,
+    /// Re-INVITEs whose 2xx may still come, and their ACKs; until then.
+    orphans: Vec<u64>,
+    until: Time,
 }
 
 impl Leftovers {
-    /// The dialogs that have entries when the daemon begins.
-    pub fn new(now: Time, dialogs: impl IntoIterator<Item = DialogKey>) -> Self {
+    /// The dialogs that have entries when the daemon begins, and the tokens of re-INVITEs that may still be answered, with
+    /// those of their ACKs.
+    pub fn new(now: Time, dialogs: impl IntoIterator<Item = DialogKey>, orphans: Vec<u64>) -> Self {
         let fresh = Leftover { heard: now, server: None, over: false };
-        Self { dialogs: dialogs.into_iter().map(|key| (key, fresh)).collect() }
+        let dialogs = dialogs.into_iter().map(|key| (key, fresh)).collect();
+        // A re-INVITE is answered within a transaction's time, and the answer repeated for another (R32).
+        Self { dialogs, orphans, until: now + TRANSACTION * 2 }
     }
 
     /// Takes in a message. Only what the server itself says counts: anybody can send a BYE.
@@ -52,6 +58,11 @@ impl Leftovers {
     /// The engine knows this one after all.
     pub fn adopted(&mut self, key: DialogKey) {
         self.dialogs.remove(&key);
+    }
+
+    /// The tokens of which no answer can come any more; once.
+    pub fn answered(&mut self, now: Time) -> Vec<u64> {
+        if now < self.until { Vec::new() } else { std::mem::take(&mut self.orphans) }
     }
 
     /// Those whose entries are to go now, with the server's address where it is known.
@@ -97,7 +108,7 @@ mod tests {
     #[test]
     fn a_leftover_goes_a_transaction_after_the_servers_bye_or_its_answer_to_the_peers() {
         for (start, tags) in [("BYE sip:b SIP/2.0", ["server", "peer"]), ("SIP/2.0 200 OK", ["peer", "server"])] {
-            let mut leftovers = Leftovers::new(at(0), [KEY]);
+            let mut leftovers = Leftovers::new(at(0), [KEY], vec![]);
             saw(&mut leftovers, 5, Direction::Egress, start, tags, "BYE");
             // A copy.
             saw(&mut leftovers, 9, Direction::Egress, start, tags, "BYE");
@@ -109,7 +120,7 @@ mod tests {
 
     #[test]
     fn neither_a_strangers_bye_nor_other_messages_nor_other_dialogs_end_it() {
-        let mut leftovers = Leftovers::new(at(0), [KEY]);
+        let mut leftovers = Leftovers::new(at(0), [KEY], vec![]);
         saw(&mut leftovers, 5, Direction::Ingress, "BYE sip:b SIP/2.0", ["peer", "server"], "BYE");
         saw(&mut leftovers, 5, Direction::Egress, "INFO sip:b SIP/2.0", ["server", "peer"], "INFO");
         saw(&mut leftovers, 5, Direction::Egress, "BYE sip:b SIP/2.0", ["other", "peer"], "BYE");
@@ -118,9 +129,9 @@ mod tests {
 
     #[test]
     fn one_in_which_nobody_speaks_goes_after_two_days_and_one_that_the_engine_knows_is_its_own() {
-        let mut leftovers = Leftovers::new(at(0), [KEY]);
+        let mut leftovers = Leftovers::new(at(0), [KEY], vec![]);
         assert_eq!(leftovers.due(at(48 * 3600 + 1)), [(KEY, None)]);
-        let mut leftovers = Leftovers::new(at(0), [KEY]);
+        let mut leftovers = Leftovers::new(at(0), [KEY], vec![]);
         leftovers.adopted(KEY);
         assert_eq!(leftovers.due(at(48 * 3600 + 1)), []);
     }

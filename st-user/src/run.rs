@@ -30,8 +30,8 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    clock::Clock,
-    inject::{Envelope, Injector},
+    clock::{Clock, monotonic_ns},
+    inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released},
     leftover::Leftovers,
     owner::Owners,
@@ -51,6 +51,9 @@ const MAX_ARMING: usize = st_ebpf::abi::SHIFTS as usize;
 
 /// How often counters and interfaces are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the kernel programs are told that the daemon lives, in nanoseconds: twice for each turn of an idle loop.
+const BEAT_NS: u64 = 500_000_000;
 
 /// How long the end waits for the answers to INVITEs of sipst's own.
 const LINGER: Duration = Duration::from_secs(10);
@@ -128,6 +131,8 @@ struct Driver<'a> {
     wake: Option<Time>,
     /// Packets that the kernel could not sample for want of room, as last counted.
     unseen: Unseen,
+    /// When the kernel programs were last told that the daemon lives, `CLOCK_MONOTONIC` nanoseconds.
+    beaten_ns: u64,
 }
 
 impl<'a> Driver<'a> {
@@ -137,8 +142,15 @@ impl<'a> Driver<'a> {
         let failed = |what| move |source| RunError::System { what, source };
         let routes = Routes::open().map_err(failed("routes cannot be asked for (netlink)"))?;
         let (mut kernel, ring) = Kernel::attach(&config.options)?;
-        // Requests of an earlier daemon's: nobody waits for their answers, which are taken off the wire all the same.
-        kernel.maps.retire_all();
+        // Requests of an earlier daemon's: nobody waits for their answers, which are taken off the wire all the same. A 2xx
+        // to a re-INVITE must be ACKed, though, or it ends the call (R44): the programs do that.
+        let orphans = kernel.maps.orphan_all();
+        if !orphans.is_empty() {
+            info!(
+                reinvites = orphans.len() / 2,
+                "re-INVITEs of an earlier run's may still be answered, and are ACKed then"
+            );
+        }
         for attached in Kernel::status(&config.options.pin_dir)? {
             info!("attached {attached}");
         }
@@ -148,7 +160,7 @@ impl<'a> Driver<'a> {
         }
         let unseen = Unseen::read(&kernel)?;
         // By a clock of its own: records from before the start must keep their time.
-        let leftovers = Leftovers::new(Clock::start().now(), kernel.maps.dialogs());
+        let leftovers = Leftovers::new(Clock::start().now(), kernel.maps.dialogs(), orphans);
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
@@ -171,6 +183,7 @@ impl<'a> Driver<'a> {
             arming: VecDeque::new(),
             wake: None,
             unseen,
+            beaten_ns: 0,
         })
     }
 
@@ -185,6 +198,9 @@ impl<'a> Driver<'a> {
             self.timeout();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
+            if !more {
+                self.beat()?;
+            }
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -193,6 +209,16 @@ impl<'a> Driver<'a> {
                 rested = self.rest(more) => rested?,
             }
         }
+    }
+
+    /// Tells the kernel programs that somebody reads what they write.
+    fn beat(&mut self) -> Result<(), KernelError> {
+        let now = monotonic_ns();
+        if now.saturating_sub(self.beaten_ns) >= BEAT_NS {
+            self.kernel.maps.beat(now)?;
+            self.beaten_ns = now;
+        }
+        Ok(())
     }
 
     /// Until there is something to do.
@@ -221,6 +247,7 @@ impl<'a> Driver<'a> {
             let more = self.drain(BATCH);
             self.timeout();
             self.arming.clear();
+            self.beat()?;
             if !self.engine.is_inviting() || Instant::now() >= until {
                 return Ok(());
             }
@@ -336,14 +363,22 @@ impl<'a> Driver<'a> {
     }
 
     fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {
-        let Inject { token, commit, call_id, local_tag, server, peer, tos, ttl, bytes, .. } = inject;
+        let Inject { token, commit, ack, call_id, local_tag, server, peer, tos, ttl, bytes, .. } = inject;
         let key = self.kernel.maps.key(call_id, local_tag)?;
-        // On record before it leaves: st_egress drops what it does not know.
-        let new = self.kernel.maps.record(*token, key, *commit)?;
         let envelope = Envelope { server: *server, peer: *peer, tos: *tos, ttl: *ttl };
-        self.injector.send(&envelope, bytes).inspect_err(|_| {
+        let maps = &mut self.kernel.maps;
+        // On record before it leaves: st_egress drops what it does not know. Its ACK with it: nobody may live to send that.
+        let new = maps.record(*token, key, *commit)?;
+        let kept = match ack {
+            Some(ack) => ready_ack(&envelope, ack.token, &ack.bytes).and_then(|ready| maps.keep(*token, key, &ready)),
+            None => Ok(()),
+        };
+        kept.and_then(|()| self.injector.send(&envelope, bytes)).inspect_err(|_| {
             if new {
-                self.kernel.maps.retire(*token);
+                maps.retire(*token);
+            }
+            if let Some(ack) = ack {
+                maps.retire(ack.token);
             }
         })
     }
@@ -355,6 +390,9 @@ impl<'a> Driver<'a> {
             info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");
             // An entry that cannot be taken away goes on as it is; the maps have told of it.
             let _ = self.kernel.maps.disarm(key, server);
+        }
+        for token in self.leftovers.answered(self.clock.now()) {
+            self.kernel.maps.retire(token);
         }
         Ok(())
     }

@@ -119,6 +119,14 @@ impl Host {
         self.enter(move || std::fs::read(&from)).with_context(|| format!("cannot read {}", path.display()))
     }
 
+    /// Whether anything in this host has a UDP port open.
+    pub fn listens(&self, port: u16) -> bool {
+        ["udp", "udp6"].iter().any(|table| {
+            let table = self.read(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+            String::from_utf8_lossy(&table).contains(&format!(":{port:04X} "))
+        })
+    }
+
     /// The names in a directory as this host has it; none where there is no such directory.
     pub fn list(&self, path: impl Into<PathBuf>) -> Vec<String> {
         let path = path.into();

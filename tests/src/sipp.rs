@@ -112,7 +112,7 @@ impl Sipp {
         command.args(target.map(|target| target.to_string()));
         let mut sipp = Self { process: host.spawn(command)? };
         let until = Instant::now() + Duration::from_secs(10);
-        while !listening(host) {
+        while !host.listens(5060) {
             if Instant::now() > until {
                 sipp.crash()?;
                 bail!("SIPp does not open its port: {}\n{}", sipp.process.said(), sipp.process.printed());
@@ -152,12 +152,4 @@ impl Sipp {
     pub fn crash(&mut self) -> Result<()> {
         self.process.kill().map(drop).context("SIPp")
     }
-}
-
-/// Whether anything in a host has UDP port 5060 open.
-fn listening(host: &Host) -> bool {
-    ["udp", "udp6"].iter().any(|table| {
-        let table = host.read(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
-        String::from_utf8_lossy(&table).contains(":13C4 ")
-    })
 }

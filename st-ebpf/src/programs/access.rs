@@ -3,10 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, xdp_md},
+    bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, xdp_md},
     helpers::generated::{
-        bpf_get_socket_cookie, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_xdp_get_buff_len,
-        bpf_xdp_load_bytes, bpf_xdp_store_bytes,
+        bpf_check_mtu, bpf_get_socket_cookie, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_skb_load_bytes,
+        bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes, bpf_xdp_store_bytes,
     },
 };
 use st_ebpf::abi::flags;
@@ -36,11 +36,40 @@ pub trait Access {
     /// Overwrites bytes, then mends the checksum at `checksum` by `diff`; a checksum of 0 (none) stays.
     fn store(&self, offset: u32, from: &[u8; WIDTH], checksum: u32, diff: u32) -> bool;
 
+    /// Overwrites `len` bytes.
+    ///
+    /// # Safety
+    /// `from` must have `len` bytes, and `len` must not be 0.
+    unsafe fn overwrite(&self, offset: u32, from: *const u8, len: u32) -> bool;
+
+    /// Makes the packet `to` bytes long. False, and nothing is changed, where that cannot be.
+    fn resize(&self, to: u32) -> bool;
+
+    /// Whether the packet may leave by its interface if it grows by that many bytes.
+    fn may_grow(&self, by: i32) -> bool;
+
+    /// Mends the UDP checksum at `checksum` of a packet whose payload was written anew, between the same two ends. A
+    /// program at TC cannot tell whether it is whole or only begun (`CHECKSUM_PARTIAL`), so it is changed by what has
+    /// changed.
+    fn renew_checksum(&self, checksum: u32, change: &Change) -> bool;
+
     /// Interface index.
     fn interface(&self) -> u32;
 
     /// Cookie of the socket that sent it, 0 for none.
     fn cookie(&self) -> u64;
+}
+
+/// How a UDP checksum changes when a packet is written anew.
+pub struct Change {
+    /// By its payload.
+    pub payload: u32,
+    /// The UDP length before, network order.
+    pub old_len: u16,
+    /// The UDP length now, network order.
+    pub new_len: u16,
+    /// The checksum of the new packet, as it stands in memory.
+    pub whole: [u8; 2],
 }
 
 /// A packet at a TC hook.
@@ -80,6 +109,39 @@ impl Access for Skb {
         unsafe {
             bpf_skb_store_bytes(self.0, offset, from.as_ptr().cast(), from.len() as u32, 0) == 0
                 && bpf_l4_csum_replace(self.0, checksum, 0, diff as u64, BPF_F_MARK_MANGLED_0 as u64) == 0
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn overwrite(&self, offset: u32, from: *const u8, len: u32) -> bool {
+        // SAFETY: the caller's promise; the helper checks the offset.
+        unsafe { bpf_skb_store_bytes(self.0, offset, from.cast(), len, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn resize(&self, to: u32) -> bool {
+        // SAFETY: the context that the kernel gave.
+        unsafe { bpf_skb_change_tail(self.0, to, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn may_grow(&self, by: i32) -> bool {
+        let mut mtu = 0_u32;
+        // SAFETY: the context that the kernel gave, and a place for the MTU. Since Linux 5.12.
+        unsafe { bpf_check_mtu(self.0.cast(), 0, &raw mut mtu, by, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn renew_checksum(&self, checksum: u32, change: &Change) -> bool {
+        let &Change { payload, old_len, new_len, whole: _ } = change;
+        let (old_len, new_len) = (old_len as u64, new_len as u64);
+        let flags = BPF_F_MARK_MANGLED_0 as u64;
+        // The length stands in the UDP header and in the pseudo-header.
+        // SAFETY: as above; the helper checks the offset.
+        unsafe {
+            bpf_l4_csum_replace(self.0, checksum, 0, payload as u64, flags) == 0
+                && bpf_l4_csum_replace(self.0, checksum, old_len, new_len, flags | 2) == 0
+                && bpf_l4_csum_replace(self.0, checksum, old_len, new_len, flags | BPF_F_PSEUDO_HDR as u64 | 2) == 0
         }
     }
 
@@ -149,6 +211,29 @@ impl Access for Xdp {
         let sum = (if folded == 0 { 0xffff } else { folded }).to_ne_bytes();
         // SAFETY: two bytes; the helper checks the offset.
         unsafe { bpf_xdp_store_bytes(self.0, checksum, sum.as_ptr().cast_mut().cast(), 2) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn overwrite(&self, offset: u32, from: *const u8, len: u32) -> bool {
+        // SAFETY: the caller's promise; the helper checks the offset.
+        unsafe { bpf_xdp_store_bytes(self.0, offset, from.cast_mut().cast(), len) == 0 }
+    }
+
+    #[inline(always)]
+    fn resize(&self, to: u32) -> bool {
+        // SAFETY: the context that the kernel gave.
+        unsafe { bpf_xdp_adjust_tail(self.0, to.wrapping_sub(self.len()) as i32) == 0 }
+    }
+
+    #[inline(always)]
+    fn may_grow(&self, _by: i32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn renew_checksum(&self, checksum: u32, change: &Change) -> bool {
+        // SAFETY: two bytes.
+        unsafe { self.overwrite(checksum, change.whole.as_ptr(), 2) }
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ use st_ebpf::{
 
 use super::{
     access::Access,
+    lengthen::lengthen,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
     message::{describe, dialog_key, is_outside, scan, submit, take_in},
     packet::{Datagram, Packet, read},
@@ -36,7 +37,9 @@ pub fn egress<A: Access>(access: &A) -> Fate {
         }
         Packet::Sip(datagram) => datagram,
     };
-    let Some((scratch, captured, start)) = take_in(access, &datagram, direction::EGRESS) else { return Fate::Pass };
+    let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::EGRESS) else {
+        return Fate::Pass;
+    };
     match start {
         Start::Request(method) => return request(access, scratch, &datagram, captured, method),
         Start::Response => response(access, scratch, &datagram, captured),
@@ -81,7 +84,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         _ => submit(scratch, captured),
     }
     if in_dialog {
-        shift(access, scratch, datagram, method);
+        shift(access, scratch, datagram, captured, method);
     }
     Fate::Pass
 }
@@ -116,7 +119,7 @@ pub fn copy_ranges(entry: *mut Shift, check: u64, to: &mut [Range; RANGES]) -> O
 
 /// Gives a request of the server's its number on the wire.
 #[inline(always)]
-fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32) {
+fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) {
     // SAFETY: only whether it is there is asked.
     if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || scratch.scan.found & part::CSEQ == 0 {
         return;
@@ -131,6 +134,7 @@ fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, meth
     // ACK and CANCEL have the number of their INVITE (RFC 3261, section 12.2.1.1) and raise nothing.
     let raises = method != method::ACK && method != method::CANCEL;
     let mut tries = 0;
+    let mut delta = None;
     while tries < MAX_TRIES {
         let Some(word) = copy_ranges(entry, key.check, &mut scratch.ranges) else { break };
         let state = State::from_word(word);
@@ -140,16 +144,28 @@ fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, meth
         let (_, swapped) =
             unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*entry).word, word, next.to_word()) };
         if swapped {
-            let wire = cseq::to_wire(&scratch.ranges, next.delta, number);
-            let place = Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false };
-            if wire != number && rewrite(access, scratch, datagram, place, wire) {
-                count(Counter::ShiftedOut);
-            }
-            return shift_quoted(access, scratch, datagram, next.delta);
+            delta = Some(next.delta);
+            break;
         }
         tries += 1;
     }
-    count(Counter::ShiftFailed);
+    let Some(delta) = delta else { return count(Counter::ShiftFailed) };
+    let wire = cseq::to_wire(&scratch.ranges, delta, number);
+    if wire != number {
+        if captured == datagram.len && cseq_place(scratch).lacks(cseq::BLANKS, wire) {
+            lengthen(access, scratch, datagram);
+        }
+        if rewrite(access, scratch, datagram, cseq_place(scratch), wire) {
+            count(Counter::ShiftedOut);
+        }
+    }
+    shift_quoted(access, scratch, datagram, delta);
+}
+
+/// Where the number in CSeq stands.
+#[inline(always)]
+fn cseq_place(scratch: &Scratch) -> Place {
+    Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false }
 }
 
 /// Gives the number in RAck the same place on the wire as that of the INVITE which it quotes.

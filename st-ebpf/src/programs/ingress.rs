@@ -8,6 +8,7 @@ use st_ebpf::{
 
 use super::{
     access::Access,
+    ack::acknowledge,
     egress::copy_ranges,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
     message::{describe, dialog_key, is_outside, load, reserve_reached, scan, scratch, submit, take_in},
@@ -28,7 +29,9 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
         Packet::IcmpError { payload, len } => return icmp_error(access, payload, len),
         Packet::Sip(datagram) => datagram,
     };
-    let Some((scratch, captured, start)) = take_in(access, &datagram, direction::INGRESS) else { return Fate::Pass };
+    let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
+        return Fate::Pass;
+    };
     match start {
         Start::Request(method) => request(access, scratch, &datagram, captured, method),
         Start::Response => return response(access, scratch, &datagram, captured),
@@ -84,6 +87,9 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
                 scratch.header.token = token;
                 submit(scratch, captured);
                 count(Counter::AnswerTaken);
+                if acknowledge(access, scratch, datagram, captured, token) {
+                    return Fate::Back;
+                }
             }
             _ => count(Counter::AnswerUnknown),
         }

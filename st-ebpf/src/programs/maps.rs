@@ -1,14 +1,18 @@
 //! The maps, and the counters.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Counter, Ports, SampleHeader, Settings, Shift, Token},
+    abi::{self, Ack, Counter, Ports, SampleHeader, Settings, Shift, Token},
     cseq::{RANGES, Range},
     scan::{Scan, Window},
 };
+
+use super::packet::Datagram;
 
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -31,6 +35,13 @@ pub static SHIFTED: HashMap<[u8; 16], u64> = HashMap::with_max_entries(abi::SHIF
 #[map]
 pub static TOKENS: HashMap<u64, Token> = HashMap::with_max_entries(abi::TOKENS, BPF_F_NO_PREALLOC);
 
+#[map]
+pub static ACKS: HashMap<u64, Ack> = HashMap::with_max_entries(abi::ACKS, BPF_F_NO_PREALLOC);
+
+/// When the daemon last had its ring empty, `CLOCK_MONOTONIC` nanoseconds; one element.
+#[map]
+pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.
 #[map]
@@ -45,6 +56,8 @@ pub struct Scratch {
     pub header: SampleHeader,
     pub window: Window,
     pub scan: Scan,
+    /// The datagram that the message came in.
+    pub datagram: MaybeUninit<Datagram>,
     /// The number that is being written: where, and what is left of it.
     pub field: Field,
     /// The bytes around it, before and after.

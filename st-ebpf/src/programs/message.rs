@@ -53,9 +53,13 @@ pub fn take_in<A: Access>(
     access: &A,
     datagram: &Datagram,
     direction: u8,
-) -> Option<(&'static mut Scratch, u32, Start)> {
+) -> Option<(&'static mut Scratch, Datagram, u32, Start)> {
     count(Counter::Seen);
     let scratch = scratch(direction)?;
+    scratch.datagram.write(*datagram);
+    // Read back: the verifier forgets then by which of the many ways the headers were read, and follows the rest once.
+    // SAFETY: written just now.
+    let datagram = unsafe { scratch.datagram.as_ptr().read_volatile() };
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
         count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
         return None;
@@ -64,7 +68,7 @@ pub fn take_in<A: Access>(
     match start {
         Start::KeepAlive => count(Counter::KeepAlive),
         Start::NotSip => count(Counter::NotSip),
-        Start::Request(_) | Start::Response => return Some((scratch, captured, start)),
+        Start::Request(_) | Start::Response => return Some((scratch, datagram, captured, start)),
     }
     None
 }

@@ -60,6 +60,16 @@ pub struct Place {
     pub left: bool,
 }
 
+impl Place {
+    /// Whether a number fits only with that many more blanks.
+    #[inline(always)]
+    pub fn lacks(&self, blanks: u32, number: u32) -> bool {
+        let room = self.digits.len + if self.spaces > MAX_SPACES { MAX_SPACES } else { self.spaces };
+        let digits = digits(number);
+        digits > room && digits <= room + blanks
+    }
+}
+
 /// Writes `number` in that place. False, and nothing is changed, where it does not fit.
 #[inline(always)]
 pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, place: Place, number: u32) -> bool {
@@ -94,14 +104,28 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     stored
 }
 
+struct Digits {
+    rest: u32,
+    count: u32,
+}
+
+/// Takes a digit off, as `bpf_loop` calls it: 1 ends the loop.
+unsafe extern "C" fn take_digit(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `digits` made the context.
+    let context = unsafe { &mut *context.cast::<Digits>() };
+    context.rest /= 10;
+    if context.rest == 0 {
+        return 1;
+    }
+    context.count += 1;
+    0
+}
+
 /// How many decimal digits a number has.
 #[inline(always)]
 fn digits(number: u32) -> u32 {
-    let mut limit = 10_u64;
-    let mut digits = 1;
-    while digits < 10 && number as u64 >= limit {
-        limit *= 10;
-        digits += 1;
-    }
-    digits
+    let mut context = Digits { rest: number, count: 1 };
+    // SAFETY: a callback of this program, a context on this stack.
+    unsafe { bpf_loop(10, take_digit as *mut c_void, (&raw mut context).cast(), 0) };
+    context.count
 }

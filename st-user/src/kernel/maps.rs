@@ -9,7 +9,7 @@ use aya::{
 use rand::RngExt as _;
 use st_core::Refusal;
 use st_ebpf::{
-    abi::{self, Counter, Ports, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Ports, Settings, Shift, Token, names},
     cseq::State,
     key::DialogKey,
 };
@@ -19,8 +19,11 @@ use super::{KernelError, error::errno, pins::Pins};
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
 
+/// `BPF_EXIST`.
+const EXIST: u64 = 2;
+
 /// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
-pub(crate) const SHAPES: [(&str, usize, usize, usize); 7] = [
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 9] = [
     (names::SETTINGS, 4, size_of::<Settings>(), 1),
     (names::PORTS, 4, size_of::<Ports>(), 1),
     (names::RING, 0, 0, abi::RING_BYTES as usize),
@@ -28,6 +31,8 @@ pub(crate) const SHAPES: [(&str, usize, usize, usize); 7] = [
     (names::SHIFTS, 8, size_of::<Shift>(), abi::SHIFTS as usize),
     (names::SHIFTED, 16, 8, abi::SHIFTED_HOSTS as usize),
     (names::TOKENS, 8, size_of::<Token>(), abi::TOKENS as usize),
+    (names::ACKS, 8, size_of::<Ack>(), abi::ACKS as usize),
+    (names::HEARTBEAT, 4, 8, 1),
 ];
 
 /// Whether the maps that are pinned are of the shape that the programs expect: aya takes them as they are.
@@ -54,6 +59,8 @@ pub struct Maps {
     shifts: HashMap<MapData, u64, Shift>,
     shifted: HashMap<MapData, [u8; 16], u64>,
     tokens: HashMap<MapData, u64, Token>,
+    acks: HashMap<MapData, u64, Ack>,
+    heartbeat: Array<MapData, u64>,
 }
 
 /// Sets the ports and, where the maps are fresh, makes the hash key, then takes the other maps out of a loaded object.
@@ -70,6 +77,8 @@ pub(crate) fn set_up(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(Maps, RingBuf<Ma
         shifts: typed(names::SHIFTS, take(names::SHIFTS)?)?,
         shifted: typed(names::SHIFTED, take(names::SHIFTED)?)?,
         tokens: typed(names::TOKENS, take(names::TOKENS)?)?,
+        acks: typed(names::ACKS, take(names::ACKS)?)?,
+        heartbeat: typed(names::HEARTBEAT, take(names::HEARTBEAT)?)?,
     };
     Ok((maps, ring))
 }
@@ -99,6 +108,8 @@ pub(crate) fn open_pinned(pins: &Pins) -> Result<Maps, KernelError> {
         shifts: typed(names::SHIFTS, open(names::SHIFTS)?)?,
         shifted: typed(names::SHIFTED, open(names::SHIFTED)?)?,
         tokens: typed(names::TOKENS, open(names::TOKENS)?)?,
+        acks: typed(names::ACKS, open(names::ACKS)?)?,
+        heartbeat: typed(names::HEARTBEAT, open(names::HEARTBEAT)?)?,
     })
 }
 
@@ -185,19 +196,46 @@ impl Maps {
         }
     }
 
-    /// Takes a request off the record.
+    /// Keeps the ACK for the 2xx that a re-INVITE may get. To be done before the re-INVITE leaves.
+    pub fn keep(&mut self, reinvite: u64, key: DialogKey, ack: &Ack) -> Result<(), Refusal> {
+        self.record(ack.token, key, None)?;
+        self.acks.insert(reinvite, ack, NOEXIST).map_err(|error| {
+            self.retire(ack.token);
+            refusal(&error)
+        })
+    }
+
+    /// Takes a request off the record, and the ACK that is kept for it.
     pub fn retire(&mut self, token: u64) {
-        if let Err(error) = self.tokens.remove(&token)
-            && errno(&error) != Some(libc::ENOENT)
-        {
-            tracing::debug!(%error, "a token stays on record");
+        for result in [self.tokens.remove(&token), self.acks.remove(&token)] {
+            if let Err(error) = result
+                && errno(&error) != Some(libc::ENOENT)
+            {
+                tracing::debug!(%error, "a token stays on record");
+            }
         }
     }
 
-    /// Takes every request off the record.
-    pub fn retire_all(&mut self) {
-        let tokens: Vec<u64> = self.tokens.keys().flatten().collect();
+    /// Takes every request off the record but those whose 2xx must have an ACK: the programs send it from now on. Returns
+    /// the tokens that stay.
+    pub fn orphan_all(&mut self) -> Vec<u64> {
+        let acks: Vec<(u64, Ack)> = self.acks.iter().flatten().collect();
+        let mut stay = Vec::new();
+        for (reinvite, ack) in acks {
+            match self.acks.insert(reinvite, Ack { orphan: 1, ..ack }, EXIST) {
+                Ok(()) => stay.extend([reinvite, ack.token]),
+                Err(error) => tracing::debug!(%error, "an ACK is not sent"),
+            }
+        }
+        let tokens: Vec<u64> = self.tokens.keys().flatten().filter(|token| !stay.contains(token)).collect();
         tokens.into_iter().for_each(|token| self.retire(token));
+        stay
+    }
+
+    /// A sign of life for the programs, at this time of `CLOCK_MONOTONIC`.
+    pub fn beat(&mut self, monotonic_ns: u64) -> Result<(), KernelError> {
+        let result = self.heartbeat.set(0, monotonic_ns, 0);
+        result.map_err(|source| KernelError::Map { name: names::HEARTBEAT, source })
     }
 
     /// How many dialogs carry other numbers on the wire than the server wrote, now or from its next request on.

@@ -28,6 +28,7 @@ pub use error::KernelError;
 pub(crate) use interfaces::covered;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
 pub use maps::Maps;
+pub(crate) use maps::mapped;
 
 use crate::config::Attach;
 use attach::Hooks;

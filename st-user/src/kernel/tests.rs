@@ -6,7 +6,10 @@ use st_core::Refusal;
 use st_ebpf::cseq::State;
 
 use super::*;
-use crate::namespace::{in_a_namespace, ip};
+use crate::{
+    inject::{Envelope, ready_ack},
+    namespace::{in_a_namespace, ip},
+};
 
 fn options(attach: Attach) -> Options {
     Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into() }
@@ -284,11 +287,32 @@ fn a_number_is_asked_for_once_and_what_needs_none_may_come_again() {
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Err(Refusal::Send));
         assert_eq!(maps.record(1, key, None), Ok(false));
         assert_eq!(maps.record(2, key, None), Ok(true));
-        maps.retire_all();
+        assert!(maps.orphan_all().is_empty());
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
         maps.retire(1);
         maps.retire(1);
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
+    });
+}
+
+#[test]
+fn a_reinvite_whose_2xx_must_be_acked_stays_on_record_with_its_ack() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let maps = &mut kernel.maps;
+        let key = maps.key(b"a", b"t").unwrap();
+        let addresses = ["192.0.2.1:5060", "192.0.2.2:5060"].map(|address| address.parse().unwrap());
+        let envelope = Envelope { server: addresses[0], peer: addresses[1], tos: 0, ttl: 64 };
+        maps.keep(1, key, &ready_ack(&envelope, 2, b"ACK").unwrap()).unwrap();
+        assert_eq!(maps.keep(1, key, &ready_ack(&envelope, 3, b"ACK").unwrap()), Err(Refusal::Send));
+        assert_eq!(maps.record(3, key, None), Ok(true), "the ACK that was refused is off the record");
+        assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
+        assert_eq!(maps.record(4, key, Some(SHIFTED)), Ok(true));
+        assert_eq!(maps.orphan_all(), [1, 2]);
+        let known = [1, 2, 3, 4].map(|token| maps.record(token, key, None).unwrap());
+        assert_eq!(known, [false, false, true, true], "what needs no ACK is off the record");
+        maps.retire(1);
+        assert_eq!(maps.orphan_all(), [0_u64; 0]);
     });
 }
 

@@ -101,6 +101,8 @@ pub struct Profile {
     pub strict_cseq: bool,
     /// How long it sends its 2xx to an INVITE again before it ends the call for want of an ACK.
     pub ack_patience: Duration,
+    /// How long it thinks about a re-INVITE, behind a 100. It hears nothing else meanwhile.
+    pub thinks: Duration,
 }
 
 impl Profile {
@@ -117,6 +119,7 @@ impl Profile {
             refuse: Vec::new(),
             strict_cseq: true,
             ack_patience: Duration::from_secs(6),
+            thinks: Duration::ZERO,
         }
     }
 
@@ -133,6 +136,7 @@ impl Profile {
             refuse: Vec::new(),
             strict_cseq: true,
             ack_patience: Duration::from_secs(6),
+            thinks: Duration::ZERO,
         }
     }
 }
@@ -428,6 +432,11 @@ impl Record {
     /// Whether the dialog was over with this.
     pub fn is_end(&self) -> bool {
         self.end().is_some()
+    }
+
+    /// Whether a request of this method was received, copies included.
+    pub fn is_request(&self, method: &str) -> bool {
+        matches!(&self.event, Event::Received(message) if message.method() == Some(method))
     }
 
     fn end(&self) -> Option<(bool, String)> {

@@ -3,6 +3,7 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::{Arc, PoisonError, mpsc},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -384,6 +385,10 @@ impl Ua {
             let response =
                 refuse.headers.iter().fold(refusal(refuse.status), |all, (name, value)| all.with(name, value));
             return self.answer(request, from, response);
+        }
+        if method == "INVITE" && !self.profile.thinks.is_zero() {
+            self.send(&Message::response(request, 100, "Trying"), from);
+            thread::sleep(self.profile.thinks);
         }
         self.check_offer(request, method);
         let timer = self.profile.timer.filter(|_| self.profile.knows_timers).map(|timer| {

@@ -2,6 +2,7 @@
 //! that comes out, the ring's records and the counters.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+mod ack;
 mod commit;
 mod frame;
 mod harmless;

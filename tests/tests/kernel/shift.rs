@@ -195,12 +195,87 @@ fn f25_a_notify_about_a_refer_names_the_servers_own_number() {
 }
 
 #[test]
+fn a_number_without_room_makes_the_request_longer_by_four_blanks() {
+    let mut tester = Tester::new();
+    for (server, peer) in [(SERVER, PEER), (SERVER_V6, PEER_V6)] {
+        for tags in [&[][..], &[9], &[9, 10]] {
+            for (state, cseq, wire, back) in [
+                ((8, 1), "9 BYE", "   10 BYE", "    9 BYE"),
+                ((98, 1), "99 BYE", "   100 BYE", "    99 BYE"),
+                ((8, 991), "  9 BYE", "   1000 BYE", "      9 BYE"),
+                ((8, 99_990), "9 BYE", "99999 BYE", "    9 BYE"),
+                ((98, 1), "\t99 BYE", "\t   100 BYE", "\t    99 BYE"),
+            ] {
+                // An odd offset of the number in the datagram, and an even one; an odd length, and an even one.
+                for padding in ["", "x"] {
+                    for body in ["", "b"] {
+                        for checksum in [true, false] {
+                            let pad = |message: String| {
+                                message.replace("Max-Forwards: 70", &format!("Max-Forwards: 70{padding}")) + body
+                            };
+                            let frame = |from, to| {
+                                let mut frame = Frame::new(from, to).tags(tags);
+                                frame.checksum = checksum;
+                                frame
+                            };
+                            let what = format!("{server} {tags:?} {cseq} {padding:?} {body:?} {checksum}");
+                            tester.reset();
+                            tester.arm(server, "call-1@host", "srv", known(state.0, state.1));
+                            let out = pad(request("BYE", cseq));
+                            let run = tester.run(Program::Egress, &frame(server, peer).with(out.as_bytes()));
+                            let expected = frame(server, peer).with(pad(request("BYE", wire)).as_bytes());
+                            assert_eq!(run.verdict, Verdict::Pass, "{what}");
+                            assert_eq!(String::from_utf8_lossy(&run.out), String::from_utf8_lossy(&expected), "{what}");
+                            assert!(checksum_is_right(&run.out), "{what}");
+                            assert_eq!(run.records[0].bytes, out.as_bytes(), "the sample is the server's: {what}");
+                            let counts = [Counter::Lengthened, Counter::ShiftedOut, Counter::ShiftNoRoom];
+                            assert_eq!(counts.map(|counter| tester.counter(counter)), [1, 1, 0], "{what}");
+                            for program in INGRESS {
+                                let answer =
+                                    |cseq| frame(peer, server).with(response("200 OK", "z9hG4bK77", cseq).as_bytes());
+                                assert_eq!(tester.run(program, &answer(wire)).out, answer(back), "{program:?} {what}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lengthened_pracks_rack_is_still_found() {
+    let mut tester = Tester::new();
+    let behind = |rack: &str, cseq: &str| {
+        request("PRACK", cseq).replace("Content-Length", &format!("RAck: 1 {rack} INVITE\r\nContent-Length"))
+    };
+    let before =
+        |rack: &str, cseq: &str| request("PRACK", cseq).replace("CSeq:", &format!("RAck: 1 {rack} INVITE\r\nCSeq:"));
+    for (server, wire) in
+        [(behind("8", "9 PRACK"), behind("9", "   10 PRACK")), (before("8", "9 PRACK"), before("9", "   10 PRACK"))]
+    {
+        tester.reset();
+        tester.arm(SERVER, "call-1@host", "srv", known(7, 1));
+        let run = tester.run(Program::Egress, &Frame::new(SERVER, PEER).with(server.as_bytes()));
+        let expected = Frame::new(SERVER, PEER).with(wire.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&run.out), String::from_utf8_lossy(&expected));
+        assert!(checksum_is_right(&run.out));
+    }
+}
+
+#[test]
 fn a_number_without_room_passes_as_it_is_and_is_counted() {
     let mut tester = Tester::new();
-    for (state, cseq) in [((8, 1), "9 BYE"), ((98, 1), "99 BYE"), ((8, 991), "  9 BYE")] {
+    let long = |cseq: &str| request("BYE", cseq) + &"x".repeat(2_048);
+    for (state, cseq, message) in [
+        ((8, 999_991), "9 BYE", request("BYE", "9 BYE")),
+        ((8, 1), "9 BYE", long("9 BYE")),
+        ((98, 1), "99 BYE", long("99 BYE")),
+        ((8, 991), "  9 BYE", long("  9 BYE")),
+    ] {
         tester.reset();
         tester.arm(SERVER, "call-1@host", "srv", known(state.0, state.1));
-        let frame = Frame::new(SERVER, PEER).with(request("BYE", cseq).as_bytes());
+        let frame = Frame::new(SERVER, PEER).with(message.as_bytes());
         let run = tester.run(Program::Egress, &frame);
         assert_eq!((run.verdict, run.out), (Verdict::Pass, frame), "{cseq}");
         assert_eq!((tester.counter(Counter::ShiftNoRoom), tester.counter(Counter::ShiftedOut)), (1, 0), "{cseq}");

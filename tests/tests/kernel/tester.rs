@@ -11,7 +11,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{Counter, Ports, SampleHeader, Settings, Shift, Token, names},
+    abi::{Ack, Counter, Ports, SampleHeader, Settings, Shift, Token, names},
     cseq::State,
     key::DialogKey,
 };
@@ -37,6 +37,7 @@ pub(crate) const INGRESS: [Program; 2] = [Program::IngressXdp, Program::IngressT
 pub(crate) enum Verdict {
     Pass,
     Take,
+    Back,
 }
 
 #[derive(Debug)]
@@ -92,26 +93,27 @@ impl Tester {
 
     /// Runs a packet through a program and leaves the ring alone.
     pub(crate) fn run_keeping(&mut self, program: Program, frame: &[u8]) -> (Verdict, Vec<u8>) {
-        let mut out = vec![0; frame.len() + 256];
+        let mut out = vec![0; frame.len() + 2048];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
-        let (result, pass, take) = match program {
+        let (result, pass, take, back) = match program {
             Program::IngressXdp => {
                 let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();
-                (program.test_run(options).unwrap(), 2, 1)
+                (program.test_run(options).unwrap(), 2, 1, 3)
             }
             Program::IngressTc => {
                 let program: &SchedClassifier = self.ebpf.program(names::INGRESS_TC).unwrap().try_into().unwrap();
-                (program.test_run(options).unwrap(), u32::MAX, 2)
+                (program.test_run(options).unwrap(), u32::MAX, 2, 7)
             }
             Program::Egress => {
                 let program: &SchedClassifier = self.ebpf.program(names::EGRESS).unwrap().try_into().unwrap();
-                (program.test_run(options).unwrap(), u32::MAX, 2)
+                (program.test_run(options).unwrap(), u32::MAX, 2, 7)
             }
         };
         out.truncate(result.data_size_out as usize);
         let verdict = match result.return_value {
             value if value == pass => Verdict::Pass,
             value if value == take => Verdict::Take,
+            value if value == back => Verdict::Back,
             value => panic!("verdict {value}"),
         };
         (verdict, out)
@@ -146,6 +148,11 @@ impl Tester {
         for key in tokens.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             tokens.remove(&key).unwrap();
         }
+        let mut acks = self.acks();
+        for key in acks.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            acks.remove(&key).unwrap();
+        }
+        self.beat(0);
         self.before = Counter::ALL.iter().map(|counter| self.raw_counter(*counter)).collect();
         self
     }
@@ -175,6 +182,21 @@ impl Tester {
 
     fn tokens(&mut self) -> HashMap<&mut MapData, u64, Token> {
         self.ebpf.map_mut(names::TOKENS).unwrap().try_into().unwrap()
+    }
+
+    fn acks(&mut self) -> HashMap<&mut MapData, u64, Ack> {
+        self.ebpf.map_mut(names::ACKS).unwrap().try_into().unwrap()
+    }
+
+    /// Keeps an ACK ready.
+    pub(crate) fn keep(&mut self, token: u64, ack: Ack) {
+        self.acks().insert(token, ack, 0).unwrap();
+    }
+
+    /// A sign of life of the daemon's, at this time of `CLOCK_MONOTONIC`.
+    pub(crate) fn beat(&mut self, time_ns: u64) {
+        let mut heartbeat: Array<&mut MapData, u64> = self.ebpf.map_mut(names::HEARTBEAT).unwrap().try_into().unwrap();
+        heartbeat.set(0, time_ns, 0).unwrap();
     }
 
     /// Makes a dialog's entry, as the daemon does.

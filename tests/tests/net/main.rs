@@ -7,6 +7,7 @@ mod alarm;
 mod answers;
 mod bystanders;
 mod control;
+mod crash;
 mod daemon;
 mod mid_call;
 mod numbers;

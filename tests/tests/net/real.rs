@@ -10,7 +10,9 @@ use st_tests::{
 use crate::plan::{INTERVAL_S, SOON, config};
 
 const RULES: &[&str] = &["action: refresh", "min_se: 2s"];
-const HOLD: Duration = Duration::from_secs(3 * INTERVAL_S as u64 + 1);
+/// How many intervals a call outlives; it has had as many refreshes then at the least.
+const INTERVALS: usize = 3;
+const HOLD: Duration = Duration::from_secs(INTERVALS as u64 * INTERVAL_S as u64 + 1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
@@ -24,7 +26,7 @@ fn sipp_as_server_that_calls_outlives_three_intervals_and_its_bye_gets_200() {
         let mut server = Sipp::start(&lab.server, Play::server_calls(own, target, HOLD)).unwrap();
         server.succeeds(&lab.server, PATIENCE).unwrap_or_else(|error| panic!("{error}\n{peer}\n{}", sipst.report()));
         assert!(!peer.ended(SOON).unwrap().0, "{peer}");
-        assert!(peer.refreshes().len() >= 6, "{peer}\n{}", sipst.report());
+        assert!(peer.refreshes().len() >= INTERVALS, "{peer}\n{}", sipst.report());
         // SIPp's scenario writes 2; the peer has seen the refreshes between.
         assert_eq!(server.wrote(&lab.server, "BYE"), Some(2));
         let read = peer.requests("BYE")[0].cseq().unwrap().number;
@@ -47,7 +49,7 @@ fn sipp_as_server_that_is_called_outlives_three_intervals_and_its_bye_gets_200()
     peer.call((own, 5060).into());
     server.succeeds(&lab.server, PATIENCE).unwrap_or_else(|error| panic!("{error}\n{peer}\n{}", sipst.report()));
     assert!(!peer.ended(SOON).unwrap().0, "{peer}");
-    assert!(peer.refreshes().len() >= 4, "{peer}\n{}", sipst.report());
+    assert!(peer.refreshes().len() >= INTERVALS, "{peer}\n{}", sipst.report());
     peer.faultless().unwrap();
 }
 
@@ -72,7 +74,11 @@ fn sipp_as_peer(rules: &[&str], method: &str) {
     peer.succeeds(&lab.peer, SOON).unwrap_or_else(|error| panic!("{error}\n{}", sipst.report()));
     sipst.event("session_ended", SOON).unwrap();
     let succeeded: Vec<_> = sipst.events().into_iter().filter(|event| event["event"] == "refresh_succeeded").collect();
-    assert!(succeeded.len() >= 6 && succeeded.iter().all(|event| event["method"] == method), "{}", sipst.report());
+    assert!(
+        succeeded.len() >= INTERVALS && succeeded.iter().all(|event| event["method"] == method),
+        "{}",
+        sipst.report()
+    );
 }
 
 #[test]
@@ -86,6 +92,6 @@ fn fifty_calls_at_once_all_live() {
     let mut server = Sipp::start(&lab.server, server).unwrap();
     server.succeeds(&lab.server, PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", sipst.report()));
     peer.succeeds(&lab.peer, SOON).unwrap_or_else(|error| panic!("{error}\n{}", sipst.report()));
-    assert!(sipst.count("refresh_succeeded") >= 50 * 6, "{}", sipst.report());
+    assert!(sipst.count("refresh_succeeded") >= 50 * INTERVALS, "{}", sipst.report());
     assert_eq!(sipst.count("refresh_failed"), 0, "{}", sipst.report());
 }

@@ -1,0 +1,142 @@
+//! The ACK to the 2xx of a re-INVITE of sipst's own, where no daemon lives to send it: the 2xx becomes the ACK that was made
+//! ready before the re-INVITE left, and goes back.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop};
+use st_ebpf::{
+    abi::{ACK_BYTES, Ack, CAPTURE, Counter, SILENT_NS},
+    scan::Window,
+};
+
+use super::{
+    access::{Access, Change},
+    maps::{ACKS, HEARTBEAT, Scratch, count},
+    packet::Datagram,
+};
+
+/// How many bytes are summed at once: `bpf_csum_diff` takes 512 at most.
+const CHUNK: u32 = 256;
+
+/// Length of an Ethernet address.
+const MAC: usize = 6;
+
+/// Where the status begins in a response: `SIP/2.0 `.
+const STATUS: u32 = 8;
+
+/// Makes a 2xx into its ACK where no daemon does. True: the packet has to go back.
+#[inline(always)]
+pub fn acknowledge<A: Access>(
+    access: &A,
+    scratch: &mut Scratch,
+    datagram: &Datagram,
+    captured: u32,
+    token: u64,
+) -> bool {
+    if scratch.window.byte(STATUS) != b'2' {
+        return false;
+    }
+    let Some(ack) = ACKS.get_ptr(token) else { return false };
+    // SAFETY: an element of the map, readable until the program ends. Its daemon writes it once, before the re-INVITE
+    // leaves, and a later one writes `orphan`.
+    let ack = unsafe { &*ack };
+    let header = &scratch.header;
+    // From where the re-INVITE went: so the two ends' addresses change places, and a checksum does not change by them.
+    let same = ack.server == header.server
+        && ack.peer == header.peer
+        && ack.server_port == header.server_port
+        && ack.peer_port == header.peer_port;
+    let header_len = datagram.payload - datagram.ip.at;
+    if !same || ack.header_len != header_len || captured != datagram.len || !(ack.orphan != 0 || is_silent()) {
+        return false;
+    }
+    let Some(payload) = payload_change(scratch, captured, ack) else { return false };
+    let sent = send_back(access, scratch, datagram, payload, ack);
+    count(if sent { Counter::AckedHere } else { Counter::AckFailed });
+    sent
+}
+
+/// Whether the daemon is dead or hangs.
+#[inline(always)]
+fn is_silent() -> bool {
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    HEARTBEAT.get(0).is_none_or(|beat| now.saturating_sub(*beat) > SILENT_NS)
+}
+
+/// Writes the ACK in the packet's place. Once the length has been changed there is no way back, and the answer is not for
+/// the server either way.
+#[inline(always)]
+fn send_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, payload: u32, ack: &Ack) -> bool {
+    let at = datagram.ip.at;
+    let header_len = datagram.payload - at;
+    let udp_header = datagram.ip.next;
+    if ack.len == 0 || ack.len > ACK_BYTES as u32 || !access.resize(at + header_len + ack.len) {
+        return false;
+    }
+    let ends = scratch.new.as_mut_ptr();
+    // SAFETY: six bytes each, of 24.
+    if !unsafe { access.load(0, ends.add(MAC), MAC as u32) && access.load(MAC as u32, ends, MAC as u32) } {
+        return false;
+    }
+    // All but the UDP checksum.
+    let headers = if header_len == 28 { 26 } else { 46 };
+    let len = (core::hint::black_box(ack.len - 1) & (ACK_BYTES as u32 - 1)) + 1;
+    let change = Change {
+        payload,
+        old_len: (datagram.len as u16 + 8).to_be(),
+        new_len: (ack.len as u16 + 8).to_be(),
+        whole: ack.checksum,
+    };
+    // SAFETY: both ends; 26 or 46 bytes of 48; at most as many as the message's place has.
+    unsafe {
+        access.overwrite(0, ends, 2 * MAC as u32)
+            && access.overwrite(at, ack.headers.as_ptr(), headers)
+            && access.overwrite(datagram.payload, ack.message.as_ptr(), len)
+            && access.renew_checksum(udp_header + 6, &change)
+    }
+}
+
+/// What a checksum changes by when the message in the window gives way to the ACK's.
+#[inline(always)]
+fn payload_change(scratch: &Scratch, captured: u32, ack: &Ack) -> Option<u32> {
+    let mut context = Context { window: &raw const scratch.window, at: 0, len: captured, sum: 0 };
+    // SAFETY: a callback of this program, a context on this stack.
+    unsafe { bpf_loop(CAPTURE as u32 / CHUNK, sum_step as *mut c_void, (&raw mut context).cast(), 0) };
+    if context.at < captured {
+        return None;
+    }
+    let sum = ack.sum as u64 + !context.sum as u64;
+    Some((sum as u32).wrapping_add((sum >> 32) as u32))
+}
+
+struct Context {
+    window: *const Window,
+    at: u32,
+    len: u32,
+    sum: u32,
+}
+
+/// Takes [`CHUNK`] bytes of the window into the sum, as `bpf_loop` calls it: 1 ends the loop. Behind the message stand
+/// zeroes.
+unsafe extern "C" fn sum_step(_index: u32, context: *mut c_void) -> i64 {
+    // SAFETY: `payload_change` made the context; the pointer is into this CPU's scratch place.
+    unsafe {
+        let context = &mut *context.cast::<Context>();
+        let at = context.at;
+        if at >= context.len || at > CAPTURE as u32 - CHUNK {
+            return 1;
+        }
+        let left = context.len - at;
+        let size = if left < CHUNK { (left + 3) & (2 * CHUNK - 4) } else { CHUNK };
+        let size = core::hint::black_box(size).min(CHUNK);
+        let bytes = (&raw const (*context.window).bytes).cast::<u8>().add(at as usize).cast_mut();
+        let result = bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), size, context.sum);
+        if result < 0 {
+            return 1;
+        }
+        context.sum = result as u32;
+        context.at = at + CHUNK;
+        0
+    }
+}
