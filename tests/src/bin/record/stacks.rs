@@ -1,0 +1,212 @@
+//! The stacks: how each is started in the laboratory, and what it says it is.
+
+use std::{
+    io::Write as _,
+    net::Ipv4Addr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use st_tests::{Host, Process};
+
+/// Programs and configurations that are this recorder's own.
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/record");
+
+/// A real SIP stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stack {
+    Sofia,
+    Baresip,
+    Pjsip,
+    Jssip,
+    Linphone,
+}
+
+/// How a stack is set up for one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) own: Ipv4Addr,
+    /// The session interval that it wants, and the least that it takes, where it can be told; seconds.
+    pub(crate) interval: u32,
+    pub(crate) min_se: u32,
+    /// Whether it refreshes by UPDATE, where it can be told.
+    pub(crate) updates: bool,
+    /// Whom it calls, if it is the caller.
+    pub(crate) calls: Option<Ipv4Addr>,
+}
+
+impl Stack {
+    pub(crate) const ALL: [Self; 5] = [Self::Sofia, Self::Baresip, Self::Pjsip, Self::Jssip, Self::Linphone];
+
+    /// Its name: of its file, and of its model.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sofia => "sofia",
+            Self::Baresip => "baresip",
+            Self::Pjsip => "pjsip",
+            Self::Jssip => "jssip",
+            Self::Linphone => "linphone",
+        }
+    }
+
+    /// What it is and of which version.
+    pub(crate) fn about(self) -> Result<String> {
+        Ok(match self {
+            Self::Sofia => {
+                format!("sofia-sip's nua, Debian {}, driven by tests/record/sofia.c", debian("libsofia-sip-ua0")?)
+            }
+            Self::Baresip => format!("baresip, Debian {}, libre {}", debian("baresip-core")?, debian("libre0")?),
+            Self::Pjsip => format!("pjsua of pjproject {}, built from source, session timers always", pjsip()?.1),
+            Self::Jssip => {
+                let package = std::fs::read_to_string(jssip()?.join("package.json")).context("JsSIP")?;
+                let version = package.split("\"version\": \"").nth(1).and_then(|rest| rest.split('"').next());
+                format!("JsSIP {}, npm, driven by tests/record/jssip.cjs", version.unwrap_or("?"))
+            }
+            Self::Linphone => format!("linphone-daemon, Debian {}", debian("linphone-cli")?),
+        })
+    }
+
+    /// What has to be done once, before the first start.
+    pub(crate) fn prepare(self) -> Result<()> {
+        if self != Self::Sofia {
+            return Ok(());
+        }
+        let flags = output(Command::new("pkg-config").args(["--cflags", "--libs", "sofia-sip-ua"]))?;
+        let mut cc = Command::new("cc");
+        cc.arg("-o").arg(sofia()).arg(format!("{HERE}/sofia.c")).args(flags.split_whitespace());
+        output(&mut cc).map(drop)
+    }
+
+    /// Starts it in a host and waits until it can be called.
+    pub(crate) fn start(self, host: &Host, setting: Setting) -> Result<Process> {
+        let Setting { own, interval, min_se, updates, calls } = setting;
+        let uri = calls.map(|ip| format!("sip:probe@{ip}:5060"));
+        let mut command = match self {
+            Self::Sofia => {
+                let mut command = Command::new(sofia());
+                command.args([
+                    own.to_string(),
+                    interval.to_string(),
+                    min_se.to_string(),
+                    u8::from(updates).to_string(),
+                ]);
+                command
+            }
+            Self::Baresip => {
+                own_file(host, "config", "baresip.config", setting)?;
+                host.file("accounts", format!("<sip:stack@{own}>;regint=0;answermode=auto\n"))?;
+                let mut command = Command::new("baresip");
+                command.args(["-f", "/run"]);
+                if let Some(uri) = &uri {
+                    command.args(["-e", &format!("/dial {uri}")]);
+                }
+                command
+            }
+            Self::Pjsip => {
+                let mut command = Command::new(pjsip()?.0);
+                command.args([
+                    "--null-audio",
+                    "--no-tcp",
+                    "--no-vad",
+                    "--clock-rate=8000",
+                    "--auto-answer=200",
+                    "--max-calls=4",
+                ]);
+                command.args(["--no-cli-console", "--use-cli", "--cli-telnet-port=5999", "--log-level=1"]);
+                command.args(["--local-port=5060", &format!("--bound-addr={own}"), &format!("--ip-addr={own}")]);
+                command.args([&format!("--id=sip:stack@{own}"), "--use-timer=3"]);
+                command.args([&format!("--timer-se={interval}"), &format!("--timer-min-se={min_se}")]);
+                command
+            }
+            Self::Jssip => {
+                let mut command = Command::new("node");
+                command.arg(format!("{HERE}/jssip.cjs")).arg(jssip()?).arg(own.to_string());
+                command.arg(if updates { "UPDATE" } else { "INVITE" });
+                command
+            }
+            Self::Linphone => {
+                own_file(host, "linphonerc", "linphone.rc", setting)?;
+                host.run("mkdir", &["-p", "/run/.local/share/linphone"])?;
+                // Its pipe, without which it ends with its standard input, is made there.
+                host.run("mount", &["-t", "tmpfs", "tmpfs", "/tmp"])?;
+                let mut command = Command::new("linphone-daemon");
+                command.args(["--config", "/run/linphonerc", "--auto-answer", "--pipe", "linphone"]);
+                command
+            }
+        };
+        if !matches!(self, Self::Baresip | Self::Linphone) {
+            command.args(&uri);
+        }
+        command.current_dir("/run").env("HOME", "/run").env("XDG_RUNTIME_DIR", "/run");
+        let process = host.spawn(command)?;
+        if let (Self::Linphone, Some(uri)) = (self, uri) {
+            host.enter(move || linphone_dials(&uri))?;
+        }
+        let until = Instant::now() + Duration::from_secs(15);
+        while calls.is_none() && !host.listens(5060) {
+            if Instant::now() > until {
+                bail!("{} does not open its port: {}\n{}", self.name(), process.said(), process.printed());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(process)
+    }
+}
+
+/// Waits for linphone's pipe and has it call.
+fn linphone_dials(uri: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(15);
+    loop {
+        match UnixStream::connect("/tmp/linphone") {
+            Ok(mut pipe) => return pipe.write_all(format!("call {uri}\n").as_bytes()).context("linphone's pipe"),
+            Err(error) if Instant::now() > until => return Err(error).context("linphone's pipe"),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A configuration file with this call's settings, in the host.
+fn own_file(host: &Host, name: &str, template: &str, setting: Setting) -> Result<()> {
+    let text = std::fs::read_to_string(Path::new(HERE).join(template)).with_context(|| template.to_owned())?;
+    let text = text
+        .replace("OWN_IP", &setting.own.to_string())
+        .replace("INTERVAL", &setting.interval.to_string())
+        .replace("MIN_SE", &setting.min_se.to_string());
+    host.file(name, text).map(drop)
+}
+
+fn sofia() -> PathBuf {
+    std::env::temp_dir().join("sipst-record-sofia")
+}
+
+/// pjsua and what it says it is.
+fn pjsip() -> Result<(PathBuf, String)> {
+    let program = std::env::var_os("PJSUA").context("PJSUA: the path of a pjsua is wanted")?;
+    let about = output(Command::new(&program).args(["--log-level=4", "--version"]))?;
+    let version = about.lines().find_map(|line| line.split_once("PJ_VERSION")?.1.split_whitespace().last());
+    let version = version.unwrap_or("?").to_owned();
+    Ok((program.into(), version))
+}
+
+/// The unpacked npm package.
+fn jssip() -> Result<PathBuf> {
+    std::env::var_os("JSSIP").map(Into::into).context("JSSIP: the path of the unpacked npm package is wanted")
+}
+
+fn debian(package: &str) -> Result<String> {
+    output(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", package]))
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        bail!("{name} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(if printed.is_empty() { String::from_utf8_lossy(&output.stderr).into_owned() } else { printed })
+}
