@@ -2,6 +2,7 @@
 
 mod build;
 mod demo;
+mod fuzz;
 mod load;
 mod setup;
 mod shell;
@@ -36,6 +37,8 @@ enum Task {
     Test(test::Options),
     /// Live through many thousand simulated calls with every kind of fault
     Soak(soak::Options),
+    /// Look for bytes that break a property of the scanner, the engine or the kernel's scan
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test(options) => test::run(&options),
         Task::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -9,6 +9,8 @@ use crate::{
 
 const BPF_LINKER: &str = "0.13.0";
 
+const CARGO_FUZZ: &str = "0.13.2";
+
 /// What bpf-linker is built from.
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"];
 
@@ -98,6 +100,25 @@ fn linker() -> Result<()> {
     if installed().is_none() {
         bail!("bpf-linker was built but does not start: see `target/tools/bin/bpf-linker --version`");
     }
+    Ok(())
+}
+
+/// What `cargo xtask fuzz` runs: nobody else needs it.
+pub(crate) fn fuzzer() -> Result<()> {
+    let installed = || shell::output(shell::clean(shell::tools().join("bin/cargo-fuzz")).args(["fuzz", "--version"]));
+    if installed().is_none_or(|version| !version.split_whitespace().any(|word| word == CARGO_FUZZ)) {
+        step("setup", format_args!("cargo-fuzz {CARGO_FUZZ}: building it (a minute, once)"));
+        shell::run(
+            shell::cargo()
+                .env_remove("CARGO_TARGET_DIR")
+                .args(["install", "--quiet", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--force", "--root"])
+                .arg(shell::tools()),
+        )?;
+    }
+    if shell::output(shell::clean("rustup").args(["run", "nightly", "rustc", "-V"])).is_none() {
+        bail!("the fuzzer needs a nightly compiler: run `rustup toolchain install nightly --profile minimal`");
+    }
+    step("setup", format_args!("cargo-fuzz {CARGO_FUZZ}, rustup's nightly"));
     Ok(())
 }
 

@@ -1,0 +1,22 @@
+//! Properties that hold for any bytes whatever. A fuzzer runs them for minutes (`cargo xtask fuzz`); `cargo test` runs them
+//! over the corpus that it left and over a few mutations of each.
+//!
+//! Each function takes a fuzzer's bytes and panics where its property does not hold.
+
+mod engine;
+mod headers;
+mod input;
+mod kernel;
+mod scanner;
+
+pub use engine::engine;
+pub use headers::headers;
+pub use kernel::kernel;
+pub use scanner::scanner;
+
+/// A property by its name.
+pub type Property = (&'static str, fn(&[u8]));
+
+/// All of them: the names of the fuzz targets and of their corpora.
+pub const PROPERTIES: [Property; 4] =
+    [("scanner", scanner), ("headers", headers), ("kernel", kernel), ("engine", engine)];
