@@ -32,7 +32,7 @@ use tracing::{error, info, warn};
 use crate::{
     clock::{Clock, monotonic_ns},
     inject::{Envelope, Injector, ready_ack},
-    kernel::{self, Kernel, KernelError, Released},
+    kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
     owner::Owners,
     ring::{self, Record},
@@ -120,6 +120,7 @@ struct Driver<'a> {
     engine: Engine,
     clock: Clock,
     kernel: Kernel,
+    watch: Watch,
     leftovers: Leftovers,
     ring: AsyncFd<RingBuf<MapData>>,
     injector: Injector,
@@ -158,6 +159,7 @@ impl<'a> Driver<'a> {
         if dialogs > 0 {
             info!(dialogs, "the numbers of an earlier run's dialogs go on being rewritten");
         }
+        let watch = Watch::start(kernel.lookout()).map_err(failed("a thread cannot be started"))?;
         let unseen = Unseen::read(&kernel)?;
         // By a clock of its own: records from before the start must keep their time.
         let leftovers = Leftovers::new(Clock::start().now(), kernel.maps.dialogs(), orphans);
@@ -174,6 +176,7 @@ impl<'a> Driver<'a> {
             engine,
             clock: Clock::start(),
             kernel,
+            watch,
             leftovers,
             ring,
             injector: Injector::default(),
@@ -349,17 +352,12 @@ impl<'a> Driver<'a> {
             warn!(%error, peer = %arm.peer, "the route to the peer cannot be asked for");
             Refusal::Send
         })?;
-        if !way.is_some_and(|index| self.attached(index)) {
+        if !way.is_some_and(|index| self.kernel.covers(index)) {
             return Err(Refusal::Unattached);
         }
         self.kernel.maps.arm(key, arm.server.ip(), arm.state)?;
         self.leftovers.adopted(key);
         Ok(key)
-    }
-
-    fn attached(&self, index: u32) -> bool {
-        let attached = self.kernel.attached();
-        attached.contains(&index) || kernel::list().is_ok_and(|all| kernel::covered(&all, &attached, index))
     }
 
     fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {
@@ -385,7 +383,9 @@ impl<'a> Driver<'a> {
 
     fn tick(&mut self) -> Result<(), RunError> {
         self.unseen()?;
-        self.kernel.follow();
+        if let Some(view) = self.watch.latest() {
+            self.kernel.follow(view);
+        }
         for (key, server) in self.leftovers.due(self.clock.now()) {
             info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");
             // An entry that cannot be taken away goes on as it is; the maps have told of it.

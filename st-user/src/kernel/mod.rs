@@ -8,10 +8,12 @@ mod maps;
 mod pins;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use aya::{
@@ -19,21 +21,19 @@ use aya::{
     maps::{MapData, RingBuf},
     util::KernelVersion,
 };
-use rustix::{
-    net::{AddressFamily, SocketType, netdevice},
-    thread::{CapabilitySet, capabilities},
-};
+use rustix::thread::{CapabilitySet, capabilities};
 
 pub use error::KernelError;
-pub(crate) use interfaces::covered;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
 pub use maps::Maps;
 pub(crate) use maps::mapped;
+pub(crate) use watch::{Lookout, View, Watch};
 
 use crate::config::Attach;
 use attach::Hooks;
+use interfaces::covered;
 use maps::SHAPES;
-use pins::{Lock, Pins, Side};
+use pins::{Lock, Pins};
 
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st-ebpf"));
@@ -114,7 +114,14 @@ pub struct Kernel {
     hooks: Hooks,
     pins: Pins,
     attach: Attach,
+    /// Those that are configured, as they were when they were attached to.
     interfaces: Vec<Interface>,
+    /// All of this namespace, as last seen.
+    all: Vec<Interface>,
+    /// Indexes of the configured interfaces where the programs are, as last seen.
+    held: Vec<u32>,
+    /// When something was attached.
+    changed: Instant,
     /// The maps.
     pub maps: Maps,
     _lock: Lock,
@@ -130,14 +137,17 @@ impl Kernel {
     fn attach_by(hooks: Hooks, options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
         check_release()?;
         check_privilege(CapabilitySet::NET_ADMIN)?;
-        let interfaces = choose(&list().map_err(KernelError::Interfaces)?, &options.interfaces)?;
+        let all = list().map_err(KernelError::Interfaces)?;
+        let interfaces = choose(&all, &options.interfaces)?;
         let pins = Pins::new(&options.pin_dir);
         let lock = pins.prepare()?;
         let fresh = !pins.complete();
         match bring_up(&hooks, &pins, &interfaces, options) {
             Ok((ebpf, maps, ring)) => {
                 let attach = options.attach;
-                Ok((Self { ebpf, hooks, pins, attach, interfaces, maps, _lock: lock }, ring))
+                let held = interfaces.iter().map(|one| one.index).collect();
+                let changed = Instant::now();
+                Ok((Self { ebpf, hooks, pins, attach, interfaces, all, held, changed, maps, _lock: lock }, ring))
             }
             Err(error) => {
                 // Nothing half done is left behind; what an earlier daemon left to go on does go on.
@@ -194,32 +204,37 @@ impl Kernel {
         }
     }
 
-    /// Indexes of the interfaces that are attached to, as far as the kernel still has the links: what leaves where
-    /// `st_egress` is not takes a number that nobody has committed.
-    pub fn attached(&self) -> Vec<u32> {
-        let links = self.pins.links();
-        let holds = |index: u32, side: Side| links.iter().any(|one| one.side == side && one.info.interface == index);
-        let both = |index: u32| !self.hooks.links() || (holds(index, Side::Egress) && holds(index, Side::Ingress));
-        self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE && both(*index)).collect()
+    /// Who looks whether all is still as it was attached.
+    pub(crate) fn lookout(&self) -> Lookout {
+        Lookout { pins: self.pins.clone(), links: self.hooks.links() }
+    }
+
+    /// Whether every packet that leaves by the interface crosses `st_egress`, as last seen: what leaves where that is not
+    /// takes a number that nobody has committed.
+    pub(crate) fn covers(&self, index: u32) -> bool {
+        covered(&self.all, &self.held, index)
     }
 
     /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away.
-    pub fn follow(&mut self) {
-        let attached = self.attached();
-        let stands = |one: &Interface| index_of(&one.name) == one.index && attached.contains(&one.index);
-        if self.interfaces.iter().all(stands) {
+    pub(crate) fn follow(&mut self, view: View) {
+        if view.began < self.changed {
             return;
         }
-        let Ok(all) = list() else { return };
+        self.all = view.interfaces;
+        self.held = self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE).collect();
+        self.held.retain(|index| {
+            self.all.iter().any(|one| one.index == *index)
+                && view.linked.as_ref().is_none_or(|linked| linked.contains(index))
+        });
         for interface in &mut self.interfaces {
             let name = &interface.name;
-            match all.iter().find(|one| one.name == *name) {
+            match self.all.iter().find(|one| one.name == *name) {
                 None if interface.index == GONE => {}
                 None => {
                     tracing::warn!(interface = name, "the interface is gone: nothing is seen there until it is back");
                     interface.index = GONE;
                 }
-                Some(now) if now.index == interface.index && attached.contains(&now.index) => {}
+                Some(now) if now.index == interface.index && self.held.contains(&now.index) => {}
                 Some(now) => {
                     match self.hooks.attach(&mut self.ebpf, &self.pins, now, self.attach) {
                         Ok(()) => {
@@ -228,6 +243,8 @@ impl Kernel {
                                 "the interface or its programs were taken away: attached again"
                             );
                             *interface = now.clone();
+                            self.held.push(now.index);
+                            self.changed = Instant::now();
                         }
                         // Tried again the next time; until then nothing may be sent there.
                         Err(error) => {
@@ -300,12 +317,6 @@ fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
         0 => Ok(()),
         dialogs => Err(KernelError::Shifting { dialogs }),
     }
-}
-
-/// The index of an interface, [`GONE`] where there is none of this name.
-fn index_of(name: &str) -> u32 {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
-    socket.and_then(|socket| netdevice::name_to_index(&socket, name)).unwrap_or(GONE)
 }
 
 fn choose(all: &[Interface], names: &[String]) -> Result<Vec<Interface>, KernelError> {

@@ -19,6 +19,11 @@ fn hooks() -> Vec<(String, Hook)> {
     Kernel::status(Path::new(PIN_DIR)).unwrap().into_iter().map(|found| (found.interface, found.hook)).collect()
 }
 
+fn look(kernel: &mut Kernel) {
+    let view = kernel.lookout().look().unwrap();
+    kernel.follow(view);
+}
+
 fn programs() -> Vec<u32> {
     Kernel::status(Path::new(PIN_DIR)).unwrap().into_iter().map(|found| found.program).collect()
 }
@@ -141,10 +146,10 @@ fn an_interface_made_anew_is_attached_again() {
     in_a_namespace(|| {
         let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
         ip("link del v0");
-        kernel.follow();
+        look(&mut kernel);
         assert!(Kernel::status(Path::new(PIN_DIR)).unwrap().iter().all(|found| found.gone));
         ip("link add v0 type veth peer name v1");
-        kernel.follow();
+        look(&mut kernel);
         assert!(Kernel::status(Path::new(PIN_DIR)).unwrap().iter().all(|found| !found.gone));
         drop(kernel);
         ip("link del v0");
@@ -215,16 +220,20 @@ fn an_interface_whose_link_somebody_took_away_is_attached_to_again() {
     in_a_namespace(|| {
         let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
         let index = list().unwrap().into_iter().find(|one| one.name == "v0").unwrap().index;
-        assert_eq!(kernel.attached(), [index]);
+        assert!(kernel.covers(index));
         let links = Path::new(PIN_DIR).join(format!("v{}/links", st_ebpf::abi::VERSION));
         fs::remove_file(links.join("v0-egress")).unwrap();
-        assert!(kernel.attached().is_empty(), "nothing may be sent there");
+        let stale = kernel.lookout().look().unwrap();
+        assert_eq!(stale.linked, Some(Vec::new()), "nothing may be sent there");
         // The kernel takes the program away in its own time.
-        while kernel.attached().is_empty() {
-            kernel.follow();
+        look(&mut kernel);
+        while !kernel.covers(index) {
+            look(&mut kernel);
         }
-        assert_eq!(kernel.attached(), [index]);
-        assert_eq!(hooks(), tc());
+        let before = programs();
+        kernel.follow(stale);
+        assert!(kernel.covers(index));
+        assert_eq!((hooks(), programs()), (tc().into(), before));
     });
 }
 

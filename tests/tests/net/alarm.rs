@@ -75,7 +75,7 @@ fn a_server_that_crashed_and_was_started_again_is_not_kept_in_its_old_call() {
     let peer = Agent::start(&lab.peer, target, Profile::strict_peer(INTERVAL_S, "uac")).unwrap();
     let hold = Duration::from_secs(60);
     let mut server = Sipp::start(&lab.server, Play::server_calls(own, target, hold)).unwrap();
-    peer.refreshed(2, Duration::from_secs(15)).unwrap();
+    peer.refreshed(2, 2 * SOON).unwrap();
     server.crash().unwrap();
     let _again = Agent::start(&lab.server, (own, 5060).into(), Profile::plain_server()).unwrap();
     let failed = sipst.event("refresh_failed", SOON).unwrap();
@@ -92,7 +92,7 @@ fn a_webhook_is_told_of_the_alert() {
     let listener = lab.server.enter(|| TcpListener::bind("127.0.0.1:9000")).unwrap();
     let hook = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_read_timeout(Some(2 * SOON)).unwrap();
         let mut request = Vec::new();
         let mut buffer = [0; 4096];
         while !String::from_utf8_lossy(&request).contains("\"event\"") {

@@ -7,7 +7,7 @@ use st_tests::{
     agent::{Agent, Profile},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn without_sipst_the_peer_hangs_up_at_expiry() {

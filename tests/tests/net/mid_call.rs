@@ -5,7 +5,7 @@ use st_tests::{Sipst, agent::Profile};
 use crate::plan::{Plan, SOON, config};
 
 /// Long enough for a new daemon and a re-INVITE before the next refresh is due.
-const UNHURRIED_S: u32 = 12;
+const UNHURRIED_S: u32 = 16;
 
 #[test]
 fn a_daemon_that_is_started_in_mid_call_takes_over_from_the_servers_next_reinvite() {

@@ -13,7 +13,7 @@ const RULES: &[&str] = &["action: refresh", "min_se: 2s"];
 /// How many intervals a call outlives; it has had as many refreshes then at the least.
 const INTERVALS: usize = 3;
 const HOLD: Duration = Duration::from_secs(INTERVALS as u64 * INTERVAL_S as u64 + 1);
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn sipp_as_server_that_calls_outlives_three_intervals_and_its_bye_gets_200() {

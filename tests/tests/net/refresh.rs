@@ -74,7 +74,7 @@ lives! {
 
 #[test]
 fn r38_a_peer_that_hangs_up_before_expiry_is_refreshed_before_that() {
-    let peer = Profile { enforce: Enforce::Before, ..Profile::strict_peer(6, "uac") };
+    let peer = Profile { enforce: Enforce::Before, ..Profile::strict_peer(10, "uac") };
     let call = Plan { peer, ..Plan::default() }.start();
     call.refreshed(3);
     call.server_hangs_up();
@@ -102,7 +102,7 @@ fn the_peer_may_hang_up_too_and_the_server_hears_of_it() {
 
 #[test]
 fn r15_the_peers_own_reinvite_starts_the_interval_anew() {
-    let peer = no_update(Profile::strict_peer(6, "uac"));
+    let peer = no_update(Profile::strict_peer(10, "uac"));
     let call = Plan { peer, ..Plan::default() }.start();
     call.refreshed(1);
     call.peer.reinvite();

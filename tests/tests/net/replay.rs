@@ -57,7 +57,7 @@ fn a_capture_taken_on_the_host_itself_is_called_partial() {
     let tap = Tap::start(&lab.server, "eth0").unwrap();
     let target = (lab.wire.b.v4, 5060).into();
     let peer = Agent::start(&lab.peer, target, Profile::strict_peer(INTERVAL_S, "uac")).unwrap();
-    let hold = std::time::Duration::from_secs(6);
+    let hold = std::time::Duration::from_secs(10);
     let own = lab.wire.a.v4;
     let mut server = st_tests::Sipp::start(&lab.server, Play::server_calls(own, target, hold)).unwrap();
     server.succeeds(&lab.server, 2 * SOON).unwrap();
