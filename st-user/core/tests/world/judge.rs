@@ -61,7 +61,7 @@ pub(crate) struct Judge {
     min_se: u32,
     /// When it answered 491 to sipst, and to what: what is tried once more has to wait.
     glared: Option<(Us, Verb)>,
-    /// sipst has refreshed since the server last did, or a refresh of the server's had no answer.
+    /// sipst has refreshed since the server last did.
     helped: bool,
     /// The branches of requests of sipst's that it has answered so.
     turned: BTreeSet<String>,
@@ -148,9 +148,6 @@ impl Judge {
         }
         // Whose beginning went by unseen, that has to be asked for.
         self.over |= msg.verb == Verb::Bye && from_server && msg.is_request();
-        // The server has tried, and the peer's own request came first.
-        let tried = |seen: &Seen| seen.by_server && seen.status.is_none() && !seen.acked && seen.verb != Verb::Bye;
-        let unanswered = self.shown.iter().any(tried);
         let of = |seen: &&mut Seen| seen.by_server == by_server && seen.verb == msg.verb && seen.branch == msg.origin();
         let Some(seen) = self.shown.iter_mut().find(of) else {
             if msg.is_request() {
@@ -172,7 +169,7 @@ impl Judge {
             self.over |= msg.verb == Verb::Bye && msg.status < 300;
             if agrees && msg.status < 300 && (!seen.early || self.agreed.is_none()) {
                 self.established = true;
-                self.helped = msg.is_ours() || (self.helped || unanswered) && !by_server;
+                self.helped = msg.is_ours() || self.helped && !by_server;
                 self.since = now;
                 if let Some(Expires { seconds, refresher }) = msg.expires {
                     let uac = refresher != Some(Role::Uas);

@@ -265,7 +265,14 @@ fn take(world: &World, index: usize, summary: &mut Summary, strict: bool) -> Res
     // Nor can that no ACK gets through in the whole time that there is for it.
     let cut_off = matches!(call.peer.life, Life::Over(_, Why::NoAck))
         && world.plan.weather.outages.iter().any(|outage| outage.start < at && outage.end > at.saturating_sub(32 * S));
-    if !told && !early && !cut_off && call.judge.agreed.is_some() {
+    // Nor by a daemon that stands still in the last quarter between the middle of the interval and the deadline.
+    let still = call.judge.agreed.is_some_and(|(seconds, _)| {
+        let whole = Us::from(seconds) * S;
+        let deadline = whole - (whole / 3).min(32 * S);
+        let quarter = call.judge.since + deadline - (deadline - whole / 2) / 4;
+        world.plan.weather.stalls.iter().any(|stall| stall.start <= quarter && stall.end >= at)
+    });
+    if !told && !early && !cut_off && !still && call.judge.agreed.is_some() {
         return Err(format!("not told in time: {}", story()));
     }
     if strict && possible.is_ok() {
