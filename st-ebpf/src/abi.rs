@@ -143,8 +143,13 @@ pub struct SampleHeader {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Settings {
-    /// Key of the dialog hash, made when the maps are made and kept as long as they live.
+    /// Key of the dialog hash, made when the maps are made and kept as long as they live, and carried over into those of the
+    /// next version. Of version 1 this is all there is.
     pub hash_key: [u64; 2],
+    /// When the programs that are attached were loaded, in seconds since 1970.
+    pub loaded_s: u64,
+    /// The version of sipst that they came with, in ASCII, with zeroes behind it.
+    pub version: [u8; 16],
 }
 
 /// The ports that carry SIP, one bit each; one element.

@@ -38,6 +38,14 @@ impl Hooks {
         Self { tcx: KernelVersion::current().map_or(true, |now| now >= KernelVersion::new(6, 6, 0)) }
     }
 
+    /// Loads every program that may be attached.
+    pub(crate) fn load(&self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
+        for name in [names::INGRESS_TC, names::EGRESS] {
+            classifier(ebpf, name)?;
+        }
+        express(ebpf).map(drop)
+    }
+
     /// Whether it is links that hold the programs, and not filters.
     pub(crate) fn links(&self) -> bool {
         self.tcx
@@ -112,12 +120,12 @@ impl Hooks {
     }
 
     fn xdp(&self, ebpf: &mut Ebpf, pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
-        let failed = |source| KernelError::Attach { interface: interface.name.clone(), hook: "xdp ingress", source };
-        let program = ebpf.program_mut(names::INGRESS_XDP).ok_or(KernelError::Lacks { name: names::INGRESS_XDP })?;
-        let program: &mut Xdp = program.try_into().map_err(failed)?;
-        load(names::INGRESS_XDP, program.fd().is_ok(), || program.load())?;
         let path = pins.link(&interface.name, Side::Ingress);
-        xdp(program, &path, interface).map_err(failed)
+        xdp(express(ebpf)?, &path, interface).map_err(|source| KernelError::Attach {
+            interface: interface.name.clone(),
+            hook: "xdp ingress",
+            source,
+        })
     }
 
     /// Takes the filters off an interface, where there are any.
@@ -171,6 +179,15 @@ fn refuse_twice(pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Lacks { name })?;
     let program: &mut SchedClassifier = program.try_into().map_err(|error| KernelError::program(name, error))?;
+    load(name, program.fd().is_ok(), || program.load())?;
+    Ok(program)
+}
+
+/// The loaded XDP program.
+fn express(ebpf: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
+    let name = names::INGRESS_XDP;
+    let program = ebpf.program_mut(name).ok_or(KernelError::Lacks { name })?;
+    let program: &mut Xdp = program.try_into().map_err(|error| KernelError::program(name, error))?;
     load(name, program.fd().is_ok(), || program.load())?;
     Ok(program)
 }

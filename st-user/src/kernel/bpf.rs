@@ -36,6 +36,8 @@ pub(crate) enum LinkKind {
 pub(crate) struct LinkInfo {
     /// `None` for a hook that sipst does not use.
     pub(crate) kind: Option<LinkKind>,
+    /// The link's own id.
+    pub(crate) id: u32,
     /// The program's id.
     pub(crate) program: u32,
     /// The interface's index, 0 once that is gone.
@@ -73,13 +75,13 @@ impl RawLink {
         let mut info = [0_u32; 8];
         let len = size_of_val(&info) as u32;
         bpf(BPF_OBJ_GET_INFO_BY_FD, &Attr { fd: self.0.as_raw_fd() as u32, len, info: info.as_mut_ptr() as u64 })?;
-        let [kind, _, program, _, interface, ..] = info;
+        let [kind, id, program, _, interface, ..] = info;
         let kind = match kind {
             BPF_LINK_TYPE_TCX => Some(LinkKind::Tcx),
             BPF_LINK_TYPE_XDP => Some(LinkKind::Xdp),
             _ => None,
         };
-        Ok(LinkInfo { kind, program, interface })
+        Ok(LinkInfo { kind, id, program, interface })
     }
 
     /// `BPF_LINK_DETACH`: at once, where closing the last descriptor leaves it to a worker of the kernel's.

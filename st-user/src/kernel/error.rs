@@ -51,6 +51,8 @@ pub enum KernelError {
     Twice { interface: String, pin_dir: PathBuf },
     #[error("{} belongs to another version of sipst: take it away with `unload` of that version, or with `unload --force`", path.display())]
     OtherVersion { path: PathBuf },
+    #[error("{} belongs to a newer sipst: run that one, or take it away with its `unload`, or with `unload --force`", path.display())]
+    NewerVersion { path: PathBuf },
     #[error("nothing is loaded under {}: run `sipst load`", path.display())]
     NotLoaded { path: PathBuf },
     #[error(

@@ -1,6 +1,10 @@
 //! The maps, typed, with the rules for who writes what.
 
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::IpAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use aya::{
     Ebpf,
@@ -52,6 +56,29 @@ pub(crate) fn check_shapes(pins: &Pins) -> Result<(), KernelError> {
     Ok(())
 }
 
+/// The key of the dialog hash in the settings that are pinned, of this version or an older one.
+pub(crate) fn pinned_hash_key(pins: &Pins) -> Result<[u64; 2], KernelError> {
+    let name = names::SETTINGS;
+    let path = pins.map(name);
+    let map = MapData::from_pin(&path).map_err(|source| KernelError::Map { name, source })?;
+    let size = map.info().map_err(|source| KernelError::Map { name, source })?.value_size() as usize;
+    let map = Map::from_map_data(map).map_err(|source| KernelError::Map { name, source })?;
+    let read = if size == size_of::<Settings>() {
+        typed::<_, Array<MapData, Settings>>(name, map)?.get(&0, 0).map(|settings| settings.hash_key)
+    } else if size == size_of::<[u64; 2]>() {
+        typed::<_, Array<MapData, [u64; 2]>>(name, map)?.get(&0, 0)
+    } else {
+        return Err(KernelError::OtherVersion { path });
+    };
+    read.map_err(|source| KernelError::Map { name, source })
+}
+
+/// A map of what is pinned, typed.
+pub(crate) fn pinned<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'static str) -> Result<T, KernelError> {
+    let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data);
+    typed(name, map.map_err(|source| KernelError::Map { name, source })?)
+}
+
 /// The maps of a loaded object, without the ring.
 pub struct Maps {
     hash_key: [u64; 2],
@@ -65,8 +92,14 @@ pub struct Maps {
 
 /// Sets the ports and, where the maps are fresh, makes the hash key, then takes the other maps out of a loaded object.
 /// What is not taken stays open in the object: programs that are loaded later need it.
-pub(crate) fn set_up(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(Maps, RingBuf<MapData>), KernelError> {
-    let hash_key = hash_key(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?)?;
+///
+/// `carried`: the hash key of an older version, whose entries are to be taken over.
+pub(crate) fn set_up(
+    ebpf: &mut Ebpf,
+    ports: &[u16],
+    carried: Option<[u64; 2]>,
+) -> Result<(Maps, RingBuf<MapData>), KernelError> {
+    let hash_key = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;
     let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
     table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })?;
     let mut take = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Lacks { name });
@@ -83,33 +116,31 @@ pub(crate) fn set_up(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(Maps, RingBuf<Ma
     Ok((maps, ring))
 }
 
-/// The key of the dialog hash: the entries that are there were made with it, so it stays as long as they do.
-fn hash_key(mut settings: Array<&mut MapData, Settings>) -> Result<[u64; 2], KernelError> {
+/// The key of the dialog hash: the entries that are there were made with it, so it stays as long as they do. Leaves word
+/// of who loaded the programs, and when.
+fn settle(mut settings: Array<&mut MapData, Settings>, carried: Option<[u64; 2]>) -> Result<[u64; 2], KernelError> {
     let failed = |source| KernelError::Map { name: names::SETTINGS, source };
-    let Settings { mut hash_key } = settings.get(&0, 0).map_err(failed)?;
+    let Settings { mut hash_key, .. } = settings.get(&0, 0).map_err(failed)?;
     if hash_key == [0, 0] {
-        hash_key = rand::rng().random();
-        settings.set(0, Settings { hash_key }, 0).map_err(failed)?;
+        hash_key = carried.unwrap_or_else(|| rand::rng().random());
     }
+    let mut version = [0; 16];
+    version.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()).for_each(|(to, from)| *to = from);
+    let loaded_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    settings.set(0, Settings { hash_key, loaded_s, version }, 0).map_err(failed)?;
     Ok(hash_key)
 }
 
 /// The maps that are pinned.
 pub(crate) fn open_pinned(pins: &Pins) -> Result<Maps, KernelError> {
-    let open = |name: &'static str| {
-        let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data);
-        map.map_err(|source| KernelError::Map { name, source })
-    };
-    let settings: Array<MapData, Settings> = typed(names::SETTINGS, open(names::SETTINGS)?)?;
-    let settings = settings.get(&0, 0).map_err(|source| KernelError::Map { name: names::SETTINGS, source })?;
     Ok(Maps {
-        hash_key: settings.hash_key,
-        counters: typed(names::COUNTERS, open(names::COUNTERS)?)?,
-        shifts: typed(names::SHIFTS, open(names::SHIFTS)?)?,
-        shifted: typed(names::SHIFTED, open(names::SHIFTED)?)?,
-        tokens: typed(names::TOKENS, open(names::TOKENS)?)?,
-        acks: typed(names::ACKS, open(names::ACKS)?)?,
-        heartbeat: typed(names::HEARTBEAT, open(names::HEARTBEAT)?)?,
+        hash_key: pinned_hash_key(pins)?,
+        counters: pinned(pins, names::COUNTERS)?,
+        shifts: pinned(pins, names::SHIFTS)?,
+        shifted: pinned(pins, names::SHIFTED)?,
+        tokens: pinned(pins, names::TOKENS)?,
+        acks: pinned(pins, names::ACKS)?,
+        heartbeat: pinned(pins, names::HEARTBEAT)?,
     })
 }
 
@@ -236,6 +267,39 @@ impl Maps {
     pub fn beat(&mut self, monotonic_ns: u64) -> Result<(), KernelError> {
         let result = self.heartbeat.set(0, monotonic_ns, 0);
         result.map_err(|source| KernelError::Map { name: names::HEARTBEAT, source })
+    }
+
+    /// What was known of dialogs elsewhere: from here on the kernel rewrites their numbers by these maps.
+    pub(super) fn take_over(
+        &mut self,
+        dialogs: impl Iterator<Item = (u64, Shift)>,
+        hosts: impl Iterator<Item = ([u8; 16], u64)>,
+    ) -> Result<(), KernelError> {
+        for (host, dialogs) in hosts {
+            let result = self.shifted.insert(host, dialogs, 0);
+            result.map_err(|source| KernelError::Map { name: names::SHIFTED, source })?;
+        }
+        for (key, entry) in dialogs {
+            match self.shifts.insert(key, entry, NOEXIST) {
+                Ok(()) => {}
+                // By a take-over that did not come to its end.
+                Err(source) if errno(&source) == Some(libc::EEXIST) => {}
+                Err(source) => return Err(KernelError::Map { name: names::SHIFTS, source }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Raises a dialog's highest number of the server's own to what was seen elsewhere.
+    pub(super) fn catch_up(&mut self, key: u64, seen: State) -> Result<(), KernelError> {
+        let Ok(mut entry) = self.shifts.get(&key, 0) else { return Ok(()) };
+        let state = State::from_word(entry.word);
+        if !seen.known || (state.known && state.number >= seen.number) {
+            return Ok(());
+        }
+        entry.word = seen.to_word();
+        let result = self.shifts.insert(key, entry, EXIST);
+        result.map_err(|source| KernelError::Map { name: names::SHIFTS, source })
     }
 
     /// How many dialogs carry other numbers on the wire than the server wrote, now or from its next request on.

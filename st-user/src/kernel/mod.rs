@@ -8,6 +8,7 @@ mod maps;
 mod pins;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod watch;
 
 use std::{
@@ -34,6 +35,7 @@ use attach::Hooks;
 use interfaces::covered;
 use maps::SHAPES;
 use pins::{Lock, Pins};
+use upgrade::Older;
 
 /// The kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/st-ebpf"));
@@ -129,20 +131,21 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads the programs, attaches them and pins links and maps; where that was done before, takes over: the maps with
-    /// all that is in them, and the links with a new program inside.
+    /// all that is in them, and the links with a new program inside. So it does where an older version did that.
     pub fn attach(options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
-        Self::attach_by(Hooks::new(), options)
+        Self::attach_by(Hooks::new(), Pins::new(&options.pin_dir), options)
     }
 
-    fn attach_by(hooks: Hooks, options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
+    fn attach_by(hooks: Hooks, pins: Pins, options: &Options) -> Result<(Self, RingBuf<MapData>), KernelError> {
         check_release()?;
         check_privilege(CapabilitySet::NET_ADMIN)?;
         let all = list().map_err(KernelError::Interfaces)?;
         let interfaces = choose(&all, &options.interfaces)?;
-        let pins = Pins::new(&options.pin_dir);
         let lock = pins.prepare()?;
         let fresh = !pins.complete();
-        match bring_up(&hooks, &pins, &interfaces, options) {
+        let older = Older::find(&options.pin_dir, &pins)?;
+        let upgrading = older.is_some();
+        match bring_up(&hooks, &pins, older, &interfaces, options) {
             Ok((ebpf, maps, ring)) => {
                 let attach = options.attach;
                 let held = interfaces.iter().map(|one| one.index).collect();
@@ -151,7 +154,13 @@ impl Kernel {
             }
             Err(error) => {
                 // Nothing half done is left behind; what an earlier daemon left to go on does go on.
-                if fresh && let Err(second) = take_away(&hooks, &pins, &interfaces) {
+                let taken = match (fresh, upgrading) {
+                    (true, false) => take_away(&hooks, &pins, &interfaces),
+                    // The older version's links are still its own.
+                    (true, true) if pins.links().is_empty() => pins.remove().map(drop),
+                    (false, _) | (true, true) => Ok(()),
+                };
+                if let Err(second) = taken {
                     tracing::warn!(error = &second as &dyn std::error::Error, "what was loaded stays");
                 }
                 Err(error)
@@ -284,6 +293,7 @@ impl fmt::Display for Attached {
 fn bring_up(
     hooks: &Hooks,
     pins: &Pins,
+    older: Option<Older>,
     interfaces: &[Interface],
     options: &Options,
 ) -> Result<(Ebpf, Maps, RingBuf<MapData>), KernelError> {
@@ -294,7 +304,17 @@ fn bring_up(
     }
     // No program is relocated against the kernel's own types.
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
-    let (maps, ring) = maps::set_up(&mut ebpf, &options.ports)?;
+    let carried = older.as_ref().map(Older::hash_key);
+    let (mut maps, ring) = maps::set_up(&mut ebpf, &options.ports, carried)?;
+    let older = match older {
+        Some(mut older) => {
+            // What the verifier refuses must not be found out when the links are half taken over.
+            hooks.load(&mut ebpf)?;
+            older.hand_over(&mut maps, pins)?;
+            Some(older)
+        }
+        None => None,
+    };
     for link in pins.links() {
         if !interfaces.iter().any(|one| one.name == link.interface) {
             tracing::info!(interface = link.interface, "no longer configured: detached");
@@ -303,6 +323,10 @@ fn bring_up(
     }
     for interface in interfaces {
         hooks.attach(&mut ebpf, pins, interface, options.attach)?;
+    }
+    if let Some(older) = older {
+        let dialogs = older.retire(&mut maps)?;
+        tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
     Ok((ebpf, maps, ring))
 }

@@ -66,7 +66,12 @@ pub(crate) struct Pins {
 
 impl Pins {
     pub(crate) fn new(pin_dir: &Path) -> Self {
-        Self { parent: pin_dir.to_owned(), root: pin_dir.join(format!("v{}", abi::VERSION)) }
+        Self::of(pin_dir, abi::VERSION)
+    }
+
+    /// Those of another ABI version.
+    pub(crate) fn of(pin_dir: &Path, version: u32) -> Self {
+        Self { parent: pin_dir.to_owned(), root: pin_dir.join(format!("v{version}")) }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -97,11 +102,7 @@ impl Pins {
             let path = self.root.join(directory);
             fs::create_dir_all(&path).map_err(|source| KernelError::PinDir { path, source })?;
         }
-        let lock = self.lock()?;
-        match self.other_version()? {
-            Some(path) => Err(KernelError::OtherVersion { path }),
-            None => Ok(lock),
-        }
+        self.lock()
     }
 
     /// Holds the directory as long as the result lives.
@@ -173,6 +174,23 @@ impl Pins {
     /// The directory of another ABI version, if there is one.
     pub(crate) fn other_version(&self) -> Result<Option<PathBuf>, KernelError> {
         Ok(self.versions()?.into_iter().find(|path| *path != self.root))
+    }
+
+    /// The number of the other ABI version, if there is one.
+    pub(crate) fn other_number(&self) -> Result<Option<u32>, KernelError> {
+        let other = self.other_version()?;
+        let number = other.as_ref().and_then(|path| path.file_name()?.to_str()?.strip_prefix('v'));
+        // What is no number of 32 bits is newer than anything.
+        Ok(number.map(|number| number.parse().unwrap_or(u32::MAX)))
+    }
+
+    /// Takes the links of another version's directory over: they stay attached, with the program that is in them.
+    pub(crate) fn take_links(&self, other: &Self) -> Result<(), KernelError> {
+        for link in other.links() {
+            let to = self.link(&link.interface, link.side);
+            fs::rename(&link.path, &to).map_err(|source| KernelError::PinDir { path: to, source })?;
+        }
+        Ok(())
     }
 
     fn versions(&self) -> Result<Vec<PathBuf>, KernelError> {

@@ -28,6 +28,12 @@ fn programs() -> Vec<u32> {
     Kernel::status(Path::new(PIN_DIR)).unwrap().into_iter().map(|found| found.program).collect()
 }
 
+/// The kernel's ids of the links.
+fn links() -> Vec<u32> {
+    let of_any = |version| Pins::of(Path::new(PIN_DIR), version).links();
+    [1, st_ebpf::abi::VERSION].into_iter().flat_map(of_any).map(|link| link.info.id).collect()
+}
+
 fn tc() -> [(String, Hook); 2] {
     [("v0".into(), Hook::TcEgress), ("v0".into(), Hook::TcIngress)]
 }
@@ -181,11 +187,112 @@ fn pins_of_another_version_are_not_touched_without_force() {
         let other = Path::new(PIN_DIR).join("v999");
         fs::create_dir_all(&other).unwrap();
         assert!(
-            matches!(Kernel::attach(&options(Attach::Auto)), Err(KernelError::OtherVersion { path }) if path == other)
+            matches!(Kernel::attach(&options(Attach::Auto)), Err(KernelError::NewerVersion { path }) if path == other)
         );
         assert!(matches!(Kernel::unload(Path::new(PIN_DIR), false), Err(KernelError::OtherVersion { .. })));
         Kernel::unload(Path::new(PIN_DIR), true).unwrap();
         assert!(!Path::new(PIN_DIR).exists());
+    });
+}
+
+/// As an older version left it.
+fn older(attach: Attach) -> Kernel {
+    let pins = Pins::of(Path::new(PIN_DIR), 1);
+    Kernel::attach_by(Hooks::new(), pins, &options(attach)).unwrap().0
+}
+
+#[test]
+fn an_older_versions_links_and_dialogs_are_taken_over() {
+    for (attach, expected) in [(Attach::Tc, tc()), (Attach::Xdp, xdp())] {
+        in_a_namespace(|| {
+            let mut first = older(attach);
+            let (known, unknown) = (key(&first), first.maps.key(b"other", b"tag").unwrap());
+            let unknown_state = State { known: false, number: 3, delta: 0 };
+            first.maps.arm(known, HOST, SHIFTED).unwrap();
+            first.maps.arm(unknown, HOST, unknown_state).unwrap();
+            first.maps.record(77, known, None).unwrap();
+            drop(first);
+            let ids = links();
+            let (kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+            assert_eq!(hooks(), expected);
+            // The same links: at no moment was nothing attached.
+            assert_eq!(links(), ids);
+            assert_eq!(key(&kernel), known);
+            assert_eq!(kernel.maps.state(known), Ok(SHIFTED));
+            assert_eq!(kernel.maps.state(unknown), Ok(unknown_state));
+            assert_eq!(kernel.maps.hosts(), [2]);
+            assert_eq!(fs::read_dir(PIN_DIR).unwrap().count(), 1);
+            drop(kernel);
+            Kernel::unload(Path::new(PIN_DIR), true).unwrap();
+            assert!(!Path::new(PIN_DIR).exists());
+        });
+    }
+}
+
+#[test]
+fn an_older_version_whose_daemon_runs_is_not_taken_over() {
+    in_a_namespace(|| {
+        let running = older(Attach::Tc);
+        let ids = links();
+        assert!(
+            matches!(Kernel::attach(&options(Attach::Auto)), Err(KernelError::Busy { path }) if path.ends_with("v1"))
+        );
+        assert_eq!(links(), ids);
+        drop(running);
+        drop(Kernel::attach(&options(Attach::Auto)).unwrap());
+        assert_eq!(links(), ids);
+    });
+}
+
+#[test]
+fn a_take_over_that_did_not_come_to_its_end_is_brought_to_it() {
+    in_a_namespace(|| {
+        let mut first = older(Attach::Tc);
+        let dialog = key(&first);
+        first.maps.arm(dialog, HOST, SHIFTED).unwrap();
+        drop(first);
+        let ids = links();
+        let pins = Pins::new(Path::new(PIN_DIR));
+        {
+            // Killed when one link of two was taken over.
+            let _lock = pins.prepare().unwrap();
+            let mut loader = EbpfLoader::new();
+            for (name, ..) in SHAPES {
+                loader.map_pin_path(name, pins.map(name));
+            }
+            let mut ebpf = loader.btf(None).load(OBJECT).unwrap();
+            let mut older = Older::find(Path::new(PIN_DIR), &pins).unwrap().unwrap();
+            let (mut maps, _ring) = maps::set_up(&mut ebpf, &[5060], Some(older.hash_key())).unwrap();
+            older.hand_over(&mut maps, &pins).unwrap();
+            let one = pins.links().remove(0).path;
+            let name = one.file_name().unwrap();
+            fs::rename(&one, Path::new(PIN_DIR).join("v1/links").join(name)).unwrap();
+        }
+        let (kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        assert_eq!((hooks(), links()), (tc().into(), ids));
+        assert_eq!(kernel.maps.state(dialog), Ok(SHIFTED));
+        assert_eq!(fs::read_dir(PIN_DIR).unwrap().count(), 1);
+    });
+}
+
+#[test]
+fn what_the_server_sent_during_a_take_over_is_not_forgotten() {
+    in_a_namespace(|| {
+        let mut first = older(Attach::Tc);
+        let dialog = key(&first);
+        first.maps.arm(dialog, HOST, SHIFTED).unwrap();
+        drop(first);
+        let (mut kernel, _ring) = Kernel::attach_by(
+            Hooks::new(),
+            Pins::of(Path::new("/sys/fs/bpf/new"), 2),
+            &Options { interfaces: vec!["v1".into()], ..options(Attach::Tc) },
+        )
+        .unwrap();
+        let mut older = Older::find(Path::new(PIN_DIR), &Pins::new(Path::new(PIN_DIR))).unwrap().unwrap();
+        older.hand_over(&mut kernel.maps, &Pins::of(Path::new("/sys/fs/bpf/new"), 2)).unwrap();
+        older.server_sent(dialog.map, State { number: SHIFTED.number + 1, ..SHIFTED });
+        older.retire(&mut kernel.maps).unwrap();
+        assert_eq!(kernel.maps.state(dialog), Ok(State { number: SHIFTED.number + 1, ..SHIFTED }));
     });
 }
 
@@ -257,9 +364,10 @@ fn without_tcx_filters_are_used_and_taken_over() {
             let output = Command::new("tc").args(["filter", "show", "dev", "v0", "egress"]).output().unwrap();
             String::from_utf8(output.stdout).unwrap().matches("handle").count()
         };
-        drop(Kernel::attach_by(Hooks::filters(), &options(Attach::Tc)).unwrap());
+        drop(Kernel::attach_by(Hooks::filters(), Pins::new(Path::new(PIN_DIR)), &options(Attach::Tc)).unwrap());
         assert_eq!(filters(), 1);
-        let (kernel, _ring) = Kernel::attach_by(Hooks::filters(), &options(Attach::Tc)).unwrap();
+        let (kernel, _ring) =
+            Kernel::attach_by(Hooks::filters(), Pins::new(Path::new(PIN_DIR)), &options(Attach::Tc)).unwrap();
         assert_eq!(filters(), 1);
         assert_eq!(kernel.release().unwrap(), Released::Unloaded);
         assert_eq!(filters(), 0);

@@ -70,7 +70,7 @@ impl Tester {
         words[5060 / 64] = 1 << (5060 % 64);
         ports.set(0, Ports { words }, 0).unwrap();
         let mut settings: Array<&mut MapData, Settings> = ebpf.map_mut(names::SETTINGS).unwrap().try_into().unwrap();
-        settings.set(0, Settings { hash_key: HASH_KEY }, 0).unwrap();
+        settings.set(0, Settings { hash_key: HASH_KEY, ..Settings::default() }, 0).unwrap();
         for name in [names::INGRESS_TC, names::EGRESS] {
             let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap_or_else(|error| panic!("{name}: {error}"));

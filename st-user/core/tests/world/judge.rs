@@ -128,8 +128,9 @@ impl Judge {
             let acked = self.shown.iter_mut().filter(|seen| seen.verb == Verb::Invite && seen.by_server == by_server);
             return acked.filter(|seen| seen.number == msg.number).for_each(|seen| seen.acked = true);
         }
-        // What was said before there was a dialog is forgotten with it (R17).
-        if self.established && !from_server && agrees && (msg.is_request() || msg.status == 422) {
+        // What was said before there was a dialog is forgotten with it (R17), and so are later copies of it.
+        let within = msg.status == 422 || (msg.is_request() && msg.to.tag.is_some());
+        if self.established && !from_server && agrees && within {
             self.min_se = self.min_se.max(msg.min_se.unwrap_or(0));
         }
         if msg.is_ours() && msg.verb == Verb::Invite && (200..300).contains(&msg.status) {
