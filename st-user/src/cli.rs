@@ -24,6 +24,7 @@ use crate::{
     replay::{self, Calls, ReplayError, Summary},
     run::{self, RunConfig},
     sink::EventSink,
+    status::Status,
 };
 
 /// Usage and configuration.
@@ -100,6 +101,15 @@ enum Command {
         #[arg(long)]
         force: bool,
         /// Where they are pinned.
+        #[arg(long, value_name = "DIR", default_value = kernel::PIN_DIR)]
+        pin_dir: PathBuf,
+    },
+    /// Tell what is attached, by which version and since when, and whether a daemon reads it.
+    Status {
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+        /// Where it is pinned.
         #[arg(long, value_name = "DIR", default_value = kernel::PIN_DIR)]
         pin_dir: PathBuf,
     },
@@ -215,6 +225,11 @@ fn execute(command: Command) -> Result<()> {
         Command::Unload { force, pin_dir } => {
             let unloaded = Kernel::unload(&pin_dir, force)?;
             say(&format!("{} links detached, nothing is left under {}\n", unloaded.links, pin_dir.display()))
+        }
+        Command::Status { json, pin_dir } => {
+            let status = Status::read(&pin_dir)?;
+            let json = json.then(|| serde_json::to_string(&status)).transpose().context("cannot write JSON")?;
+            say(&json.map_or_else(|| status.to_string(), |json| format!("{json}\n")))
         }
         Command::CheckConfig { file } => check(&file),
         Command::GenerateConfig => say(config::SAMPLE),

@@ -19,3 +19,4 @@ pub mod ring;
 pub mod route;
 pub mod run;
 pub mod sink;
+pub mod status;

@@ -34,7 +34,21 @@ pub struct Sipst {
 impl Sipst {
     /// Starts it with a configuration and waits until it says that it is ready.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
-        let mut sipst = Self::launch(host, config)?;
+        Self::launch(host, config)?.ready()
+    }
+
+    /// The same with no more than the four capabilities that `config/sipst.service` grants.
+    pub fn start_with_four_capabilities(host: &Host, config: &str) -> Result<Self> {
+        let config = host.file("sipst.yaml", config)?;
+        let four = "-all,+bpf,+net_admin,+net_raw,+perfmon";
+        let mut command = Command::new("setpriv");
+        command.args(["--no-new-privs", "--bounding-set", four, "--inh-caps", four, "--"]).arg(binary()?);
+        command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
+        Self { process: host.spawn(command)? }.ready()
+    }
+
+    fn ready(self) -> Result<Self> {
+        let mut sipst = self;
         if sipst
             .process
             .stderr

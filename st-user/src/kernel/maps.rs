@@ -3,7 +3,7 @@
 use std::{
     io,
     net::IpAddr,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aya::{
@@ -81,7 +81,7 @@ pub(crate) fn pinned<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'sta
 
 /// The maps of a loaded object, without the ring.
 pub struct Maps {
-    hash_key: [u64; 2],
+    settings: Settings,
     counters: PerCpuArray<MapData, u64>,
     shifts: HashMap<MapData, u64, Shift>,
     shifted: HashMap<MapData, [u8; 16], u64>,
@@ -99,13 +99,13 @@ pub(crate) fn set_up(
     ports: &[u16],
     carried: Option<[u64; 2]>,
 ) -> Result<(Maps, RingBuf<MapData>), KernelError> {
-    let hash_key = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;
+    let settings = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;
     let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
     table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })?;
     let mut take = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Lacks { name });
     let ring = typed(names::RING, take(names::RING)?)?;
     let maps = Maps {
-        hash_key,
+        settings,
         counters: typed(names::COUNTERS, take(names::COUNTERS)?)?,
         shifts: typed(names::SHIFTS, take(names::SHIFTS)?)?,
         shifted: typed(names::SHIFTED, take(names::SHIFTED)?)?,
@@ -118,7 +118,7 @@ pub(crate) fn set_up(
 
 /// The key of the dialog hash: the entries that are there were made with it, so it stays as long as they do. Leaves word
 /// of who loaded the programs, and when.
-fn settle(mut settings: Array<&mut MapData, Settings>, carried: Option<[u64; 2]>) -> Result<[u64; 2], KernelError> {
+fn settle(mut settings: Array<&mut MapData, Settings>, carried: Option<[u64; 2]>) -> Result<Settings, KernelError> {
     let failed = |source| KernelError::Map { name: names::SETTINGS, source };
     let Settings { mut hash_key, .. } = settings.get(&0, 0).map_err(failed)?;
     if hash_key == [0, 0] {
@@ -127,14 +127,16 @@ fn settle(mut settings: Array<&mut MapData, Settings>, carried: Option<[u64; 2]>
     let mut version = [0; 16];
     version.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()).for_each(|(to, from)| *to = from);
     let loaded_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    settings.set(0, Settings { hash_key, loaded_s, version }, 0).map_err(failed)?;
-    Ok(hash_key)
+    let now = Settings { hash_key, loaded_s, version };
+    settings.set(0, now, 0).map_err(failed)?;
+    Ok(now)
 }
 
 /// The maps that are pinned.
 pub(crate) fn open_pinned(pins: &Pins) -> Result<Maps, KernelError> {
+    let settings: Array<MapData, Settings> = pinned(pins, names::SETTINGS)?;
     Ok(Maps {
-        hash_key: pinned_hash_key(pins)?,
+        settings: settings.get(&0, 0).map_err(|source| KernelError::Map { name: names::SETTINGS, source })?,
         counters: pinned(pins, names::COUNTERS)?,
         shifts: pinned(pins, names::SHIFTS)?,
         shifted: pinned(pins, names::SHIFTED)?,
@@ -165,7 +167,7 @@ fn bitmap(ports: &[u16]) -> Ports {
 impl Maps {
     /// Where a dialog's numbers stand, or why the kernel programs cannot find them.
     pub fn key(&self, call_id: &[u8], server_tag: &[u8]) -> Result<DialogKey, Refusal> {
-        DialogKey::new(self.hash_key, call_id, server_tag).ok_or(Refusal::Identifiers)
+        DialogKey::new(self.settings.hash_key, call_id, server_tag).ok_or(Refusal::Identifiers)
     }
 
     /// Makes a dialog's entry from `state`, unless it has one. From then on the kernel follows its numbers.
@@ -300,6 +302,18 @@ impl Maps {
         entry.word = seen.to_word();
         let result = self.shifts.insert(key, entry, EXIST);
         result.map_err(|source| KernelError::Map { name: names::SHIFTS, source })
+    }
+
+    /// When a daemon last gave a sign of life, `CLOCK_MONOTONIC` nanoseconds.
+    pub fn last_beat(&self) -> Result<Option<u64>, KernelError> {
+        let beat = self.heartbeat.get(&0, 0).map_err(|source| KernelError::Map { name: names::HEARTBEAT, source })?;
+        Ok((beat > 0).then_some(beat))
+    }
+
+    /// The version of sipst that the programs came with, and when they were loaded.
+    pub fn made(&self) -> (String, SystemTime) {
+        let text = self.settings.version.split(|byte| *byte == 0).next().unwrap_or_default();
+        (String::from_utf8_lossy(text).into_owned(), UNIX_EPOCH + Duration::from_secs(self.settings.loaded_s))
     }
 
     /// How many dialogs carry other numbers on the wire than the server wrote, now or from its next request on.

@@ -23,6 +23,7 @@ use aya::{
     util::KernelVersion,
 };
 use rustix::thread::{CapabilitySet, capabilities};
+use serde::Serialize;
 
 pub use error::KernelError;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
@@ -64,7 +65,8 @@ pub struct Options {
 }
 
 /// A hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Hook {
     /// TC, packets coming in.
     TcIngress,
@@ -77,7 +79,7 @@ pub enum Hook {
 }
 
 /// One program at one interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attached {
     /// The interface's name.
     pub interface: String,
@@ -172,7 +174,10 @@ impl Kernel {
     pub fn open_pinned(pin_dir: &Path) -> Result<Maps, KernelError> {
         let pins = Pins::new(pin_dir);
         if !pins.complete() {
-            return Err(KernelError::NotLoaded { path: pin_dir.to_owned() });
+            return Err(match pins.other_version()? {
+                Some(path) => KernelError::OtherVersion { path },
+                None => KernelError::NotLoaded { path: pin_dir.to_owned() },
+            });
         }
         maps::open_pinned(&pins)
     }

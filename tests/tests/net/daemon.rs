@@ -48,6 +48,43 @@ fn without_privilege_the_missing_capabilities_are_named() {
 }
 
 #[test]
+fn four_capabilities_do_for_a_call_that_is_refreshed_and_ended() {
+    let call = Plan::default().start_by(|host, config| {
+        host.run("install", &["-d", "-m", "0700", "/sys/fs/bpf/sipst"]).unwrap();
+        Sipst::start_with_four_capabilities(host, config).unwrap()
+    });
+    call.refreshed(2);
+    call.server_hangs_up();
+}
+
+#[test]
+fn status_tells_the_version_the_daemons_life_and_the_dialogs_that_depend_on_it() {
+    let mut call = Plan::unhurried();
+    let host = &call.lab.server;
+    let status = || {
+        let (code, shown, said) = Sipst::command(host, &["status", "--json"]).unwrap();
+        assert_eq!(code, Some(0), "{said}");
+        serde_json::from_str::<serde_json::Value>(&shown).unwrap()
+    };
+    let running = status();
+    assert_eq!(running["version"], env!("CARGO_PKG_VERSION"), "{running}");
+    assert!(running["daemon_silent_s"].as_f64().unwrap() < 3.0, "{running}");
+    assert_eq!(running["rewritten_dialogs"], 1, "{running}");
+    assert_eq!(running["attached"].as_array().unwrap().len(), 2, "{running}");
+    assert_eq!(running["counters"]["committed"], 1, "{running}");
+    let (_, shown, _) = Sipst::command(host, &["status"]).unwrap();
+    assert!(shown.contains("daemon    runs") && shown.contains("tc egress"), "{shown}");
+    call.sipst.kill().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let (_, shown, _) = Sipst::command(host, &["status"]).unwrap();
+    assert!(shown.contains("SILENT"), "{shown}");
+    Sipst::command(host, &["unload", "--force"]).unwrap();
+    let (code, _, said) = Sipst::command(host, &["status"]).unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nothing is loaded"), "{said}");
+}
+
+#[test]
 fn sigterm_ends_it_cleanly_and_nothing_stays_attached_or_pinned() {
     let lab = Lab::new().unwrap();
     for attach in ["tc", "xdp"] {

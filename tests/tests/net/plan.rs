@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use st_tests::{
-    Family, Lab, Sipst, Tap,
+    Family, Host, Lab, Sipst, Tap,
     agent::{Agent, Profile, Timer, refreshes},
 };
 
@@ -71,10 +71,15 @@ impl Plan {
 
     /// The same with a configuration made from the usual one.
     pub(crate) fn start_with(self, change: impl FnOnce(String) -> String) -> Call {
+        self.start_by(|host, config| Sipst::start(host, &change(config.into())).unwrap())
+    }
+
+    /// The same with a daemon that is started otherwise.
+    pub(crate) fn start_by(self, daemon: impl FnOnce(&Host, &str) -> Sipst) -> Call {
         let lab = Lab::new().unwrap();
         lab.server.file("carrier.pw", "secret\n").unwrap();
         lab.server.run("chmod", &["600", "/run/carrier.pw"]).unwrap();
-        let sipst = Sipst::start(&lab.server, &change(config(self.attach, &self.rules))).unwrap();
+        let sipst = daemon(&lab.server, &config(self.attach, &self.rules));
         let tap = Tap::start(&lab.peer, "eth0").unwrap();
         let peer = Agent::start(&lab.peer, (lab.wire.b.ip(self.family), 5060).into(), self.peer).unwrap();
         let server = Agent::start(&lab.server, (lab.wire.a.ip(self.family), 5060).into(), self.server).unwrap();
