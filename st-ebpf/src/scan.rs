@@ -346,6 +346,12 @@ impl Scan {
         }
         match self.mode {
             mode::LINE => return self.line(word),
+            mode::PARAMETER | mode::EQUALS | mode::VALUE if byte <= b' ' => {
+                self.pos += 1;
+                if byte == b'\n' {
+                    self.fold(self.mode);
+                }
+            }
             mode::COLON => {
                 if byte == b':' {
                     self.pos += 1;
@@ -439,9 +445,7 @@ impl Scan {
             }
             mode::PARAMETER => {
                 let name = word | all(0x20);
-                if byte == b' ' || byte == b'\t' {
-                    self.pos += 1;
-                } else if self.header == part::VIA && name & low(6) == text(b"branch") {
+                if self.header == part::VIA && name & low(6) == text(b"branch") {
                     self.pos += 6;
                     self.mode = mode::EQUALS;
                 } else if self.header == part::EVENT && name & low(2) == text(b"id") {
@@ -458,17 +462,13 @@ impl Scan {
                 if byte == b'=' {
                     self.pos += 1;
                     self.mode = mode::VALUE;
-                } else if byte == b' ' || byte == b'\t' {
-                    self.pos += 1;
                 } else {
                     // A longer name, or a parameter without a value.
                     self.next_parameter();
                 }
             }
             mode::VALUE => {
-                if byte == b' ' || byte == b'\t' {
-                    self.pos += 1;
-                } else if self.header == part::EVENT {
+                if self.header == part::EVENT {
                     self.quoted_begins();
                 } else {
                     self.token = self.pos;

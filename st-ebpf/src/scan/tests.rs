@@ -64,6 +64,29 @@ fn reads_compact_names_any_case_blanks_before_the_colon_and_bare_line_feeds() {
 }
 
 #[test]
+fn a_parameter_may_be_folded_anywhere() {
+    for fold in ["\r\n ", "\n\t", " \r\n  "] {
+        for parameter in [";@tag=x1", "@;tag=x1", ";tag@=x1", ";tag=@x1", ";tag@=@x1", ";a=b@;@tag=x1"] {
+            let parameter = parameter.replace('@', fold);
+            let message = format!(
+                "BYE sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h{}\r\nFrom: <sip:a>{parameter}\r\nTo: <sip:b>{parameter}\r\nCall-ID: c\r\n\
+                 CSeq: 1 BYE\r\n\r\n",
+                parameter.replace("tag", "branch")
+            );
+            let (scan, window) = scan(message.as_bytes(), ALL);
+            assert_eq!(scan.found, ALL, "{message:?}");
+            for span in [scan.branch, scan.from_tag, scan.to_tag] {
+                assert_eq!(found(&window, span), "x1", "{message:?}");
+            }
+        }
+    }
+    // What follows a line that is not folded is another header.
+    let (scan, _) =
+        scan(b"BYE sip:a SIP/2.0\r\nTo: <sip:b>;\r\nFrom: <sip:a>;tag=\r\nCall-ID: c\r\nCSeq: 1 BYE\r\n\r\n", ALL);
+    assert_eq!(scan.found, part::CALL_ID | part::CSEQ);
+}
+
+#[test]
 fn follows_folded_lines_and_counts_no_fold_as_room() {
     let message = b"BYE sip:a SIP/2.0\r\nFrom: \"A\r\n B\" <sip:a\r\n >\r\n ;tag=f\r\nTo: <sip:b>\r\n\t;tag=t\r\n\
         Call-ID:\r\n c@h\r\nVia: SIP/2.0/UDP h\r\n ;branch=z9hG4bKx\r\nCSeq:\r\n  7\r\n BYE\r\n\r\n";

@@ -17,9 +17,14 @@ use super::{
 /// The least wait after a 491 of whoever owns the Call-ID (RFC 3261, section 14.1).
 const OWNERS_WAIT: Us = 2_100 * MS;
 
+/// How long a request of the peer's is waited for to which the server does not say a word: anybody can send one, and a
+/// whole transaction is longer than some intervals have room for. A re-INVITE that meets it gets 491.
+const SILENCE: Us = 8 * S;
+
 /// A transaction as the engine was shown it.
 #[derive(Debug)]
 struct Seen {
+    since: Us,
     branch: String,
     verb: Verb,
     by_server: bool,
@@ -153,6 +158,7 @@ impl Judge {
         let Some(seen) = self.shown.iter_mut().find(of) else {
             if msg.is_request() {
                 self.shown.push(Seen {
+                    since: now,
                     branch: msg.origin().into(),
                     verb: msg.verb,
                     by_server,
@@ -231,9 +237,10 @@ impl Judge {
         let open = |seen: &&Seen| match seen.by_server {
             true => server.is_asking(now, seen.verb, &seen.branch),
             false if server.is_answering(now, seen.verb, &seen.branch) => true,
-            // The server never got it; the peer does not know that.
+            // The server never got it, or passes it over; the peer does not know that.
             false => {
-                msg.verb == Verb::Invite && seen.verb == Verb::Invite && peer.is_asking(now, seen.verb, &seen.branch)
+                let waited_for = seen.verb == Verb::Invite && now < seen.since + SILENCE;
+                waited_for && msg.verb == Verb::Invite && peer.is_asking(now, seen.verb, &seen.branch)
             }
         };
         let Seen { verb, number, by_server, .. } = self.shown.iter().filter(|seen| !seen.is_over()).find(open)?;
