@@ -7,7 +7,8 @@ use st_ebpf::{
 
 use super::{
     Elements, HeaderName, Message, MethodName, Uri, Values,
-    text::{self, Params, find_outside, is_blank, is_token, quotes_close, take_while, trim, trim_start},
+    lists::has,
+    text::{self, Params, find, find_bracket, is_blank, is_token, same_word, take_while, trim, trim_start, value_of},
 };
 
 /// An address with or without angle brackets, and what follows it.
@@ -19,11 +20,12 @@ struct NameAddr<'a> {
 
 impl<'a> NameAddr<'a> {
     fn parse(value: &'a [u8]) -> Self {
-        match find_outside(value, b'<', quotes_close(value)) {
+        match find_bracket(value) {
             Some(open) => {
-                let (uri, _) = take_while(&value[open + 1..], |b| b != b'>');
-                let end = (open + 1 + uri.len() + 1).min(value.len());
-                Self { name_addr: &value[..end], uri: trim(uri), params: &value[end..] }
+                let inside = &value[open + 1..];
+                let close = find(inside, [b'>']).unwrap_or(inside.len());
+                let (name_addr, params) = value.split_at((open + 1 + close + 1).min(value.len()));
+                Self { name_addr, uri: trim(&inside[..close]), params }
             }
             // Without brackets every parameter is the header's (RFC 3261, section 20).
             None => {
@@ -117,10 +119,7 @@ impl Transport {
     fn from_bytes(name: &[u8]) -> Self {
         let names: [(&[u8], Self); 5] =
             [(b"UDP", Self::Udp), (b"TCP", Self::Tcp), (b"TLS", Self::Tls), (b"WS", Self::Ws), (b"WSS", Self::Wss)];
-        names
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map_or(Self::Other, |&(_, transport)| transport)
+        names.iter().find(|(known, _)| same_word(name, known)).map_or(Self::Other, |&(_, transport)| transport)
     }
 }
 
@@ -140,19 +139,15 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// From one element; `None` where it is no Via.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
-        let slash = |bytes: &'a [u8]| match trim_start(bytes) {
-            [b'/', rest @ ..] => Some(trim_start(rest)),
-            _ => None,
+        let (transport, rest) = match value.strip_prefix(b"SIP/2.0/UDP ") {
+            Some(rest) => (Transport::Udp, rest),
+            None => via_transport(value)?,
         };
-        let (protocol, rest) = take_while(value, is_token);
-        let (_, rest) = take_while(slash(rest)?, is_token);
-        let (transport, rest) = take_while(slash(rest)?, is_token);
-        let (sent_by, params) = take_while(rest, |b| b != b';');
+        let (sent_by, params) = rest.split_at(find(rest, [b';']).unwrap_or(rest.len()));
         let sent_by = trim(sent_by);
-        if !protocol.eq_ignore_ascii_case(b"SIP") || transport.is_empty() || sent_by.is_empty() {
+        if sent_by.is_empty() {
             return None;
         }
-        let transport = Transport::from_bytes(transport);
         let branch = Params::new(params).get(b"branch").filter(|branch| !branch.is_empty());
         Some(Self { value, transport, sent_by, branch })
     }
@@ -169,6 +164,18 @@ impl<'a> Via<'a> {
             Some(token << 4 | u64::from(digit))
         })
     }
+}
+
+/// The transport at the beginning of a Via, and what follows it; `None` where it does not begin with SIP and a transport.
+fn via_transport(value: &[u8]) -> Option<(Transport, &[u8])> {
+    fn slash(bytes: &[u8]) -> Option<&[u8]> {
+        trim_start(bytes).strip_prefix(b"/").map(trim_start)
+    }
+    let (protocol, rest) = take_while(value, is_token);
+    let (_, rest) = take_while(slash(rest)?, is_token);
+    let (transport, rest) = take_while(slash(rest)?, is_token);
+    let is_sip = same_word(protocol, b"SIP") && !transport.is_empty();
+    is_sip.then(|| (Transport::from_bytes(transport), rest))
 }
 
 /// A role in one transaction (R14).
@@ -263,7 +270,7 @@ impl<'a> Message<'a> {
 
     /// How many Vias there are, comma lists counted.
     pub fn via_count(&self) -> usize {
-        self.values(HeaderName::Via).count()
+        self.lines(HeaderName::Via).map(|list| Elements::new(list).count()).sum()
     }
 
     /// The first Contact, `None` where it has no URI. The URI is `*` where a REGISTER says so, and may be of any scheme.
@@ -293,20 +300,20 @@ impl<'a> Message<'a> {
     }
 
     fn lists(&self, name: HeaderName, option: &[u8]) -> bool {
-        self.values(name).any(|found| found.eq_ignore_ascii_case(option))
+        self.lines(name).any(|list| has(list, option, same_word))
     }
 
     /// Whether Allow lists a method; `None` where there is no Allow.
     pub fn allows(&self, method: &[u8]) -> Option<bool> {
         self.first(HeaderName::Allow)?;
-        Some(self.values(HeaderName::Allow).any(|found| found == method))
+        Some(self.lines(HeaderName::Allow).any(|list| has(list, method, |found, method| found == method)))
     }
 
     /// The Session-Expires (RFC 4028, section 4); parameters other than `refresher` are ignored. R2
     pub fn session_expires(&self) -> Option<Result<SessionExpires, HeaderFault>> {
         let mut lines = self.lines(HeaderName::SessionExpires);
         let value = lines.next()?;
-        if lines.next().is_some() || Elements::new(value).nth(1).is_some() {
+        if lines.next().is_some() || (find(value, [b',']).is_some() && Elements::new(value).nth(1).is_some()) {
             return Some(Err(HeaderFault::Repeated));
         }
         Some(session_expires(value))
@@ -352,10 +359,10 @@ impl<'a> Message<'a> {
 
     /// Whether the body is SDP and nothing but SDP, in plain.
     pub fn is_sdp(&self) -> bool {
-        let media_type = |value| trim(take_while(value, |b| b != b';').0);
+        let media_type = |value: &'a [u8]| trim(&value[..find(value, [b';']).unwrap_or(value.len())]);
         self.first(HeaderName::ContentEncoding).is_none()
             && self.lines(HeaderName::ContentType).count() == 1
-            && self.content_type().is_some_and(|value| media_type(value).eq_ignore_ascii_case(b"application/sdp"))
+            && self.content_type().is_some_and(|value| same_word(media_type(value), b"application/sdp"))
     }
 
     /// The body, by Content-Length; without one it goes to the end (RFC 3261, section 18.3).
@@ -383,13 +390,10 @@ fn session_expires(value: &[u8]) -> Result<SessionExpires, HeaderFault> {
     let (seconds, params) = take_while(value, |b| b != b';');
     let interval_s = text::number(trim(seconds)).ok_or(HeaderFault::Seconds)?;
     let mut refresher = None;
-    for (name, value) in Params::new(params) {
-        if !name.eq_ignore_ascii_case(b"refresher") {
-            continue;
-        }
-        let role = if value.eq_ignore_ascii_case(b"uac") {
+    for value in Params::new(params).filter_map(|param| value_of(param, b"refresher")) {
+        let role = if same_word(value, b"uac") {
             Role::Uac
-        } else if value.eq_ignore_ascii_case(b"uas") {
+        } else if same_word(value, b"uas") {
             Role::Uas
         } else {
             return Err(HeaderFault::Refresher);

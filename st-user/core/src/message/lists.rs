@@ -1,32 +1,33 @@
 //! Iterators over header lines and over the elements of comma lists.
 
-use super::{Line, text};
+use memchr::memchr2;
+
+use super::{Message, text};
 
 /// The values of all header lines of one name. See [`super::Message::lines`].
 #[derive(Clone, Debug)]
 pub struct Lines<'a, 'm> {
-    bytes: &'a [u8],
-    lines: &'m [Line],
+    message: &'m Message<'a>,
     next: u8,
 }
 
 impl<'a, 'm> Lines<'a, 'm> {
-    pub(super) fn new(bytes: &'a [u8], lines: &'m [Line], first: u8) -> Self {
-        Self { bytes, lines, next: first }
+    pub(super) fn new(message: &'m Message<'a>, first: u8) -> Self {
+        Self { message, next: first }
     }
 
     /// The next value with what stands between it and the colon.
     pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
-        // `NO_LINE` is the index of no line.
-        let line = self.lines.get(usize::from(self.next))?;
+        let line = self.message.line(self.next)?;
         self.next = line.next;
-        self.bytes.get(usize::from(line.start)..usize::from(line.end))
+        self.message.bytes.get(usize::from(line.start)..usize::from(line.end))
     }
 }
 
 impl<'a> Iterator for Lines<'a, '_> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.next_raw().map(text::trim)
     }
@@ -37,24 +38,53 @@ impl<'a> Iterator for Lines<'a, '_> {
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     rest: &'a [u8],
-    quotes: bool,
+    commas: Commas,
+}
+
+/// What the commas of a value do.
+#[derive(Clone, Copy, Debug)]
+enum Commas {
+    /// There are none.
+    None,
+    /// Each parts two elements: there are neither quotes nor brackets.
+    Plain,
+    /// Some may stand in angle brackets or, where `quotes`, in quoted strings.
+    Nested {
+        /// What [`text::has_quotes`] said.
+        quotes: bool,
+    },
 }
 
 impl<'a> Elements<'a> {
     /// Takes a header value apart.
+    #[inline]
     pub fn new(value: &'a [u8]) -> Self {
-        Self { rest: value, quotes: text::quotes_close(value) }
+        let commas = if text::find(value, [b',']).is_none() {
+            Commas::None
+        } else if memchr2(b'"', b'<', value).is_none() {
+            Commas::Plain
+        } else {
+            Commas::Nested { quotes: text::has_quotes(value) }
+        };
+        Self { rest: value, commas }
     }
 }
 
 impl<'a> Iterator for Elements<'a> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
-            let (element, rest) = match text::find_outside(self.rest, b',', self.quotes) {
+            let comma = match self.commas {
+                Commas::None => None,
+                // Elements of such lists are short.
+                Commas::Plain => text::find(self.rest, [b',']),
+                Commas::Nested { quotes } => text::find_outside(self.rest, b',', quotes),
+            };
+            let (element, rest) = match comma {
                 Some(at) => (&self.rest[..at], &self.rest[at + 1..]),
-                None => (self.rest, &self.rest[self.rest.len()..]),
+                None => (self.rest, &[][..]),
             };
             self.rest = rest;
             let element = text::trim(element);
@@ -75,13 +105,14 @@ pub struct Values<'a, 'm> {
 
 impl<'a, 'm> Values<'a, 'm> {
     pub(super) fn new(lines: Lines<'a, 'm>) -> Self {
-        Self { lines, current: Elements::new(&[]) }
+        Self { lines, current: Elements { rest: &[], commas: Commas::None } }
     }
 }
 
 impl<'a> Iterator for Values<'a, '_> {
     type Item = &'a [u8];
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(element) = self.current.next() {
@@ -90,6 +121,27 @@ impl<'a> Iterator for Values<'a, '_> {
             self.current = Elements::new(self.lines.next()?);
         }
     }
+}
+
+/// Whether a comma list has `word` as an element. `same`: whether two words are, in whatever case.
+pub(super) fn has(list: &[u8], word: &[u8], same: fn(&[u8], &[u8]) -> bool) -> bool {
+    let (Some(first), false) = (word.first(), memchr2(b'"', b'<', list).is_some()) else {
+        return Elements::new(list).any(|found| same(found, word));
+    };
+    let either = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+    let mut at = 0;
+    while let Some(begin) = text::find(&list[at..], either).map(|found| at + found) {
+        let (before, rest) = list.split_at(begin);
+        if let Some((found, behind)) = rest.split_at_checked(word.len())
+            && same(found, word)
+            && matches!(text::trim(before).last(), None | Some(b','))
+            && matches!(text::trim_start(behind).first(), None | Some(b','))
+        {
+            return true;
+        }
+        at = begin + 1;
+    }
+    false
 }
 
 #[cfg(test)]
@@ -101,6 +153,23 @@ mod tests {
         let value = b"\"a, \\\"b\" <sip:x,y@h;lr> ;p=1 ,, <sip:z>\r\n ,";
         let found: Vec<_> = Elements::new(value).collect();
         assert_eq!(found, [&b"\"a, \\\"b\" <sip:x,y@h;lr> ;p=1"[..], b"<sip:z>"]);
+    }
+
+    #[test]
+    fn a_list_has_what_stands_between_commas() {
+        for (list, has_it) in [
+            ("timer", true),
+            ("xtimer, timer2, 100rel ,TIMER\r\n ", true),
+            (",,timer ,", true),
+            ("<timer>, \"timer\" , timer", true),
+            ("xtimer, timer2, a timer, timer a, timer\"\"", false),
+            ("\", timer, \"", false),
+            ("time", false),
+            ("", false),
+        ] {
+            assert_eq!(has(list.as_bytes(), b"timer", text::same_word), has_it, "{list}");
+        }
+        assert!(!has(b",", b"", text::same_word) && !has(b"update", b"UPDATE", |found, word| found == word));
     }
 
     #[test]

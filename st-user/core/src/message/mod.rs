@@ -1,7 +1,7 @@
 //! The scanner: what a SIP message says, read in place from bytes that nobody has vouched for.
 //!
-//! One pass over the start line and the header lines, no allocation, no copy; values are slices of the input. It takes
-//! what the wire brings: compact names, folding, any case, blanks before the colon, repeated headers and comma lists,
+//! One pass over the start line and the header lines, no copy, and no allocation unless there are more than [`INLINE_LINES`]
+//! of them; values are slices of the input, taken apart when they are asked for. It takes what the wire brings: compact names, folding, any case, blanks before the colon, repeated headers and comma lists,
 //! bare LF, bytes that are not UTF-8. What a message lacks or garbles reads as `None`; nothing panics.
 
 mod headers;
@@ -21,7 +21,7 @@ pub use lists::{Elements, Lines, Values};
 pub use name::{HeaderName, MethodName};
 pub use uri::Uri;
 
-use text::{is_blank, trim};
+use text::{find, is_blank, trim};
 
 /// The longest message that is read, in bytes: what a UDP datagram can hold.
 pub const MAX_MESSAGE: usize = 65_535;
@@ -74,6 +74,9 @@ pub enum Start<'a> {
     },
 }
 
+/// How many header lines a message holds in itself; those of a longer one are on the heap.
+const INLINE_LINES: usize = 32;
+
 /// Where the value of one header line lies: behind the colon, folds and outer blanks included.
 #[derive(Clone, Copy, Debug)]
 struct Line {
@@ -92,8 +95,10 @@ const _: () = assert!(MAX_LINES <= NO_LINE as usize);
 pub struct Message<'a> {
     bytes: &'a [u8],
     start: Start<'a>,
-    lines: [Line; MAX_LINES],
-    line_count: usize,
+    lines: [Line; INLINE_LINES],
+    /// The lines behind these, [`MAX_LINES`] in all.
+    more: Vec<Line>,
+    line_count: u8,
     /// The first line of each name, by its place in [`HeaderName::ALL`].
     first: [u8; HeaderName::ALL.len()],
     /// Where the body begins; `None` where the blank line before it is missing.
@@ -116,7 +121,8 @@ impl<'a> Message<'a> {
         let mut message = Self {
             bytes,
             start: start_line(trim(&bytes[begin..first]))?,
-            lines: [Line { start: 0, end: 0, next: NO_LINE }; MAX_LINES],
+            lines: [Line { start: 0, end: 0, next: NO_LINE }; INLINE_LINES],
+            more: Vec::new(),
             line_count: 0,
             first: [NO_LINE; HeaderName::ALL.len()],
             body_at: None,
@@ -125,8 +131,8 @@ impl<'a> Message<'a> {
         while at < bytes.len() {
             let begin = at;
             let mut end;
-            (end, at) = line_at(bytes, at);
-            if trim(&bytes[begin..end]).is_empty() && !is_fold(bytes, begin) {
+            (end, at) = line_at(bytes, begin);
+            if matches!(bytes[begin], b'\r' | b'\n') && trim(&bytes[begin..end]).is_empty() {
                 message.body_at = (end < at).then_some(at);
                 break;
             }
@@ -144,19 +150,34 @@ impl<'a> Message<'a> {
     /// Takes in the header line (with its folds) at `begin..end`; one without a colon or with an unknown name is skipped.
     fn push(&mut self, begin: usize, end: usize) -> Result<(), ScanError> {
         let line = &self.bytes[begin..end];
-        let Some(colon) = line.iter().position(|&b| b == b':') else { return Ok(()) };
+        let Some(colon) = find(line, [b':']) else { return Ok(()) };
         let Some(name) = HeaderName::from_bytes(trim(&line[..colon])) else { return Ok(()) };
         let at = self.line_count;
-        let place = self.lines.get_mut(at).ok_or(ScanError::TooManyLines)?;
         // `scan` has checked that no position is above u16::MAX.
-        *place = Line { start: (begin + colon + 1) as u16, end: end as u16, next: NO_LINE };
+        let line = Line { start: (begin + colon + 1) as u16, end: end as u16, next: NO_LINE };
+        match self.lines.get_mut(usize::from(at)) {
+            Some(place) => *place = line,
+            None if usize::from(at) < MAX_LINES => self.more.push(line),
+            None => return Err(ScanError::TooManyLines),
+        }
+        self.line_count += 1;
         let mut link = &mut self.first[name as usize];
         while *link != NO_LINE {
-            link = &mut self.lines[usize::from(*link)].next;
+            let known = usize::from(*link);
+            let line = match known.checked_sub(INLINE_LINES) {
+                None => &mut self.lines[known],
+                Some(behind) => &mut self.more[behind],
+            };
+            link = &mut line.next;
         }
-        *link = at as u8;
-        self.line_count += 1;
+        *link = at;
         Ok(())
+    }
+
+    /// A header line by its index, `None` for [`NO_LINE`].
+    fn line(&self, at: u8) -> Option<Line> {
+        let at = usize::from(at);
+        if at < INLINE_LINES { Some(self.lines[at]) } else { self.more.get(at - INLINE_LINES).copied() }
     }
 
     /// The first line.
@@ -195,7 +216,7 @@ impl<'a> Message<'a> {
 
     /// The values of all header lines of one name, in order, without outer blanks; folds inside are left as they are.
     pub fn lines(&self, name: HeaderName) -> Lines<'a, '_> {
-        Lines::new(self.bytes, &self.lines, self.first[name as usize])
+        Lines::new(self, self.first[name as usize])
     }
 
     /// The elements of all header lines of one name, comma lists taken apart, in order. Not for headers whose grammar has
@@ -229,7 +250,8 @@ fn start_line(line: &[u8]) -> Result<Start<'_>, ScanError> {
     if is_version(word) {
         return status_line(word, rest);
     }
-    if word.is_empty() || !word.iter().all(|&b| text::is_token(b)) {
+    let method = MethodName::from_bytes(word);
+    if method == MethodName::Other && (word.is_empty() || !word.iter().all(|&b| text::is_token(b))) {
         return Err(ScanError::StartLine);
     }
     let last = rest.iter().rposition(|&b| is_blank(b)).ok_or(ScanError::StartLine)?;
@@ -238,7 +260,7 @@ fn start_line(line: &[u8]) -> Result<Start<'_>, ScanError> {
         return Err(ScanError::StartLine);
     }
     check_version(version)?;
-    Ok(Start::Request { method: MethodName::from_bytes(word), method_text: word, uri })
+    Ok(Start::Request { method, method_text: word, uri })
 }
 
 fn status_line<'a>(version: &[u8], rest: &'a [u8]) -> Result<Start<'a>, ScanError> {

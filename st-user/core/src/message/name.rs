@@ -1,5 +1,7 @@
 //! Names of methods and headers.
 
+use super::text::same_word;
+
 macro_rules! methods {
     ($($name:ident = $text:literal,)*) => {
         /// A request method (RFC 3261 and the RFCs that extend it).
@@ -58,9 +60,10 @@ macro_rules! headers {
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The header of that name or compact name, in any case.
+            #[inline]
             pub fn from_bytes(name: &[u8]) -> Option<Self> {
                 let (known, header) = PLACES[place(name)?]?;
-                name.eq_ignore_ascii_case(known).then_some(header)
+                same_word(name, known).then_some(header)
             }
 
             /// The long name.

@@ -1,7 +1,5 @@
 //! Pieces of the grammar that all headers share: blanks, numbers, quoted strings, parameters.
 
-use memchr::{memchr, memchr2, memchr3};
-
 /// Blanks, line ends of folds included.
 pub(crate) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
@@ -48,37 +46,107 @@ pub(crate) fn number(digits: &[u8]) -> Option<u32> {
     })
 }
 
-/// Whether every quoted string is closed; where one is not, quotes are taken as ordinary bytes.
-pub(crate) fn quotes_close(bytes: &[u8]) -> bool {
-    let mut at = 0;
-    while let Some(special) = memchr2(b'"', b'<', &bytes[at..]).map(|found| at + found) {
-        let Some(behind) = behind(bytes, special) else { return bytes[special] == b'<' };
-        at = behind;
-    }
-    true
+/// Whether two words are the same in any case. Most stacks write as the RFCs do, so that is tried first.
+#[inline]
+pub(crate) fn same_word(found: &[u8], known: &[u8]) -> bool {
+    found.len() == known.len() && (is_same(found, known) || found.eq_ignore_ascii_case(known))
 }
 
-/// Where `wanted` first stands outside quoted strings and angle brackets. `quotes`: what [`quotes_close`] said.
+/// Whether two words of one length are the same; for short ones it takes no call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    #[inline]
+    fn ends<const N: usize>(one: &[u8], other: &[u8]) -> Option<bool> {
+        Some(one.first_chunk::<N>()? == other.first_chunk()? && one.last_chunk::<N>()? == other.last_chunk()?)
+    }
+    if one.len() > 16 {
+        return one == other;
+    }
+    ends::<8>(one, other)
+        .or_else(|| ends::<4>(one, other))
+        .or_else(|| ends::<2>(one, other))
+        .unwrap_or_else(|| one.first() == other.first())
+}
+
+/// Where one of `wanted` first stands. It looks at eight bytes at a time: values are short, and a call of memchr costs more
+/// than it gains.
+#[inline]
+pub(crate) fn find<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
+    let mut at = 0;
+    while let Some(eight) = bytes[at..].first_chunk() {
+        if let Some(found) = find_in_eight(*eight, wanted) {
+            return Some(at + found);
+        }
+        at += 8;
+    }
+    match bytes.last_chunk() {
+        // Some of them were looked at before.
+        Some(eight) if at < bytes.len() => Some(bytes.len() - 8 + find_in_eight(*eight, wanted)?),
+        Some(_) => None,
+        None => bytes.iter().position(|b| wanted.contains(b)),
+    }
+}
+
+#[inline]
+fn find_in_eight<const N: usize>(eight: [u8; 8], wanted: [u8; N]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 0xff;
+    // The highest bit of each byte that is wanted; above the first of them there may be false ones.
+    let found = wanted.iter().fold(0, |found, &b| {
+        let differs = u64::from_le_bytes(eight) ^ (ONES * u64::from(b));
+        found | (differs.wrapping_sub(ONES) & !differs & (ONES << 7))
+    });
+    (found != 0).then(|| found.trailing_zeros() as usize / 8)
+}
+
+/// Whether there are quoted strings, each of them closed; where one is not, all quotes are ordinary bytes.
+pub(crate) fn has_quotes(bytes: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(quote) = find(&bytes[at..], [b'"']).map(|found| at + found) {
+        let opens = find(&bytes[at..quote], [b'<']).map_or(quote, |found| at + found);
+        let Some(behind) = behind(bytes, opens) else { return bytes[opens] == b'<' };
+        at = behind;
+    }
+    at > 0
+}
+
+/// Where `wanted` first stands outside quoted strings and angle brackets. `quotes`: what [`has_quotes`] said.
 pub(crate) fn find_outside(bytes: &[u8], wanted: u8, quotes: bool) -> Option<usize> {
     let mut at = 0;
-    while let Some(special) = memchr3(wanted, b'"', b'<', &bytes[at..]).map(|found| at + found) {
-        at = match bytes[special] {
-            found if found == wanted => return Some(special),
-            b'"' if !quotes => special + 1,
-            _ => behind(bytes, special)?,
-        };
+    loop {
+        let rest = &bytes[at..];
+        let found = if quotes { find(rest, [wanted, b'"', b'<']) } else { find(rest, [wanted, b'<']) };
+        let special = at + found?;
+        if bytes[special] == wanted {
+            return Some(special);
+        }
+        at = behind(bytes, special)?;
     }
-    None
+}
+
+/// Where the first angle bracket opens outside quoted strings.
+pub(crate) fn find_bracket(bytes: &[u8]) -> Option<usize> {
+    let first = find(bytes, [b'<', b'"'])?;
+    if bytes[first] == b'<' {
+        return Some(first);
+    }
+    // A display name in quotes mostly, and no quotes behind it.
+    if let Some(closed) = behind(bytes, first) {
+        let open = closed + find(&bytes[closed..], [b'<', b'"'])?;
+        if bytes[open] == b'<' && find(&bytes[open..], [b'"']).is_none() {
+            return Some(open);
+        }
+    }
+    find_outside(bytes, b'<', has_quotes(bytes))
 }
 
 /// What comes behind the quoted string or the angle brackets that open at `at`; `None` where they are not closed.
 fn behind(bytes: &[u8], at: usize) -> Option<usize> {
     let mut inside = at + 1;
     if bytes[at] == b'<' {
-        return memchr(b'>', &bytes[inside..]).map(|length| inside + length + 1);
+        return find(&bytes[inside..], [b'>']).map(|length| inside + length + 1);
     }
     loop {
-        let special = inside + memchr2(b'"', b'\\', bytes.get(inside..)?)?;
+        let special = inside + find(bytes.get(inside..)?, [b'"', b'\\'])?;
         match bytes[special] {
             b'"' => return Some(special + 1),
             // What is escaped closes nothing.
@@ -87,44 +155,59 @@ fn behind(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// The parameters of a header value or URI.
+/// The parameters of a header value or URI, without the semicolons between.
 #[derive(Clone, Debug)]
 pub(crate) struct Params<'a> {
     rest: Option<&'a [u8]>,
-    quotes: bool,
+    /// What [`has_quotes`] said; `None` before the first quote or bracket.
+    quotes: Option<bool>,
 }
 
 impl<'a> Params<'a> {
     /// From the bytes that begin with the first semicolon; what stands before it is skipped.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        let quotes = quotes_close(bytes);
-        let rest = find_outside(bytes, b';', quotes).map(|at| &bytes[at + 1..]);
-        Self { rest, quotes }
+        let mut params = Self { rest: Some(bytes), quotes: None };
+        match bytes {
+            [] => params.rest = None,
+            [b';', rest @ ..] => params.rest = Some(rest),
+            _ => _ = params.next(),
+        }
+        params
     }
 
     /// The value of the first parameter of that name, in any case; empty where it has none.
     pub(crate) fn get(mut self, name: &[u8]) -> Option<&'a [u8]> {
-        self.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        self.find_map(|param| value_of(param, name))
+    }
+}
+
+/// The value of a parameter, empty where it has none; `None` where it has another name. `name` has neither blanks nor `=`.
+pub(crate) fn value_of<'a>(param: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (found, rest) = trim_start(param).split_at_checked(name.len())?;
+    let rest = trim_start(rest);
+    match rest {
+        [b'=', value @ ..] if same_word(found, name) => Some(trim(value)),
+        [] if same_word(found, name) => Some(rest),
+        _ => None,
     }
 }
 
 impl<'a> Iterator for Params<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = &'a [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.rest?;
-        let param = match find_outside(rest, b';', self.quotes) {
-            Some(at) => {
-                self.rest = Some(&rest[at + 1..]);
-                &rest[..at]
+        let end = match find(rest, [b';', b'"', b'<']) {
+            Some(special) if rest[special] != b';' => {
+                // There was none before.
+                let quotes = *self.quotes.get_or_insert_with(|| has_quotes(rest));
+                find_outside(rest, b';', quotes)
             }
-            None => {
-                self.rest = None;
-                rest
-            }
+            end => end,
         };
-        let (name, value) = take_while(param, |b| b != b'=');
-        Some((trim(name), trim(value.get(1..).unwrap_or_default())))
+        let (param, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        self.rest = behind.get(1..);
+        Some(param)
     }
 }
 
@@ -142,8 +225,10 @@ mod tests {
 
     #[test]
     fn parameters_survive_quotes_blanks_and_missing_values() {
-        let found: Vec<_> = Params::new(b"x; a = \"1;b=2\" ;lr;\r\n c=3").collect();
-        assert_eq!(found, [(&b"a"[..], &b"\"1;b=2\""[..]), (b"lr", b""), (b"c", b"3")]);
+        let params = Params::new(b"x; a = \"1;b=2\" ;lr;\r\n c=3");
+        for (name, value) in [("A", Some("\"1;b=2\"")), ("b", None), ("l", None), ("lr", Some("")), ("c", Some("3"))] {
+            assert_eq!(params.clone().get(name.as_bytes()), value.map(str::as_bytes), "{name}");
+        }
         assert_eq!(Params::new(b";a=\"1;tag=2").get(b"TAG"), Some(&b"2"[..]), "an unclosed quote is an ordinary byte");
     }
 }
