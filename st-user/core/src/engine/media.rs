@@ -54,6 +54,9 @@ pub(super) struct Media<'a> {
 
 /// Whether two SDPs of one side describe the same session, as far as they can be read (R22).
 pub(super) fn same_session(before: &[u8], now: &[u8]) -> bool {
+    if before == now {
+        return Media::read(now).is_some();
+    }
     Media::read(before).zip(Media::read(now)).is_some_and(|(before, now)| before.origin == now.origin)
 }
 

@@ -1,8 +1,9 @@
 //! The scanner: what a SIP message says, read in place from bytes that nobody has vouched for.
 //!
-//! One pass over the start line and the header lines, no copy, and no allocation unless there are more than [`INLINE_LINES`]
-//! of them; values are slices of the input, taken apart when they are asked for. It takes what the wire brings: compact names, folding, any case, blanks before the colon, repeated headers and comma lists,
-//! bare LF, bytes that are not UTF-8. What a message lacks or garbles reads as `None`; nothing panics.
+//! One pass over the start line and the header lines, no copy, and no allocation unless there are more than 32 of them;
+//! values are slices of the input, taken apart when they are asked for. It takes what the wire brings: compact names,
+//! folding, any case, blanks before the colon, repeated headers and comma lists, bare LF, bytes that are not UTF-8. What a
+//! message lacks or garbles reads as `None`; nothing panics.
 
 mod headers;
 mod lists;

@@ -171,6 +171,17 @@ fn limits_refuse_the_whole_message() {
 }
 
 #[test]
+fn lines_of_one_name_keep_their_order_however_many() {
+    let lines: Vec<String> = (0..MAX_LINES / 2).map(|at| format!("v: SIP/2.0/UDP h{at}\r\nk: o{at}")).collect();
+    let bytes = with(&lines.join("\r\n"));
+    let m = scan(&bytes);
+    for (name, text) in [(HeaderName::Via, "SIP/2.0/UDP h"), (HeaderName::Supported, "o")] {
+        let wanted = (0..MAX_LINES / 2).map(|at| format!("{text}{at}").into_bytes());
+        assert!(m.lines(name).map(<[u8]>::to_vec).eq(wanted));
+    }
+}
+
+#[test]
 fn cseq_numbers_that_are_illegal_are_none() {
     for bad in
         ["", "INVITE", "1", "1INVITE", "-1 INVITE", "2147483648 INVITE", "99999999999999999999 INVITE", "1.5 INVITE"]

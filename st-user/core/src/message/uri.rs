@@ -18,14 +18,14 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Takes a URI apart; `None` for other schemes and for what is none.
     pub fn parse(uri: &'a [u8]) -> Option<Self> {
-        let colon = uri.iter().position(|&b| b == b':')?;
+        let colon = text::find(uri, [b':'])?;
         let scheme = &uri[..colon];
         if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
             return None;
         }
         let rest = &uri[colon + 1..];
         // A user may contain `;` and `?`, but never `@`.
-        let (user, rest) = match rest.iter().position(|&b| b == b'@') {
+        let (user, rest) = match text::find(rest, [b'@']) {
             Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
             None => (None, rest),
         };
