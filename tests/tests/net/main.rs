@@ -15,3 +15,4 @@ mod plan;
 mod real;
 mod refresh;
 mod replay;
+mod trouble;

@@ -66,7 +66,7 @@ pub(crate) struct Judge {
     min_se: u32,
     /// When it answered 491 to sipst, and to what: what is tried once more has to wait.
     glared: Option<(Us, Verb)>,
-    /// sipst has refreshed since the server last did.
+    /// sipst has had to act since the server last refreshed.
     helped: bool,
     /// The branches of requests of sipst's that it has answered so.
     turned: BTreeSet<String>,
@@ -176,7 +176,7 @@ impl Judge {
             self.over |= msg.verb == Verb::Bye && msg.status < 300;
             if agrees && msg.status < 300 && (!seen.early || self.agreed.is_none()) {
                 self.established = true;
-                self.helped = msg.is_ours() || self.helped && !by_server;
+                self.helped = self.helped && (msg.is_ours() || !by_server);
                 self.since = now;
                 if let Some(Expires { seconds, refresher }) = msg.expires {
                     let uac = refresher != Some(Role::Uas);
@@ -201,6 +201,7 @@ impl Judge {
         ];
         self.breaches.extend(breach.into_iter().flatten().map(|why| format!("{:?} {}: {why}", msg.verb, msg.number)));
         self.glared = None;
+        self.helped = true;
     }
 
     fn outside_its_time(&self, now: Us) -> Option<String> {

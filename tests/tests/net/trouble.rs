@@ -1,0 +1,81 @@
+//! Trouble at the host: floods, a daemon that stands still, an interface that goes down. Calls are refreshed all the same.
+
+use std::{
+    net::UdpSocket,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use st_tests::agent::Profile;
+
+use crate::plan::{Plan, SOON};
+
+/// A port of the server's host that is configured and where nobody listens.
+const IDLE_PORT: u16 = 5070;
+
+#[test]
+fn a_flood_of_strangers_invites_keeps_no_call_from_being_refreshed() {
+    let call = Plan::default().start_with(|config| format!("{config}ports: [5060, {IDLE_PORT}]\n"));
+    let target = (call.lab.wire.a.v4, IDLE_PORT);
+    let over = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&over);
+    let socket = call.lab.peer.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+    let flood = thread::spawn(move || {
+        let mut sent = 0_u64;
+        while !ended.load(Ordering::Relaxed) {
+            let invite = format!(
+                "INVITE sip:x@{0} SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.2;branch=z9hG4bK{sent:x}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:a@a.example>;tag={sent:x}\r\nTo: <sip:x@{0}>\r\nCall-ID: flood-{sent:x}\r\nCSeq: 1 INVITE\r\n\
+                 Contact: <sip:a@10.0.0.2>\r\nSession-Expires: 90\r\nContent-Length: 0\r\n\r\n",
+                target.0
+            );
+            // Nobody listens there: what the kernel says to that is no concern of the flood's.
+            let _ = socket.send_to(invite.as_bytes(), target);
+            sent += 1;
+            if sent.is_multiple_of(64) {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        sent
+    });
+    call.refreshed(3);
+    over.store(true, Ordering::Relaxed);
+    let sent = flood.join().unwrap();
+    assert!(sent > 10_000, "{sent} is no flood");
+    call.server_hangs_up();
+    for kind in ["refresh_failed", "session_expired"] {
+        assert_eq!(call.sipst.count(kind), 0, "{}", call.story());
+    }
+}
+
+#[test]
+fn a_daemon_that_stood_still_when_a_refresh_was_due_sends_it_when_it_goes_on() {
+    let mut call = Plan { peer: Profile::strict_peer(40, "uac"), ..Plan::default() }.start();
+    thread::sleep(Duration::from_secs(15));
+    call.sipst.process().signal(Signal::STOP).unwrap();
+    thread::sleep(Duration::from_secs(10));
+    assert!(call.peer.refreshes().is_empty(), "{}", call.story());
+    call.sipst.process().signal(Signal::CONT).unwrap();
+    call.refreshed(1);
+    call.server_hangs_up();
+    assert_eq!(call.sipst.count("session_expired"), 0, "{}", call.story());
+}
+
+#[test]
+fn an_interface_that_is_down_when_a_refresh_is_due_delays_it() {
+    let call = Plan { peer: Profile::strict_peer(24, "uac"), ..Plan::default() }.start();
+    call.refreshed(1);
+    thread::sleep(Duration::from_secs(11));
+    call.lab.server.run("ip", &["link", "set", "eth0", "down"]).unwrap();
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(call.peer.refreshes().len(), 1, "{}", call.story());
+    call.lab.server.run("ip", &["link", "set", "eth0", "up"]).unwrap();
+    call.refreshed(2);
+    call.sipst.event_count("refresh_succeeded", 2, SOON).unwrap();
+    call.server_hangs_up();
+}
