@@ -5,9 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 use st_core::{Direction, Side};
 
-/// Calls at a time, some of which are being set up or are just over.
-const CALLS: usize = 14_000;
-
 /// Where the server is.
 pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), 5060);
 
@@ -15,7 +12,7 @@ pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1
 pub(crate) const NETS: [&str; 3] = ["198.51.100.0/24", "203.0.113.0/24", "10.0.0.0/8"];
 
 /// What a message can be, as the table names it.
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 19] = [
     "INVITE",
     "100",
     "180",
@@ -30,11 +27,21 @@ pub(crate) const KINDS: [&str; 16] = [
     "ACK in dialog",
     "INFO",
     "200 INFO",
+    "OPTIONS",
+    "200 OPTIONS",
     "BYE",
     "200 BYE",
+    "a copy",
 ];
 
+/// The kind of a message that is sent a second time.
+const COPY: usize = KINDS.len() - 1;
+
+/// One message in so many is sent a second time.
+const COPIED: u32 = 16;
+
 /// One message.
+#[derive(Clone)]
 pub(crate) struct Message {
     /// Index into [`KINDS`].
     pub(crate) kind: usize,
@@ -51,6 +58,7 @@ enum Act {
     Reinvite,
     Hold,
     Info,
+    Options,
     Bye,
 }
 
@@ -60,6 +68,7 @@ impl Act {
             Self::Setup | Self::Reinvite | Self::Hold => "INVITE",
             Self::Update => "UPDATE",
             Self::Info => "INFO",
+            Self::Options => "OPTIONS",
             Self::Bye => "BYE",
         }
     }
@@ -72,7 +81,8 @@ impl Act {
             Self::Reinvite => &[(7, 0), (8, 200), (11, 1)],
             Self::Hold => &[(9, 0), (10, 200), (11, 1)],
             Self::Info => &[(12, 0), (13, 200)],
-            Self::Bye => &[(14, 0), (15, 200)],
+            Self::Options => &[(14, 0), (15, 200)],
+            Self::Bye => &[(16, 0), (17, 200)],
         }
     }
 
@@ -99,6 +109,8 @@ struct Call {
     /// Which of them, and which message of it, is next.
     at: (usize, usize),
     branch: u64,
+    /// The message that is to be sent a second time.
+    copy: Option<Message>,
 }
 
 struct End {
@@ -118,7 +130,8 @@ impl Call {
         let side = |rng: &mut StdRng| if rng.random() { Side::Server } else { Side::Peer };
         let host = rng.random_range(1..=200);
         let net = [[198, 51, 100, host], [203, 0, 113, host], [10, 0, 0, host]][rng.random_range(0..3)];
-        let mut acts = [Act::Update, Act::Update, Act::Reinvite, Act::Hold, Act::Info].map(|act| (act, side(rng)));
+        let mut acts =
+            [Act::Update, Act::Update, Act::Reinvite, Act::Hold, Act::Info, Act::Options].map(|act| (act, side(rng)));
         acts.shuffle(rng);
         let caller = side(rng);
         let mut all = vec![(Act::Setup, caller)];
@@ -138,11 +151,15 @@ impl Call {
             acts: all,
             at: (0, 0),
             branch: 0,
+            copy: None,
         }
     }
 
     /// The next message; `None` when the call is over.
     fn next(&mut self, rng: &mut StdRng) -> Option<Message> {
+        if let Some(copy) = self.copy.take() {
+            return Some(copy);
+        }
         let &(act, client) = self.acts.get(self.at.0)?;
         let (kind, status) = act.messages()[self.at.1];
         let sender = if status <= 1 { client } else { client.other() };
@@ -161,7 +178,9 @@ impl Call {
             self.at = (self.at.0 + 1, 0);
         }
         let direction = if sender == Side::Server { Direction::Egress } else { Direction::Ingress };
-        Some(Message { kind, direction, peer: self.peer, bytes })
+        let message = Message { kind, direction, peer: self.peer, bytes };
+        self.copy = rng.random_ratio(1, COPIED).then(|| Message { kind: COPY, ..message.clone() });
+        Some(message)
     }
 
     fn write(&self, act: Act, client: Side, sender: Side, status: u16) -> String {
@@ -236,9 +255,10 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// So many calls at a time, some of which are being set up or are just over.
+    pub(crate) fn new(seed: u64, calls: usize) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let calls = (0..CALLS).map(|_| Call::new(&mut rng)).collect();
+        let calls = (0..calls).map(|_| Call::new(&mut rng)).collect();
         Self { calls, rng }
     }
 
@@ -255,5 +275,17 @@ impl Traffic {
                 }
             })
             .collect()
+    }
+
+    /// What sets all calls up that have not begun.
+    pub(crate) fn setups(&mut self) -> Vec<Message> {
+        let Self { calls, rng } = self;
+        let mut all = Vec::new();
+        for call in calls {
+            while call.at.0 == 0 {
+                all.extend(call.next(rng));
+            }
+        }
+        all
     }
 }
