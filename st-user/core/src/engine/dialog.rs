@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::{
-    exchange::{Exchange, Exchanges, Stage},
+    exchange::{Exchange, Exchanges, Stage, Talk},
+    heard::Heard,
     invite::{Early, Invite},
-    limits::{MAX_DOMAIN, MAX_HEADERS, MAX_IDENTIFIER, has_too_long},
+    limits::{MAX_DOMAIN, MAX_HEADERS, has_too_long},
     media::{Media, same_session},
     numbers::Numbers,
     others::Others,
@@ -21,7 +22,7 @@ use super::{
     timers::{TRANSACTION, Timer},
 };
 use crate::{
-    Action, By, Event, EventKind, Output, Packet, Policy, Rules, SessionId, Side, Time,
+    Action, By, Event, EventKind, Output, Policy, Rules, SessionId, Side, Time,
     message::{Body, CSeq, HeaderName, Message, MethodName},
 };
 
@@ -116,11 +117,11 @@ impl Dialog {
         sx: &mut Shared,
         id: SessionId,
         ids: Ids<'_>,
-        caller: Side,
-        (invite, early): (&Invite, &Early),
-        packet: &Packet<'_>,
-        answer: &Message<'_>,
+        heard: &Heard<'_>,
+        invite: &Invite,
+        early: &Early,
     ) -> Option<Self> {
+        let Heard { packet, message: answer, client: caller, .. } = *heard;
         let request = Message::scan(&invite.bytes, invite.truncated).ok()?;
         let cseq = request.cseq()?;
         let (caller_party, callee_party) = (request.from()?, answer.to()?);
@@ -194,9 +195,12 @@ impl Dialog {
         if caller == Side::Peer {
             dialog.numbers.saw_answer(answer);
         }
-        let mut exchange = Exchange::first(sx.now, caller, &request, cseq, answer);
+        // As the 2xx names it: several copies may have come by several ways.
+        let mut exchange = Exchange::new(sx.now, caller, &request, cseq, heard.transaction(sx.secret));
         if let Some((_, said)) = early.said.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default()) {
-            exchange.answered = said.clone();
+            if let Some(talk) = &mut exchange.talk {
+                talk.answered = said.clone();
+            }
         }
         dialog.exchanges.push(exchange);
         if early.mid_call {
@@ -213,7 +217,7 @@ impl Dialog {
         };
         dialog.tell(sx, started);
         sx.timers.set(id, Timer::Forget, sx.now + SILENCE);
-        dialog.response(sx, packet, answer, caller, answer.cseq()?);
+        dialog.response(sx, heard);
         if early.disturbed {
             dialog.sdp = None;
             dialog.peer_sdp = None;
@@ -222,39 +226,34 @@ impl Dialog {
     }
 
     /// Takes in a request of the server's or the peer's.
-    pub(super) fn request(
-        &mut self,
-        sx: &mut Shared,
-        packet: &Packet<'_>,
-        message: &Message<'_>,
-        sender: Side,
-        cseq: CSeq,
-    ) {
-        self.hear(sx, packet, message, sender);
+    pub(super) fn request(&mut self, sx: &mut Shared, heard: &Heard<'_>) {
+        let Heard { packet, message, client: sender, cseq, .. } = *heard;
+        self.hear(sx, heard, sender);
         let method = cseq.method;
         if sender == Side::Server {
             self.numbers.saw(cseq, packet.bytes.len());
             if sx.mode == super::Mode::Live {
                 sx.remember_spaces(packet.server, cseq.layout.spaces);
             }
-            self.relayed |= message.via_count() > 1;
+            self.relayed |= heard.has_more_vias;
             let hop_by_hop = method == MethodName::Cancel
-                || (method == MethodName::Ack && self.exchanges.acks_failure(sender, message));
+                || (method == MethodName::Ack && self.exchanges.acks_failure(sender, || heard.transaction(sx.secret)));
             if let Some(target) = self.target.as_mut().filter(|_| !hop_by_hop) {
-                target.saw(packet.peer, message);
+                target.saw(packet.peer, message, heard.via);
             }
         }
         if self.is_over() {
             return;
         }
-        self.catch_up(packet.peer, message, sender, method);
+        self.catch_up(packet.peer, message, heard.via, sender, method);
         match method {
             MethodName::Ack => self.acknowledged(message, sender, cseq),
             MethodName::Invite | MethodName::Update | MethodName::Bye => {
-                if let Some(known) = self.exchanges.of_request(sender, message, cseq) {
+                let branch = heard.transaction(sx.secret);
+                if let Some(known) = self.exchanges.of_request(sender, cseq, branch) {
                     known.copies = known.copies.saturating_add(1);
                 } else {
-                    let full = self.exchanges.push(Exchange::new(sx.now, sender, message, cseq));
+                    let full = self.exchanges.push(Exchange::new(sx.now, sender, message, cseq, branch));
                     sx.stats.evicted_exchanges += u64::from(full);
                     self.asked(sx, message, sender, method);
                 }
@@ -271,7 +270,7 @@ impl Dialog {
             | MethodName::Publish
             | MethodName::Other => {
                 if sender == Side::Server {
-                    let full = self.others.asked(sx.now, message, cseq);
+                    let full = self.others.asked(sx.now, method, heard.any_branch(sx.secret));
                     sx.stats.evicted_exchanges += u64::from(full);
                 }
                 if method == MethodName::Prack && message.body() != Body::None {
@@ -304,16 +303,10 @@ impl Dialog {
     }
 
     /// Takes in a response to a request of `sender`'s.
-    pub(super) fn response(
-        &mut self,
-        sx: &mut Shared,
-        packet: &Packet<'_>,
-        message: &Message<'_>,
-        sender: Side,
-        cseq: CSeq,
-    ) {
+    pub(super) fn response(&mut self, sx: &mut Shared, heard: &Heard<'_>) {
+        let Heard { message, client: sender, cseq, .. } = *heard;
         let responder = sender.other();
-        self.hear(sx, packet, message, responder);
+        self.hear(sx, heard, responder);
         let (Some(status), now) = (message.status(), sx.now) else { return };
         self.overhear(sx, cseq.method, status);
         let of_dialog =
@@ -322,13 +315,14 @@ impl Dialog {
             // It has forgotten the dialog, in a restart say: nothing is kept alive in its name.
             self.barred.get_or_insert(reason::SERVER_LOST_DIALOG);
         }
-        if sender == Side::Server && status >= 200 {
-            self.others.answered(message, cseq);
-        }
-        let Some(exchange) = self.exchanges.of_response(sender, message, cseq) else {
-            if matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Bye) {
-                sx.stats.unknown_request += 1;
+        if !matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Bye) {
+            if sender == Side::Server && status >= 200 {
+                self.others.answered(cseq.method, || heard.any_branch(sx.secret));
             }
+            return;
+        }
+        let Some(exchange) = self.exchanges.of_response(sender, cseq, heard.transaction(sx.secret)) else {
+            sx.stats.unknown_request += 1;
             return;
         };
         if exchange.stage != Stage::Open {
@@ -339,30 +333,31 @@ impl Dialog {
             ..200 => {
                 exchange.rings(now, message);
                 // R24
-                if message.reliable() && sender == Side::Peer {
-                    let contact = exchange.contact.clone();
+                if sender == Side::Peer && message.reliable() {
+                    let contact = exchange.talk.as_ref().and_then(|talk| talk.contact.clone());
                     self.redirect(contact.as_deref());
                 }
             }
             200..300 => {
                 exchange.stage = Stage::Succeeded(now);
-                exchange.hear_body(message);
-                let contact = exchange.contact.take();
-                let terms = exchange.terms;
-                let settled = (exchange.asked != Said::Nothing).then(|| {
-                    let take = |said: &mut Said| std::mem::replace(said, Said::Nothing);
-                    (take(&mut exchange.asked), take(&mut exchange.answered))
-                });
-                let unchanged = match settled.filter(|_| !self.is_over()) {
-                    Some((offer, answer)) => self.settle(sender, offer, answer),
-                    None => cseq.method == MethodName::Update,
+                let Some(mut talk) = exchange.talk.take() else { return };
+                talk.hear_body(message);
+                let (contact, terms) = (talk.contact.take(), talk.terms);
+                let unchanged = if talk.asked == Said::Nothing {
+                    // The 2xx may make an offer, which the ACK answers.
+                    exchange.talk = Some(talk).filter(|talk| talk.answered != Said::Nothing);
+                    cseq.method == MethodName::Update
+                } else if self.is_over() {
+                    cseq.method == MethodName::Update
+                } else {
+                    self.settle(sender, talk.asked, talk.answered)
                 };
                 let deal = Deal { sender, by: sender.into(), method: cseq.method, terms, unchanged };
                 self.succeeded(sx, message, deal, contact);
             }
             300.. => {
                 exchange.stage = Stage::Failed(now);
-                let terms = exchange.terms;
+                let Some(Talk { terms, .. }) = exchange.talk.take().map(|talk| *talk) else { return };
                 if sender == Side::Peer && !matches!(status, 401 | 407 | 422 | 491) {
                     self.refresh_refused(sx, cseq.method, status);
                 }
@@ -418,10 +413,8 @@ impl Dialog {
             return;
         }
         // The 2xx made the offer, the ACK answers it.
-        let offered = (exchange.asked == Said::Nothing && exchange.answered != Said::Nothing)
-            .then(|| std::mem::replace(&mut exchange.answered, Said::Nothing));
-        if let Some(offered) = offered {
-            self.settle(sender.other(), offered, Said::by(message));
+        if let Some(talk) = exchange.talk.take() {
+            self.settle(sender.other(), talk.answered, Said::by(message));
         }
         // R26
         if sender == self.caller && self.phase == Phase::Started {
@@ -430,13 +423,11 @@ impl Dialog {
     }
 
     /// What every message of the dialog tells.
-    fn hear(&mut self, sx: &mut Shared, packet: &Packet<'_>, message: &Message<'_>, sender: Side) {
+    fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
+        let Heard { packet, message, .. } = *heard;
         self.heard = sx.now;
         self.losses = sx.losses;
-        // Shorter ones have no place for it.
-        if packet.bytes.len() > MAX_IDENTIFIER && has_too_long(message) {
-            sx.stats.too_long += 1;
-        }
+        sx.stats.too_long += u64::from(has_too_long(heard));
         match sender {
             Side::Server => {
                 self.server_heard = sx.now;

@@ -3,7 +3,8 @@
 
 use super::{
     breach::Terms,
-    limits::{MAX_EXCHANGES, MAX_IDENTIFIER, MAX_TARGET},
+    hash::Fingerprint,
+    limits::{MAX_EXCHANGES, MAX_TARGET},
     sdp::Said,
     timers::TRANSACTION,
 };
@@ -11,9 +12,6 @@ use crate::{
     Side, Time,
     message::{CSeq, Message, MethodName},
 };
-
-/// What every branch since RFC 3261 begins with; others do not name a transaction.
-const COOKIE: &[u8] = b"z9hG4bK";
 
 /// How long an INVITE that rings can be silent (RFC 3261, section 16.6, timer C).
 const RINGING: std::time::Duration = std::time::Duration::from_secs(180);
@@ -37,7 +35,8 @@ pub(super) struct Exchange {
     pub(super) sender: Side,
     pub(super) method: MethodName,
     pub(super) number: u32,
-    branch: Option<Vec<u8>>,
+    /// What stands for its branch, where that names it.
+    branch: Option<Fingerprint>,
     pub(super) stage: Stage,
     /// Whether the ACK was seen.
     pub(super) acked: bool,
@@ -46,6 +45,13 @@ pub(super) struct Exchange {
     provisional: bool,
     /// How often its request was seen.
     pub(super) copies: u32,
+    /// What was said, until it has been settled.
+    pub(super) talk: Option<Box<Talk>>,
+}
+
+/// What the messages of a transaction say.
+#[derive(Clone, Debug)]
+pub(super) struct Talk {
     /// The body of the request.
     pub(super) asked: Said,
     /// The body of its last response that had one.
@@ -57,27 +63,28 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(now: Time, sender: Side, request: &Message<'_>, cseq: CSeq) -> Self {
+    /// `branch`: what stands for the one that names it.
+    pub(super) fn new(now: Time, sender: Side, request: &Message<'_>, cseq: CSeq, branch: Option<Fingerprint>) -> Self {
         Self {
             sender,
             method: cseq.method,
             number: cseq.number,
-            branch: branch(request).map(<[u8]>::to_vec),
+            branch,
             stage: Stage::Open,
             acked: false,
             heard: now,
             provisional: false,
             copies: 1,
-            asked: Said::by(request),
-            answered: Said::Nothing,
-            contact: request.contact().map(|contact| contact.uri.to_vec()).filter(|uri| uri.len() <= MAX_TARGET),
-            terms: Terms::of(request),
+            talk: Some(Box::new(Talk {
+                asked: Said::by(request),
+                answered: Said::Nothing,
+                contact: request
+                    .contact()
+                    .filter(|contact| contact.uri.len() <= MAX_TARGET)
+                    .map(|contact| contact.uri.to_vec()),
+                terms: Terms::of(request),
+            })),
         }
-    }
-
-    /// The INVITE that a dialog begins with, as its 2xx names it: several copies may have come by several ways.
-    pub(super) fn first(now: Time, sender: Side, invite: &Message<'_>, cseq: CSeq, answer: &Message<'_>) -> Self {
-        Self { branch: branch(answer).map(<[u8]>::to_vec), ..Self::new(now, sender, invite, cseq) }
     }
 
     pub(super) fn is(&self, sender: Side, method: MethodName) -> bool {
@@ -88,14 +95,8 @@ impl Exchange {
     pub(super) fn rings(&mut self, now: Time, response: &Message<'_>) {
         self.heard = now;
         self.provisional = true;
-        self.hear_body(response);
-    }
-
-    /// Takes in the body of a response; where it has none, an earlier one stands.
-    pub(super) fn hear_body(&mut self, response: &Message<'_>) {
-        let said = Said::by(response);
-        if said != Said::Nothing {
-            self.answered = said;
+        if let Some(talk) = &mut self.talk {
+            talk.hear_body(response);
         }
     }
 
@@ -117,14 +118,14 @@ impl Exchange {
     }
 }
 
-/// The branch of the topmost Via; one that is too long to be kept counts as none.
-pub(super) fn top_branch<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
-    message.top_via()?.branch.filter(|branch| branch.len() <= MAX_IDENTIFIER)
-}
-
-/// The branch that names a transaction.
-fn branch<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
-    top_branch(message).filter(|branch| branch.starts_with(COOKIE))
+impl Talk {
+    /// Takes in the body of a response; where it has none, an earlier one stands.
+    pub(super) fn hear_body(&mut self, response: &Message<'_>) {
+        let said = Said::by(response);
+        if said != Said::Nothing {
+            self.answered = said;
+        }
+    }
 }
 
 /// Those of one dialog, oldest first.
@@ -135,20 +136,26 @@ pub(super) struct Exchanges {
 
 impl Exchanges {
     /// The one that a request belongs to; `None` for a new one.
-    pub(super) fn of_request(&mut self, sender: Side, message: &Message<'_>, cseq: CSeq) -> Option<&mut Exchange> {
-        let branch = branch(message);
+    pub(super) fn of_request(
+        &mut self,
+        sender: Side,
+        cseq: CSeq,
+        branch: Option<Fingerprint>,
+    ) -> Option<&mut Exchange> {
         self.all.iter_mut().rev().find(|known| {
-            known.is(sender, cseq.method)
-                && known.branch.as_deref() == branch
-                && (branch.is_some() || known.number == cseq.number)
+            known.is(sender, cseq.method) && known.branch == branch && (branch.is_some() || known.number == cseq.number)
         })
     }
 
     /// The one that a response belongs to: by branch and method, and where the branch is from before RFC 3261 by the method
     /// alone, for numbers differ on both sides of the shift.
-    pub(super) fn of_response(&mut self, sender: Side, message: &Message<'_>, cseq: CSeq) -> Option<&mut Exchange> {
-        let branch = branch(message);
-        self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch.as_deref() == branch)
+    pub(super) fn of_response(
+        &mut self,
+        sender: Side,
+        cseq: CSeq,
+        branch: Option<Fingerprint>,
+    ) -> Option<&mut Exchange> {
+        self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch == branch)
     }
 
     /// The INVITE that an ACK is for.
@@ -157,11 +164,14 @@ impl Exchanges {
     }
 
     /// Whether an ACK belongs to a failure (R33): it has the branch of its INVITE.
-    pub(super) fn acks_failure(&self, sender: Side, ack: &Message<'_>) -> bool {
-        let branch = branch(ack);
+    pub(super) fn acks_failure(&self, sender: Side, branch: impl FnOnce() -> Option<Fingerprint>) -> bool {
         let failed = |known: &Exchange| matches!(known.stage, Stage::Failed(_));
-        let is_its = |known: &&Exchange| known.is(sender, MethodName::Invite) && known.branch.as_deref() == branch;
-        branch.is_some() && self.all.iter().find(is_its).is_some_and(failed)
+        let invites = || self.all.iter().filter(|known| known.is(sender, MethodName::Invite));
+        if !invites().any(failed) {
+            return false;
+        }
+        let branch = branch();
+        branch.is_some() && invites().find(|known| known.branch == branch).is_some_and(failed)
     }
 
     /// Takes in a new one; whether an older one had to go.

@@ -9,15 +9,15 @@ use std::{
 
 use super::{
     bounded::Bounded,
-    exchange::top_branch,
     hash::{Fingerprint, Plain, Secret},
+    heard::Heard,
     limits::{Limits, MAX_FORKS, MAX_INVITE, MAX_TRIES},
     numbers::Numbers,
     sdp::Said,
     timers::TRANSACTION,
 };
 use crate::{
-    Packet, Side, Time,
+    Side, Time,
     message::{Body, CSeq, Message, MethodName},
 };
 
@@ -69,16 +69,17 @@ pub(super) struct Invite {
 
 impl Invite {
     /// Whether this is the request whose transaction a response, or the ACK to a failure, names.
-    pub(super) fn is_answered_by(&self, message: &Message<'_>) -> bool {
-        self.branch.is_some() && top_branch(message) == self.branch.as_deref()
+    pub(super) fn is_answered_by(&self, heard: &Heard<'_>) -> bool {
+        self.branch.is_some() && heard.branch() == self.branch.as_deref()
     }
 
-    pub(super) fn new(packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) -> Self {
+    pub(super) fn new(heard: &Heard<'_>) -> Self {
+        let packet = heard.packet;
         Self {
             bytes: packet.bytes[..packet.bytes.len().min(MAX_INVITE)].to_vec(),
             truncated: packet.truncated || packet.bytes.len() > MAX_INVITE,
-            number: cseq.number,
-            branch: top_branch(message).map(<[u8]>::to_vec),
+            number: heard.cseq.number,
+            branch: heard.branch().map(<[u8]>::to_vec),
             server: packet.server,
             peer: packet.peer,
             cookie: packet.cookie,
@@ -153,7 +154,8 @@ impl Invites {
     }
 
     /// Takes in an INVITE without a To tag.
-    pub(super) fn request(&mut self, now: Time, key: Key, packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) {
+    pub(super) fn request(&mut self, now: Time, key: Key, heard: &Heard<'_>) {
+        let (length, cseq) = (heard.packet.bytes.len(), heard.cseq);
         self.expire(now);
         // It came in before it leaves; the other way round anybody could have sent it.
         let mirror = self.get_mut(&key.mirrored()).filter(|_| key.caller == Side::Server);
@@ -168,8 +170,8 @@ impl Invites {
             before.unwrap_or(Pending { tries: Vec::new(), early: Early::default(), heard: now, forks: 0 });
         pending.heard = now;
         if key.caller == Side::Server {
-            pending.early.numbers.saw(cseq, packet.bytes.len());
-            pending.early.relayed |= relayed || message.via_count() > 1;
+            pending.early.numbers.saw(cseq, length);
+            pending.early.relayed |= relayed || heard.has_more_vias;
         }
         // Else it is a copy, or the same by another way: a proxy has forked it.
         if pending.tries.iter().all(|known| known.number != cseq.number) {
@@ -177,7 +179,7 @@ impl Invites {
                 pending.tries.remove(0);
                 self.evicted_tries += 1;
             }
-            pending.tries.push(Invite::new(packet, message, cseq));
+            pending.tries.push(Invite::new(heard));
             pending.early.answered_unseen = false;
         }
         home.insert(key, pending);
@@ -203,16 +205,10 @@ impl Invites {
 
     /// Takes in a request of an early dialog; `false` where there is none, or where it can be none any more: a 2xx has its
     /// ACK, or there is a second INVITE (RFC 3261, section 14), and no 2xx was seen.
-    pub(super) fn early(
-        &mut self,
-        key: &Key,
-        sender: Side,
-        packet: &Packet<'_>,
-        message: &Message<'_>,
-        cseq: CSeq,
-    ) -> bool {
+    pub(super) fn early(&mut self, key: &Key, heard: &Heard<'_>) -> bool {
+        let Heard { packet, message, client: sender, cseq, .. } = *heard;
         let Some(Pending { tries, early, .. }) = self.get_mut(key) else { return false };
-        let acks_2xx = cseq.method == MethodName::Ack && !tries.iter().any(|invite| invite.is_answered_by(message));
+        let acks_2xx = cseq.method == MethodName::Ack && !tries.iter().any(|invite| invite.is_answered_by(heard));
         early.answered_unseen |= acks_2xx || cseq.method == MethodName::Invite;
         if sender == Side::Server {
             early.numbers.saw(cseq, packet.bytes.len());
@@ -241,8 +237,8 @@ impl Invites {
     }
 
     /// Takes away the INVITE that a final response turns down.
-    pub(super) fn turned_down(&mut self, key: &Key, response: &Message<'_>) {
-        let branch = top_branch(response);
+    pub(super) fn turned_down(&mut self, key: &Key, response: &Heard<'_>) {
+        let branch = response.branch();
         let Some(pending) = self.get_mut(key) else { return };
         pending.tries.retain(|invite| invite.branch.as_deref() != branch);
         if pending.tries.is_empty() {

@@ -1,9 +1,7 @@
 //! What bounds the engine's memory and work, and what it counts.
 
-use crate::{
-    build::own_headers,
-    message::{Body, Message},
-};
+use super::heard::Heard;
+use crate::{build::own_headers, message::Body};
 
 /// How much the engine holds at most. What does not fit is refused or forgotten as each field says, counted in [`Stats`]
 /// and told by a `capture_loss` event with the reason `limit`, once a minute at most for each limit.
@@ -84,12 +82,19 @@ pub const MAX_WAITS: u32 = 4;
 pub const TIMERS_PER_CALL: usize = 1_024;
 
 /// Whether something in a message is too long to be kept with a dialog.
-pub(super) fn has_too_long(message: &Message<'_>) -> bool {
-    let branch = message.top_via().and_then(|via| via.branch).map_or(0, <[u8]>::len);
+pub(super) fn has_too_long(heard: &Heard<'_>) -> bool {
+    if heard.via.and_then(|via| via.branch).is_some_and(|branch| branch.len() > MAX_IDENTIFIER) {
+        return true;
+    }
+    // Shorter ones have no place for the rest.
+    if heard.packet.bytes.len() <= MAX_TARGET {
+        return false;
+    }
+    let message = heard.message;
     let target = message.contact().map_or(0, |contact| contact.uri.len());
     let body = if let Body::Whole(bytes) = message.body() { bytes.len() } else { 0 };
     let headers = own_headers(message).iter().map(|(_, value)| value.len()).sum::<usize>();
-    branch > MAX_IDENTIFIER || target > MAX_TARGET || body > MAX_SDP || headers > MAX_HEADERS
+    target > MAX_TARGET || body > MAX_SDP || headers > MAX_HEADERS
 }
 
 /// What the engine counts.

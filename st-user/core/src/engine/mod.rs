@@ -9,6 +9,7 @@ mod breach;
 mod dialog;
 mod exchange;
 mod hash;
+mod heard;
 mod invite;
 pub mod limits;
 mod media;
@@ -35,13 +36,14 @@ pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
 
 use crate::{
-    Command, Direction, EventKind, Output, Packet, Policy, SessionId, Side, Time,
-    message::{CSeq, Message, MethodName},
+    Command, EventKind, Output, Packet, Policy, SessionId, Side, Time,
+    message::{Message, MethodName},
 };
 use dialog::{Dialog, Ids};
 use hash::{Fingerprint, Table};
+use heard::Heard;
 use invite::{Early, Invite, Invites};
-use limits::{MAX_FORKS, MAX_IDENTIFIER, MAX_INVITE, TIMERS_PER_CALL};
+use limits::{MAX_FORKS, MAX_INVITE, TIMERS_PER_CALL};
 use resume::Strays;
 use shared::Shared;
 use timers::{Key, Timer};
@@ -73,8 +75,7 @@ pub struct EngineConfig {
 /// [`Output::Timeout`].
 pub struct Engine {
     sx: Shared,
-    dialogs: Table<SessionId, Box<Dialog>>,
-    index: Table<Fingerprint, SessionId>,
+    dialogs: Dialogs,
     invites: Invites,
     strays: Strays,
     next: u64,
@@ -86,7 +87,7 @@ impl Engine {
         let invites = Invites::new(&config.limits);
         let sx = Shared::new(config);
         let strays = Strays::new(sx.limits.strangers, sx.secret);
-        Self { sx, dialogs: Table::default(), index: Table::default(), invites, strays, next: 1 }
+        Self { sx, dialogs: Dialogs::default(), invites, strays, next: 1 }
     }
 
     /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
@@ -97,15 +98,15 @@ impl Engine {
     /// What there is and what was counted; goes through all sessions.
     pub fn stats(&self) -> Stats {
         let [(pending, evicted_pending), (strangers, evicted_strangers)] = self.invites.counts();
-        let up = || self.dialogs.values().filter(|dialog| !dialog.is_over());
+        let up = || self.dialogs.all.values().filter(|dialog| !dialog.is_over());
         Stats {
             sessions: up().count(),
             timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
             unsure: up().filter(|dialog| dialog.is_unsure(&self.sx)).count(),
-            tombstones: self.dialogs.len() - up().count(),
+            tombstones: self.dialogs.all.len() - up().count(),
             pending,
             strangers,
-            own_requests: self.dialogs.values().map(|dialog| dialog.own.len()).sum(),
+            own_requests: self.dialogs.all.values().map(|dialog| dialog.own.len()).sum(),
             refused_forks: self.invites.refused_forks(),
             evicted_tries: self.invites.evicted_tries(),
             evicted_remembered: self.sx.peers.evicted() + self.sx.servers.evicted(),
@@ -118,7 +119,7 @@ impl Engine {
     /// Whether an INVITE of sipst's own waits for its final response: a 2xx would need its ACK (R44). Goes through all
     /// sessions.
     pub fn is_inviting(&self) -> bool {
-        self.dialogs.values().any(|dialog| dialog.is_inviting())
+        self.dialogs.all.values().any(|dialog| dialog.is_inviting())
     }
 
     /// The next thing to do.
@@ -145,7 +146,7 @@ impl Engine {
         for _ in 0..TIMERS_PER_CALL {
             let Some(Key { session, timer }) = self.sx.timers.pop(self.sx.now) else { return };
             let sx = &mut self.sx;
-            let Some(dialog) = self.dialogs.get_mut(&session) else { continue };
+            let Some(dialog) = self.dialogs.of(session) else { continue };
             match timer {
                 Timer::Retransmit(token) => dialog.repeat(sx, token),
                 Timer::Fallback(token) => dialog.fall_back(sx, token),
@@ -159,7 +160,7 @@ impl Engine {
                 Timer::Unanswered => dialog.unanswered(sx),
                 Timer::Forget => {
                     if dialog.forget(sx) {
-                        self.forget(session);
+                        self.dialogs.forget(session);
                     }
                 }
             }
@@ -173,13 +174,12 @@ impl Engine {
         match command {
             Command::Armed { .. } | Command::Refused { .. } if sx.mode == Mode::Replay => {}
             Command::Armed { session, result } => {
-                if let Some(dialog) = self.dialogs.get_mut(&session) {
+                if let Some(dialog) = self.dialogs.of(session) {
                     dialog.armed(sx, result);
                 }
             }
             Command::Refused { token, refusal } => {
-                if let Some(dialog) = sx.tokens.get(&token).copied().and_then(|session| self.dialogs.get_mut(&session))
-                {
+                if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)) {
                     dialog.own_refused(sx, token, refusal);
                 }
             }
@@ -195,7 +195,7 @@ impl Engine {
     /// The capture is at its end: tells what it cannot have had.
     pub fn finish(&mut self, now: Time) {
         self.advance(now);
-        if self.sx.mode == Mode::Replay && self.dialogs.values().any(|dialog| dialog.lacks_answer(&self.sx)) {
+        if self.sx.mode == Mode::Replay && self.dialogs.all.values().any(|dialog| dialog.lacks_answer(&self.sx)) {
             own::tell_capture_on_host(&mut self.sx);
         }
     }
@@ -203,7 +203,7 @@ impl Engine {
     /// The daemon ends: gives up the shift entries of dialogs that are over.
     pub fn close(&mut self, now: Time) {
         self.advance(now);
-        self.dialogs.values_mut().for_each(|dialog| dialog.close(&mut self.sx));
+        self.dialogs.all.values_mut().for_each(|dialog| dialog.close(&mut self.sx));
     }
 
     fn advance(&mut self, now: Time) {
@@ -213,17 +213,16 @@ impl Engine {
     /// Finds out what a message belongs to; `None` where it does not say.
     fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>) -> Option<()> {
         let heard = Heard::read(packet, message)?;
-        let Heard { client, is_request, ids, cseq, .. } = heard;
-        let session = ids.and_then(|ids| self.index.get(&self.key(ids)).copied());
-        let via = if client == Side::Server { message.top_via() } else { None };
-        let token = via.and_then(|via| via.our_token());
+        let Heard { client, is_request, ids, cseq, via, .. } = heard;
+        let key = ids.map(|ids| self.key(ids));
+        let token = via.filter(|_| client == Side::Server).and_then(|via| via.our_token());
         if let Some(token) = token {
-            self.own(&heard, token, session);
-        } else if let Some(dialog) = session.and_then(|session| self.dialogs.get_mut(&session)) {
+            self.own(&heard, token, key);
+        } else if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(&key)) {
             if is_request {
-                dialog.request(&mut self.sx, packet, message, client, cseq);
+                dialog.request(&mut self.sx, &heard);
             } else {
-                dialog.response(&mut self.sx, packet, message, client, cseq);
+                dialog.response(&mut self.sx, &heard);
             }
         } else if is_request {
             self.request_outside(&heard);
@@ -234,14 +233,14 @@ impl Engine {
     }
 
     /// A request of ours, or the answer to one.
-    fn own(&mut self, heard: &Heard<'_>, token: u64, session: Option<SessionId>) {
+    fn own(&mut self, heard: &Heard<'_>, token: u64, key: Option<Fingerprint>) {
         let Heard { packet, message, is_request, cseq, .. } = *heard;
         // The token names the session; in a capture only the dialog does.
-        let session = match self.sx.mode {
-            Mode::Live => self.sx.tokens.get(&token).copied(),
-            Mode::Replay => session,
+        let dialog = match self.sx.mode {
+            Mode::Live => self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)),
+            Mode::Replay => key.and_then(|key| self.dialogs.all.get_mut(&key)),
         };
-        match session.and_then(|session| self.dialogs.get_mut(&session)) {
+        match dialog {
             Some(dialog) if is_request => dialog.own_left(&mut self.sx, packet, token, message, cseq),
             Some(dialog) => dialog.own_answer(&mut self.sx, packet, token, message, cseq),
             None if is_request => {}
@@ -251,14 +250,14 @@ impl Engine {
 
     /// A request of no known dialog.
     fn request_outside(&mut self, heard: &Heard<'_>) {
-        let Heard { packet, message, client, call_id, from, cseq, .. } = *heard;
+        let Heard { packet, client, call_id, from, cseq, .. } = *heard;
         let is_kept = matches!(cseq.method, MethodName::Invite | MethodName::Update);
         self.sx.stats.too_long += u64::from(is_kept && packet.bytes.len() > MAX_INVITE);
         let Some(ids) = heard.ids else {
             if cseq.method == MethodName::Invite {
                 let evicted = self.invites.counts()[0].1;
                 let key = invite::Key::new(self.sx.secret, client, call_id, from);
-                self.invites.request(self.sx.now, key, packet, message, cseq);
+                self.invites.request(self.sx.now, key, heard);
                 if self.invites.counts()[0].1 > evicted {
                     self.sx.tell_limit("pending", self.sx.limits.pending);
                 }
@@ -268,11 +267,11 @@ impl Engine {
         // An early dialog: the caller's tag is one of the two.
         let keys = [(Side::Server, ids.local), (Side::Peer, ids.remote)]
             .map(|(caller, tag)| invite::Key::new(self.sx.secret, caller, call_id, tag));
-        if !keys.iter().any(|key| self.invites.early(key, client, packet, message, cseq)) {
+        if !keys.iter().any(|key| self.invites.early(key, heard)) {
             self.sx.stats.unknown_dialog += 1;
             if matches!(cseq.method, MethodName::Invite | MethodName::Update) {
                 let key = (self.key(ids), client);
-                self.strays.request(self.sx.now, key, packet, message, cseq);
+                self.strays.request(self.sx.now, key, heard);
             }
         }
     }
@@ -294,7 +293,7 @@ impl Engine {
             }
             (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
             (Some(200..300), None) | (None, _) => {}
-            (Some(300..), _) => self.invites.turned_down(&invite, message),
+            (Some(300..), _) => self.invites.turned_down(&invite, heard),
         }
     }
 
@@ -311,7 +310,7 @@ impl Engine {
     /// A 2xx to an INVITE or UPDATE in a dialog that is not known: it is known from now on.
     fn resume(&mut self, heard: &Heard<'_>, ids: Ids<'_>) {
         let timed = heard.message.session_expires().is_some();
-        match self.strays.answered(&(self.key(ids), heard.client), heard.message, heard.cseq).filter(|_| timed) {
+        match self.strays.answered(&(self.key(ids), heard.client), heard).filter(|_| timed) {
             Some((request, early)) => self.make(heard, ids, &request, early),
             None => self.sx.stats.unknown_dialog += 1,
         }
@@ -319,29 +318,22 @@ impl Engine {
 
     /// Makes a dialog from a request and its 2xx.
     fn make(&mut self, heard: &Heard<'_>, ids: Ids<'_>, request: &Invite, mut early: Early) {
-        let Heard { packet, message, client, .. } = *heard;
-        if self.dialogs.len() >= self.sx.limits.sessions {
+        if self.dialogs.all.len() >= self.sx.limits.sessions {
             self.sx.stats.refused_sessions += 1;
             return self.sx.tell_limit("sessions", self.sx.limits.sessions);
         }
         // The same call the other way round: this host passes it on.
-        let mirror = self.index.get(&self.key(Ids { local: ids.remote, remote: ids.local, ..ids })).copied();
-        if let Some(mirror) = mirror.and_then(|mirror| self.dialogs.get_mut(&mirror)) {
+        let mirror = self.key(Ids { local: ids.remote, remote: ids.local, ..ids });
+        if let Some(mirror) = self.dialogs.all.get_mut(&mirror) {
             mirror.relayed = true;
             early.relayed = true;
         }
         let id = SessionId(self.next);
-        if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, client, (request, &early), packet, message) {
+        if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, heard, request, &early) {
             self.next += 1;
-            self.index.insert(self.key(ids), id);
-            self.dialogs.insert(id, Box::new(dialog));
-        }
-    }
-
-    fn forget(&mut self, session: SessionId) {
-        if let Some(dialog) = self.dialogs.remove(&session) {
-            let ids = Ids { call_id: &dialog.call_id, local: &dialog.local_tag, remote: &dialog.remote_tag };
-            self.index.remove(&self.key(ids));
+            let key = self.key(ids);
+            self.dialogs.keys.insert(id, key);
+            self.dialogs.all.insert(key, Box::new(dialog));
         }
     }
 
@@ -351,44 +343,21 @@ impl Engine {
     }
 }
 
-/// A message and what it belongs to.
-#[derive(Clone, Copy)]
-struct Heard<'a> {
-    packet: &'a Packet<'a>,
-    message: &'a Message<'a>,
-    /// Who sent the request.
-    client: Side,
-    /// Whether this is the request, and not a response to it.
-    is_request: bool,
-    call_id: &'a [u8],
-    /// The tag in From.
-    from: &'a [u8],
-    /// Where there is a tag in To as well.
-    ids: Option<Ids<'a>>,
-    cseq: CSeq,
+/// All of them, by what a message names them with.
+#[derive(Default)]
+struct Dialogs {
+    all: Table<Fingerprint, Box<Dialog>>,
+    keys: Table<SessionId, Fingerprint>,
 }
 
-impl<'a> Heard<'a> {
-    /// `None` where something is missing, contradictory or too long.
-    fn read(packet: &'a Packet<'a>, message: &'a Message<'a>) -> Option<Self> {
-        let (call_id, cseq) = (message.call_id()?, message.cseq()?);
-        let (from, to) = (message.from()?.tag?, message.to()?.tag);
-        if [call_id, from, to.unwrap_or_default()].iter().any(|id| id.len() > MAX_IDENTIFIER) {
-            return None;
+impl Dialogs {
+    fn of(&mut self, session: SessionId) -> Option<&mut Box<Dialog>> {
+        self.all.get_mut(self.keys.get(&session)?)
+    }
+
+    fn forget(&mut self, session: SessionId) {
+        if let Some(key) = self.keys.remove(&session) {
+            self.all.remove(&key);
         }
-        let sender = match packet.direction {
-            Direction::Egress => Side::Server,
-            Direction::Ingress => Side::Peer,
-        };
-        let (client, is_request) = match message.request_method() {
-            Some(method) if method != cseq.method => return None,
-            Some(_) => (sender, true),
-            None => (sender.other(), false),
-        };
-        let ids = to.map(|to| match client {
-            Side::Server => Ids { call_id, local: from, remote: to },
-            Side::Peer => Ids { call_id, local: to, remote: from },
-        });
-        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq })
     }
 }

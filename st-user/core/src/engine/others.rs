@@ -4,19 +4,16 @@
 use std::time::Duration;
 
 use super::{
-    exchange::top_branch,
+    hash::Fingerprint,
     limits::MAX_OTHERS,
     timers::{T1, T2},
 };
-use crate::{
-    Time,
-    message::{CSeq, Message, MethodName},
-};
+use crate::{Time, message::MethodName};
 
 #[derive(Clone, Debug)]
 struct Other {
     method: MethodName,
-    branch: Option<Vec<u8>>,
+    branch: Option<Fingerprint>,
     heard: Time,
     /// After which the next copy comes if there is no answer (R37).
     gap: Duration,
@@ -30,10 +27,9 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// Takes in a request, or a copy of it; whether an older one had to go.
-    pub(super) fn asked(&mut self, now: Time, request: &Message<'_>, cseq: CSeq) -> bool {
-        let branch = top_branch(request);
-        if let Some(known) = self.find(branch, cseq.method) {
+    /// Takes in a request with what stands for its branch, or a copy of it; whether an older one had to go.
+    pub(super) fn asked(&mut self, now: Time, method: MethodName, branch: Option<Fingerprint>) -> bool {
+        if let Some(known) = self.find(branch, method) {
             let known = &mut self.all[known];
             known.heard = now;
             known.gap = (known.gap * 2).min(T2);
@@ -43,13 +39,16 @@ impl Others {
         if full {
             self.all.remove(0);
         }
-        self.all.push(Other { method: cseq.method, branch: branch.map(<[u8]>::to_vec), heard: now, gap: T1 });
+        self.all.push(Other { method, branch, heard: now, gap: T1 });
         full
     }
 
     /// Takes in a final response.
-    pub(super) fn answered(&mut self, response: &Message<'_>, cseq: CSeq) {
-        if let Some(known) = self.find(top_branch(response), cseq.method) {
+    pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) {
+        if self.all.is_empty() {
+            return;
+        }
+        if let Some(known) = self.find(branch(), method) {
             self.all.remove(known);
         }
     }
@@ -59,7 +58,7 @@ impl Others {
         self.all.iter().any(|other| now.since(other.heard) < other.gap + other.gap / 2)
     }
 
-    fn find(&self, branch: Option<&[u8]>, method: MethodName) -> Option<usize> {
-        self.all.iter().position(|other| other.method == method && other.branch.as_deref() == branch)
+    fn find(&self, branch: Option<Fingerprint>, method: MethodName) -> Option<usize> {
+        self.all.iter().position(|other| other.method == method && other.branch == branch)
     }
 }

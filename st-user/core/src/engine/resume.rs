@@ -8,14 +8,15 @@ use super::{
     bounded::Bounded,
     dialog::{Dialog, Phase},
     hash::{Fingerprint, Secret},
+    heard::Heard,
     invite::{Early, Invite, SILENCE},
     reason,
     shared::Shared,
     target::Target,
 };
 use crate::{
-    Packet, Side, Time,
-    message::{CSeq, Message, MethodName},
+    Side, Time,
+    message::{CSeq, Message, MethodName, Via},
 };
 
 /// What stands for a dialog's identifiers, and who asks.
@@ -39,7 +40,8 @@ impl Strays {
     }
 
     /// Takes in an INVITE or UPDATE inside a dialog.
-    pub(super) fn request(&mut self, now: Time, key: Key, packet: &Packet<'_>, message: &Message<'_>, cseq: CSeq) {
+    pub(super) fn request(&mut self, now: Time, key: Key, heard: &Heard<'_>) {
+        let cseq = heard.cseq;
         while let Some(old) =
             self.waiting.oldest().filter(|(_, stray)| now.since(stray.heard) > SILENCE).map(|(key, _)| *key)
         {
@@ -47,10 +49,10 @@ impl Strays {
         }
         let mut early = Early { mid_call: true, ..Early::default() };
         if key.1 == Side::Server {
-            early.numbers.saw(cseq, packet.bytes.len());
-            early.relayed = message.via_count() > 1;
+            early.numbers.saw(cseq, heard.packet.bytes.len());
+            early.relayed = heard.has_more_vias;
         }
-        let request = Invite::new(packet, message, cseq);
+        let request = Invite::new(heard);
         self.waiting.insert(key, Stray { request, method: cseq.method, early, heard: now });
     }
 
@@ -60,8 +62,10 @@ impl Strays {
     }
 
     /// The request that a 2xx belongs to.
-    pub(super) fn answered(&mut self, key: &Key, answer: &Message<'_>, cseq: CSeq) -> Option<(Invite, Early)> {
-        self.waiting.get(key).filter(|stray| stray.method == cseq.method && stray.request.is_answered_by(answer))?;
+    pub(super) fn answered(&mut self, key: &Key, answer: &Heard<'_>) -> Option<(Invite, Early)> {
+        self.waiting
+            .get(key)
+            .filter(|stray| stray.method == answer.cseq.method && stray.request.is_answered_by(answer))?;
         self.waiting.remove(key).map(|stray| (stray.request, stray.early))
     }
 }
@@ -72,7 +76,7 @@ impl Dialog {
         // The routes of these messages are not the dialog's (R24).
         self.target = None;
         self.barred = Some(reason::MID_CALL);
-        self.catch_up(to, asked, sender, cseq.method);
+        self.catch_up(to, asked, asked.top_via(), sender, cseq.method);
     }
 
     /// Learns from a response what became of an INVITE that was not seen: with an UPDATE alone the dialog may be an early one.
@@ -88,7 +92,14 @@ impl Dialog {
     }
 
     /// Learns from a request what was missed.
-    pub(super) fn catch_up(&mut self, to: SocketAddr, request: &Message<'_>, sender: Side, method: MethodName) {
+    pub(super) fn catch_up(
+        &mut self,
+        to: SocketAddr,
+        request: &Message<'_>,
+        via: Option<Via<'_>>,
+        sender: Side,
+        method: MethodName,
+    ) {
         if !self.mid_call {
             return;
         }
@@ -99,7 +110,7 @@ impl Dialog {
         // An ACK or CANCEL can have a lower number than the server's last one.
         let tells = sender == Side::Server && !matches!(method, MethodName::Ack | MethodName::Cancel);
         if tells && self.target.is_none() && !self.from.is_empty() {
-            self.target = Target::learnt(to, request);
+            self.target = Target::learnt(to, request, via);
             if self.target.is_some() && self.barred == Some(reason::MID_CALL) {
                 self.barred = None;
             }

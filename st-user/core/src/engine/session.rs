@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Action, Breach, By, Event, EventKind, Side, Time,
-    message::{Message, MethodName},
+    message::{HeaderName, Message, MethodName},
 };
 
 /// A shorter interval is not acted upon, whatever the policy says: it could only be a mistake or an attack (R42).
@@ -63,7 +63,8 @@ pub(super) struct Deal {
 impl Session {
     /// Takes in an INVITE or UPDATE of the server's or its 2xx to one.
     pub(super) fn saw_server(&mut self, message: &Message<'_>) {
-        self.knows_timers |= message.supports(b"timer") || message.session_expires().is_some();
+        self.knows_timers =
+            self.knows_timers || message.first(HeaderName::SessionExpires).is_some() || message.supports(b"timer");
     }
 
     /// Takes in what is to be told with the next event.

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) has_answers: bool,
     /// Whether it was told that there are none.
     pub(super) told_capture_on_host: bool,
+    /// The server of whom that was last looked up, and what it is.
+    last_server: Option<(SocketAddr, u8)>,
     told_limits: Vec<(&'static str, Time)>,
     outputs: VecDeque<Output>,
     rng: StdRng,
@@ -75,6 +77,7 @@ impl Shared {
             losses: 0,
             has_answers: false,
             told_capture_on_host: false,
+            last_server: None,
             told_limits: Vec::new(),
             outputs: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -149,8 +152,14 @@ impl Shared {
     }
 
     pub(super) fn remember_spaces(&mut self, server: SocketAddr, spaces: u8) {
-        if self.servers.get(&server).is_none_or(|fewest| spaces < *fewest) {
+        // It has sent most messages of late.
+        if self.last_server.is_some_and(|(last, fewest)| last == server && fewest <= spaces) {
+            return;
+        }
+        let fewest = self.servers.get(&server).copied();
+        if fewest.is_none_or(|fewest| spaces < fewest) {
             self.servers.insert(server, spaces);
         }
+        self.last_server = Some((server, fewest.map_or(spaces, |fewest| fewest.min(spaces))));
     }
 }

@@ -34,10 +34,10 @@ impl Target {
 
     /// From a request of the server's inside the dialog; `None` with a strict router ahead, behind which the remote target
     /// cannot be told from the routes.
-    pub(super) fn learnt(to: SocketAddr, request: &Message<'_>) -> Option<Self> {
+    pub(super) fn learnt(to: SocketAddr, request: &Message<'_>, via: Option<Via<'_>>) -> Option<Self> {
         let path = Path::of(request).filter(|path| path.routes.first().is_none_or(|first| has_lr(first)))?;
         let mut target = Self { routes: path.routes.clone(), path, seen: None, source: to, sent_by: None };
-        target.saw(to, request);
+        target.saw(to, request, via);
         Some(target).filter(Self::fits)
     }
 
@@ -54,11 +54,11 @@ impl Target {
         }
     }
 
-    /// Takes the server's own request for a template.
-    pub(super) fn saw(&mut self, to: SocketAddr, request: &Message<'_>) {
+    /// Takes the server's own request, with its topmost Via, for a template.
+    pub(super) fn saw(&mut self, to: SocketAddr, request: &Message<'_>, via: Option<Via<'_>>) {
         self.seen = Some(to);
         let news = |via: &Via<'_>| self.sent_by.as_deref() != Some(via.sent_by) && via.sent_by.len() <= MAX_IDENTIFIER;
-        if let Some(via) = request.top_via().filter(news) {
+        if let Some(via) = via.filter(news) {
             self.sent_by = Some(via.sent_by.to_vec());
         }
         if request.request_uri() == Some(&self.path.uri)
