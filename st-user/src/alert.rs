@@ -220,7 +220,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn event(kind: EventKind, reason: &str) -> Event {
-        Event { call_id: Some("call".into()), reason: Some(reason.into()), ..Event::new(Time::from_micros(0), kind) }
+        Event { reason: Some(reason.to_owned().into()), ..Event::new(Time::from_micros(0), kind) }
     }
 
     /// In place of a status: the request is read and never answered.

@@ -112,41 +112,25 @@ fn print(queue: &Receiver<String>, mut out: impl Write, dropped: &AtomicU64) {
 
 /// Columns: time, event, who does it, server, peer, trunk, then what else there is, the dialog last.
 fn human(event: &Event) -> String {
-    let Event {
-        time,
-        kind,
-        call_id,
-        local_tag: _,
-        remote_tag: _,
-        server,
-        peer,
-        trunk,
-        interval_s,
-        refresher,
-        by,
-        method,
-        status,
-        deadline,
-        reason,
-        breaches,
-    } = event;
+    let Event { time, kind, names: _, trunk, interval_s, refresher, by, method, status, deadline, reason, breaches } =
+        event;
     let mut line = format!(
         "{time}  {:<17}  {:<6}  {:<21}  {:<21}  {:<10}",
         kind.name(),
         or_dash(*by),
-        or_dash(*server),
-        or_dash(*peer),
+        or_dash(event.server()),
+        or_dash(event.peer()),
         printable(trunk.as_deref().unwrap_or("-")),
     );
     let details = [
         ("interval", interval_s.map(|seconds| format!("{seconds}s"))),
         ("refresher", refresher.map(|side| side.to_string())),
-        ("method", method.as_deref().map(printable)),
+        ("method", method.map(printable)),
         ("status", status.map(|status| status.to_string())),
         ("deadline", deadline.map(time_of_day)),
         ("reason", reason.as_deref().map(printable)),
         ("breaches", (!breaches.is_empty()).then(|| listed(breaches))),
-        ("call_id", call_id.as_deref().map(printable)),
+        ("call_id", event.call_id().as_deref().map(printable)),
     ];
     for (name, value) in details {
         if let Some(value) = value {
@@ -188,7 +172,7 @@ pub(crate) fn printable(text: &str) -> String {
 mod tests {
     use std::sync::{Mutex, mpsc};
 
-    use st_core::{By, EventKind, Side};
+    use st_core::{By, EventKind, Names, Side};
 
     use super::*;
 
@@ -196,16 +180,18 @@ mod tests {
         Event {
             time: Time::from_micros(1_700_000_000_000_001),
             kind: EventKind::RefreshSent,
-            call_id: Some(call_id.into()),
-            local_tag: Some("l".into()),
-            remote_tag: Some("r".into()),
-            server: "192.0.2.1:5060".parse().ok(),
-            peer: "198.51.100.2:5060".parse().ok(),
+            names: Some(Arc::new(Names::new(
+                call_id.as_bytes(),
+                b"l",
+                b"r",
+                "192.0.2.1:5060".parse().unwrap(),
+                "198.51.100.2:5060".parse().unwrap(),
+            ))),
             trunk: Some("carrier".into()),
             interval_s: Some(90),
             refresher: Some(Side::Server),
             by: Some(By::Sipst),
-            method: Some("UPDATE".into()),
+            method: Some("UPDATE"),
             status: None,
             deadline: Some(Time::from_micros(1_700_000_060_000_000)),
             reason: None,
@@ -247,7 +233,7 @@ mod tests {
     fn a_readable_line_has_its_columns_in_line_and_obeys_no_wire() {
         let one = Format::Human.line(&event("a")).unwrap();
         let mut other = event("a\u{1b}[2Jb\u{202e}");
-        (other.kind, other.by, other.server) = (EventKind::TimerNegotiated, None, None);
+        (other.kind, other.by) = (EventKind::TimerNegotiated, None);
         let other = Format::Human.line(&other).unwrap();
         assert_eq!(one.find("198.51.100.2"), other.find("198.51.100.2"));
         assert_eq!(one.find("interval="), other.find("interval="));

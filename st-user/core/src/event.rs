@@ -1,8 +1,8 @@
 //! What the engine tells the world: one vocabulary for the daemon and for replay.
 
-use std::{fmt, net::SocketAddr};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::Time;
 
@@ -128,6 +128,58 @@ pub struct Breach {
     pub reason: &'static str,
 }
 
+/// What names a dialog, shared by all that is told of it. Serialised, bytes that are not UTF-8 are replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Call-ID, the server's tag and the peer's, one behind the other, as on the wire.
+    text: Box<[u8]>,
+    /// Where the tags begin.
+    tags: [usize; 2],
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The peer's address: the next hop, where proxies are between.
+    pub peer: SocketAddr,
+}
+
+impl Names {
+    /// From the Call-ID and the tags as on the wire.
+    pub fn new(call_id: &[u8], local_tag: &[u8], remote_tag: &[u8], server: SocketAddr, peer: SocketAddr) -> Self {
+        let tags = [call_id.len(), call_id.len() + local_tag.len()];
+        Self { text: [call_id, local_tag, remote_tag].concat().into(), tags, server, peer }
+    }
+
+    /// The Call-ID.
+    pub fn call_id(&self) -> &[u8] {
+        &self.text[..self.tags[0]]
+    }
+
+    /// The server's tag.
+    pub fn local_tag(&self) -> &[u8] {
+        &self.text[self.tags[0]..self.tags[1]]
+    }
+
+    /// The peer's tag.
+    pub fn remote_tag(&self) -> &[u8] {
+        &self.text[self.tags[1]..]
+    }
+}
+
+impl Serialize for Names {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Names", 5)?;
+        fields.serialize_field("call_id", &String::from_utf8_lossy(self.call_id()))?;
+        fields.serialize_field("local_tag", &String::from_utf8_lossy(self.local_tag()))?;
+        fields.serialize_field("remote_tag", &String::from_utf8_lossy(self.remote_tag()))?;
+        fields.serialize_field("server", &self.server)?;
+        fields.serialize_field("peer", &self.peer)?;
+        fields.end()
+    }
+}
+
+fn flat<S: Serializer>(names: &Option<Arc<Names>>, serializer: S) -> Result<S::Ok, S::Error> {
+    names.as_deref().serialize(serializer)
+}
+
 /// One event, serialised as one JSON object; absent fields are left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
@@ -136,21 +188,9 @@ pub struct Event {
     /// What.
     #[serde(rename = "event")]
     pub kind: EventKind,
-    /// The dialog's Call-ID; absent where an event concerns no one dialog. Bytes that are not UTF-8 are replaced.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub call_id: Option<String>,
-    /// The server's tag.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub local_tag: Option<String>,
-    /// The peer's tag.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remote_tag: Option<String>,
-    /// The server's address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub server: Option<SocketAddr>,
-    /// The peer's address: the next hop, where proxies are between.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<SocketAddr>,
+    /// The dialog; absent where an event concerns no one dialog. Serialised as fields of the event.
+    #[serde(flatten, serialize_with = "flat")]
+    pub names: Option<Arc<Names>>,
     /// Name of the trunk that matched, `default` where none did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trunk: Option<String>,
@@ -165,7 +205,7 @@ pub struct Event {
     pub by: Option<By>,
     /// Method of the request in question.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
+    pub method: Option<&'static str>,
     /// Status of the response in question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -174,7 +214,7 @@ pub struct Event {
     pub deadline: Option<Time>,
     /// Why: one `snake_case` word from the table in the documentation, then, after a colon, details where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<Cow<'static, str>>,
     /// What came to light since the dialog's last event, each once for each dialog. Wakes nobody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub breaches: Vec<Breach>,
@@ -192,11 +232,7 @@ impl Event {
         Self {
             time,
             kind,
-            call_id: None,
-            local_tag: None,
-            remote_tag: None,
-            server: None,
-            peer: None,
+            names: None,
             trunk: None,
             interval_s: None,
             refresher: None,
@@ -207,6 +243,35 @@ impl Event {
             reason: None,
             breaches: Vec::new(),
         }
+    }
+
+    /// The dialog's Call-ID; bytes that are not UTF-8 are replaced.
+    pub fn call_id(&self) -> Option<Cow<'_, str>> {
+        self.text(Names::call_id)
+    }
+
+    /// The server's tag, likewise.
+    pub fn local_tag(&self) -> Option<Cow<'_, str>> {
+        self.text(Names::local_tag)
+    }
+
+    /// The peer's tag, likewise.
+    pub fn remote_tag(&self) -> Option<Cow<'_, str>> {
+        self.text(Names::remote_tag)
+    }
+
+    fn text(&self, part: fn(&Names) -> &[u8]) -> Option<Cow<'_, str>> {
+        self.names.as_deref().map(part).map(String::from_utf8_lossy)
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> Option<SocketAddr> {
+        self.names.as_ref().map(|names| names.server)
+    }
+
+    /// The peer's.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.names.as_ref().map(|names| names.peer)
     }
 }
 

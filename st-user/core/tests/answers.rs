@@ -196,7 +196,7 @@ fn a_redirection_is_never_followed() {
             turned_down(Rules::default(), true, &[Reply::Status(status, "Contact: <sip:evil@203.0.113.66>\r\n")]);
         sim.secs(20);
         assert_eq!((sim.ours().len(), refused(&sim)), (1, ("refused", Some(status))));
-        assert_eq!(sim.last(RefreshFailed).method.as_deref(), Some("UPDATE"));
+        assert_eq!(sim.last(RefreshFailed).method, Some("UPDATE"));
         // R15: whatever came before it, a 2xx extends.
         let update = sim.ours()[0].clone();
         sim.reply_again(&update, &Reply::Ok);
@@ -270,7 +270,7 @@ fn a_late_answer_to_an_update_that_was_given_up_counts() {
     assert_eq!(sim.methods(), [MethodName::Update, MethodName::Invite]);
     let update = sim.ours()[0].clone();
     sim.reply_again(&update, &Reply::Ok);
-    assert_eq!(sim.last(RefreshSucceeded).method.as_deref(), Some("UPDATE"));
+    assert_eq!(sim.last(RefreshSucceeded).method, Some("UPDATE"));
     assert_eq!(sim.count(SessionRefreshed), 1);
     sim.secs(840);
     assert_eq!(sim.count(RefreshFailed), 0, "the re-INVITE's silence decides nothing any more");
@@ -343,7 +343,7 @@ fn a_failure_names_the_method_that_was_tried_in_its_interval() {
     assert_eq!(sim.count(RefreshSucceeded), 1);
     sim.refusal = Some(Refusal::ServerGone);
     sim.secs(10);
-    assert_eq!((refused(&sim), sim.last(RefreshFailed).method.as_deref()), (("server_gone", None), None));
+    assert_eq!((refused(&sim), sim.last(RefreshFailed).method), (("server_gone", None), None));
 }
 
 #[test]

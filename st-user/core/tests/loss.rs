@@ -22,7 +22,7 @@ fn lossy(action: Action, expires: &'static str) -> (Sim, Call) {
 fn a_loss_is_told_once_and_belongs_to_no_dialog() {
     let (sim, _) = lossy(Action::Refresh, UAC_90);
     let event = sim.last(CaptureLoss);
-    assert_eq!((event.call_id.as_deref(), event.reason.as_deref()), (None, Some("packets_lost: 3")));
+    assert_eq!((event.call_id().as_deref(), event.reason.as_deref()), (None, Some("packets_lost: 3")));
     assert_eq!((sim.engine.stats().unsure, sim.engine.stats().lost), (1, 3));
 }
 
@@ -80,7 +80,7 @@ fn dialogs_that_begin_after_a_loss_are_sure() {
     let (mut sim, _) = lossy(Action::Alert, UAC_90);
     sim.call("b", Side::Server, UAC_90);
     sim.secs(100);
-    assert_eq!(sim.last(SessionExpired).call_id.as_deref(), Some("b@example"));
+    assert_eq!(sim.last(SessionExpired).call_id().as_deref(), Some("b@example"));
     assert_eq!(sim.count(SessionExpired), 1);
 }
 

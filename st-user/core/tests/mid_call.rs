@@ -27,7 +27,10 @@ fn a_reinvite_of_the_servers_tells_all_that_a_refresh_needs() {
         assert_eq!(sim.kinds(), [SessionStarted, TimerNegotiated]);
         let started = sim.last(SessionStarted);
         assert_eq!((started.reason.as_deref(), started.by), (Some("mid_call"), Some(By::Server)));
-        assert_eq!((started.local_tag.as_deref(), started.remote_tag.as_deref()), (Some("a-local"), Some("a-remote")));
+        assert_eq!(
+            (started.local_tag().as_deref(), started.remote_tag().as_deref()),
+            (Some("a-local"), Some("a-remote"))
+        );
         sim.secs(46);
         let sent = &sim.ours()[0];
         assert_eq!((sent.number, sent.method), (6, MethodName::Update));

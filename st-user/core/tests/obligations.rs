@@ -245,7 +245,7 @@ fn events_carry_what_their_reader_needs() {
     assert_eq!(json["interval_s"], 90);
     assert!(json["time"].as_str().unwrap().ends_with('Z') && json["deadline"].is_string());
     let negotiated = sim.last(TimerNegotiated);
-    assert_eq!((negotiated.status, negotiated.method.as_deref()), (Some(200), Some("INVITE")));
+    assert_eq!((negotiated.status, negotiated.method), (Some(200), Some("INVITE")));
     assert_eq!(negotiated.by, Some(By::Server), "whose request it was");
     sim.secs(30);
     let deadline = sim.events[0].time + Duration::from_secs(60);

@@ -79,7 +79,7 @@ fn r21_without_update_in_the_peers_allow_a_reinvite_replays_the_servers_sdp() {
     assert_eq!(methods, [MethodName::Invite, MethodName::Ack]);
     assert!(sim.ours()[0].text.ends_with(&format!("\r\n\r\n{}", sim::sdp(Side::Server))), "R22: byte for byte");
     let succeeded = sim.last(RefreshSucceeded);
-    assert_eq!((succeeded.method.as_deref(), succeeded.status), (Some("INVITE"), Some(200)));
+    assert_eq!((succeeded.method, succeeded.status), (Some("INVITE"), Some(200)));
     assert_eq!(sim.last(SessionRefreshed).by, Some(By::Sipst));
     sim.hang_up(&mut call);
     sim.assert_numbers();
@@ -368,7 +368,7 @@ fn r05_forks_are_dialogs_of_their_own() {
     }
     assert_eq!(sim.kinds(), [SessionStarted, TimerNegotiated, SessionStarted, TimerNegotiated]);
     sim.request(&mut two, Side::Server, "BYE", "", "");
-    assert_eq!(sim.last(SessionEnded).remote_tag.as_deref(), Some("other"));
+    assert_eq!(sim.last(SessionEnded).remote_tag().as_deref(), Some("other"));
     sim.secs(46);
     assert_eq!(sim.ours().len(), 1);
     assert!(sim.ours()[0].text.contains("tag=a-remote"));

@@ -25,7 +25,7 @@ fn replayed(action: Action, tape: &[Taped]) -> Sim {
 }
 
 fn session_events(sim: &Sim) -> Vec<&Event> {
-    sim.events.iter().filter(|event| event.call_id.is_some()).collect()
+    sim.events.iter().filter(|event| event.names.is_some()).collect()
 }
 
 /// The same without the answers to our own requests.

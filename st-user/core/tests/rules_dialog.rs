@@ -165,7 +165,7 @@ fn both_legs_of_a_call_through_this_host_are_refreshed_each_by_itself() {
             .events
             .iter()
             .filter(|event| event.kind == RefreshSucceeded)
-            .map(|event| event.local_tag.clone())
+            .map(|event| event.local_tag().map(|tag| tag.into_owned()))
             .collect();
         refreshed.sort();
         assert_eq!(refreshed, [Some("in-local".to_string()), Some("out-local".to_string())], "{same_call_id}");

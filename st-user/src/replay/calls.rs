@@ -1,6 +1,6 @@
 //! What became of each call of a capture: who had to refresh it, who did, who failed, when it would have died.
 
-use std::{collections::HashMap, fmt, io, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, collections::HashMap, fmt, io, net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 use st_core::{By, Event, EventKind, Side, Time};
@@ -110,11 +110,11 @@ impl Call {
     fn new(event: &Event) -> Self {
         Self {
             summary: "call",
-            call_id: event.call_id.clone().unwrap_or_default(),
-            local_tag: event.local_tag.clone().unwrap_or_default(),
-            remote_tag: event.remote_tag.clone().unwrap_or_default(),
-            server: event.server,
-            peer: event.peer,
+            call_id: event.call_id().unwrap_or_default().into(),
+            local_tag: event.local_tag().unwrap_or_default().into(),
+            remote_tag: event.remote_tag().unwrap_or_default().into(),
+            server: event.server(),
+            peer: event.peer(),
             trunk: event.trunk.clone(),
             started: event.time,
             ended: None,
@@ -162,7 +162,7 @@ impl Call {
             }
             EventKind::RefreshFailed => {
                 self.failed.sipst += 1;
-                self.reason.clone_from(&event.reason);
+                self.reason = event.reason.as_deref().map(Into::into);
             }
             EventKind::SessionExpiring => {}
             EventKind::SessionExpired => {
@@ -300,10 +300,10 @@ impl Calls {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        if event.call_id.is_none() {
+        if event.names.is_none() {
             return;
         }
-        let key = [event.call_id.clone(), event.local_tag.clone(), event.remote_tag.clone()];
+        let key = [event.call_id(), event.local_tag(), event.remote_tag()].map(|name| name.map(Cow::into_owned));
         // A dialog that is made again is another call.
         let known = self.index.get(&key).copied().filter(|_| event.kind != EventKind::SessionStarted);
         let at = match known {

@@ -195,7 +195,8 @@ impl Call {
             }
         };
         let mut text = match status {
-            0 | 1 => format!("{method} sip:line@{} SIP/2.0\r\n", host(client.other())),
+            0 if setup => format!("{method} sip:line@{} SIP/2.0\r\n", host(client.other())),
+            0 | 1 => format!("{method} sip:line@{};transport=udp SIP/2.0\r\n", host(client.other())),
             _ => format!("SIP/2.0 {status} As it is\r\n"),
         };
         text += &format!("Via: SIP/2.0/UDP {};rport;branch=z9hG4bK{:016x}\r\n", host(client), self.branch);

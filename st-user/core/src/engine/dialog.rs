@@ -1,6 +1,6 @@
 //! One dialog: who takes part in it, what its messages change, how it ends.
 
-use std::net::SocketAddr;
+use std::{borrow::Cow, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -22,7 +22,7 @@ use super::{
     timers::{TRANSACTION, Timer},
 };
 use crate::{
-    Action, By, Event, EventKind, Output, Policy, Rules, SessionId, Side, Time,
+    Action, By, Event, EventKind, Names, Output, Policy, Rules, SessionId, Side, Time,
     message::{Body, CSeq, HeaderName, Message, MethodName},
 };
 
@@ -57,13 +57,9 @@ pub(super) enum Phase {
 
 pub(super) struct Dialog {
     pub(super) id: SessionId,
-    pub(super) call_id: Vec<u8>,
-    pub(super) local_tag: Vec<u8>,
-    pub(super) remote_tag: Vec<u8>,
+    pub(super) names: Arc<Names>,
     /// Who sent the INVITE that made the dialog, and so owns the Call-ID (R30).
     pub(super) caller: Side,
-    pub(super) server: SocketAddr,
-    pub(super) peer: SocketAddr,
     /// Host in the peer's URI.
     domain: String,
     pub(super) started: Time,
@@ -108,7 +104,7 @@ pub(super) struct Dialog {
     /// Whether the kernel follows its numbers.
     pub(super) followed: bool,
     /// What the peer's BYE says.
-    parting: Option<String>,
+    parting: Option<Cow<'static, str>>,
 }
 
 impl Dialog {
@@ -145,15 +141,12 @@ impl Dialog {
         // Addresses that are too long are not kept, and a target without them is of no use.
         let fits = local.value.len() + remote.value.len() <= MAX_HEADERS;
         let kept = |value: &[u8]| if fits { value.to_vec() } else { Vec::new() };
+        // Where it sends from: the cookie is that socket's.
+        let server = if caller == Side::Server { invite.server } else { packet.server };
         let mut dialog = Self {
             id,
-            call_id: ids.call_id.to_vec(),
-            local_tag: ids.local.to_vec(),
-            remote_tag: ids.remote.to_vec(),
+            names: Arc::new(Names::new(ids.call_id, ids.local, ids.remote, server, invite.peer)),
             caller,
-            // Where it sends from: the cookie is that socket's.
-            server: if caller == Side::Server { invite.server } else { packet.server },
-            peer: invite.peer,
             domain: String::from_utf8_lossy(
                 Some(remote.host()).filter(|host| host.len() <= MAX_DOMAIN).unwrap_or_default(),
             )
@@ -208,7 +201,7 @@ impl Dialog {
         }
         let started = Event {
             by: Some(caller.into()),
-            method: Some(cseq.method.name().into()),
+            method: Some(cseq.method.name()),
             status: answer.status(),
             reason: [(dialog.relayed, reason::RELAYED), (dialog.mid_call, reason::MID_CALL)]
                 .into_iter()
@@ -505,7 +498,7 @@ impl Dialog {
 
     /// The name of its trunk, its rules, and the networks of the trunk's peers.
     pub(super) fn rules<'p>(&self, policy: &'p Policy) -> (&'p str, &'p Rules, &'p [IpNet]) {
-        let (name, rules) = policy.find(self.peer.ip(), &self.domain);
+        let (name, rules) = policy.find(self.names.peer.ip(), &self.domain);
         let trunk = policy.trunks.iter().find(|trunk| std::ptr::eq(&trunk.rules, rules));
         (name, rules, trunk.map_or(&[], |trunk| &trunk.matcher.peers))
     }
@@ -517,13 +510,8 @@ impl Dialog {
 
     /// An event with all that names the dialog.
     pub(super) fn event(&self, sx: &Shared, kind: EventKind) -> Event {
-        let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
         Event {
-            call_id: text(&self.call_id),
-            local_tag: text(&self.local_tag),
-            remote_tag: text(&self.remote_tag),
-            server: Some(self.server),
-            peer: Some(self.peer),
+            names: Some(Arc::clone(&self.names)),
             trunk: Some(self.rules(&sx.policy).0.into()),
             ..Event::new(sx.now, kind)
         }
@@ -538,7 +526,7 @@ impl Dialog {
     }
 
     /// The dialog is over; a tombstone stays (R41).
-    pub(super) fn end(&mut self, sx: &mut Shared, by: Option<By>, reason: String) {
+    pub(super) fn end(&mut self, sx: &mut Shared, by: Option<By>, reason: Cow<'static, str>) {
         if self.is_over() {
             return;
         }
@@ -554,7 +542,7 @@ impl Dialog {
     }
 
     fn end_by_peer(&mut self, sx: &mut Shared) {
-        let reason = self.parting.take().unwrap_or_else(|| reason::BYE.into());
+        let reason = self.parting.take().unwrap_or(reason::BYE.into());
         self.end(sx, Some(By::Peer), reason);
     }
 
@@ -591,9 +579,9 @@ impl Dialog {
         if std::mem::take(&mut self.followed) {
             sx.output(Output::Disarm {
                 session: self.id,
-                call_id: self.call_id.clone(),
-                local_tag: self.local_tag.clone(),
-                server: self.server,
+                call_id: self.names.call_id().to_vec(),
+                local_tag: self.names.local_tag().to_vec(),
+                server: self.names.server,
             });
         }
     }
@@ -607,7 +595,7 @@ impl Dialog {
 }
 
 /// [`reason::BYE`] and the Reason of a BYE, if it has one.
-fn bye_reason(bye: &Message<'_>) -> String {
+fn bye_reason(bye: &Message<'_>) -> Cow<'static, str> {
     let cause = bye.first(HeaderName::Reason).map(|cause| &cause[..cause.len().min(MAX_CAUSE)]);
-    cause.map_or_else(|| reason::BYE.into(), |cause| format!("{}: {}", reason::BYE, String::from_utf8_lossy(cause)))
+    cause.map_or(reason::BYE.into(), |cause| format!("{}: {}", reason::BYE, String::from_utf8_lossy(cause)).into())
 }

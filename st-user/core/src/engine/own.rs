@@ -182,9 +182,9 @@ impl Dialog {
             token,
             commit,
             ack,
-            call_id: self.call_id.clone(),
-            local_tag: self.local_tag.clone(),
-            server: self.server,
+            call_id: self.names.call_id().to_vec(),
+            local_tag: self.names.local_tag().to_vec(),
+            server: self.names.server,
             peer: hop,
             tos: self.tos,
             ttl: self.ttl,
@@ -235,7 +235,7 @@ impl Dialog {
             return;
         }
         own.left = 1;
-        let (method, signed) = (Some(own.method.name().into()), own.is_signed());
+        let (method, signed) = (Some(own.method.name()), own.is_signed());
         if signed {
             // A nonce is not used twice.
             self.cycle.answers = None;
@@ -351,7 +351,7 @@ impl Dialog {
 
     /// The ACK to the 2xx of an INVITE of ours with that number.
     pub(super) fn ack_2xx(&self, target: &Target, number: u32, token: u64, answers: &[Answer]) -> Vec<u8> {
-        let (sent_by, own) = (target.sent_by(self.server), self.look.own());
+        let (sent_by, own) = (target.sent_by(self.names.server), self.look.own());
         build::ack_2xx(&self.template(target.path(), &sent_by, &own), number, token, answers)
     }
 
@@ -361,7 +361,7 @@ impl Dialog {
             return;
         };
         let event = Event {
-            method: Some(method.name().into()),
+            method: Some(method.name()),
             status: Some(status),
             ..self.due_event(sx, EventKind::RefreshSucceeded, By::Sipst)
         };

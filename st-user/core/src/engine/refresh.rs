@@ -133,9 +133,9 @@ impl Dialog {
         sx.timers.set(self.id, Timer::Armed, sx.now + ARM_PATIENCE);
         sx.output(Output::Arm(Arm {
             session: self.id,
-            call_id: self.call_id.clone(),
-            local_tag: self.local_tag.clone(),
-            server: self.server,
+            call_id: self.names.call_id().to_vec(),
+            local_tag: self.names.local_tag().to_vec(),
+            server: self.names.server,
             peer: hop,
             cookie: self.cookie,
             state: self.numbers.fresh(),
@@ -237,7 +237,7 @@ impl Dialog {
     }
 
     fn has_room(&self, sx: &Shared, state: State) -> bool {
-        self.numbers.has_room(state, sx.servers.get(&self.server).copied())
+        self.numbers.has_room(state, sx.servers.get(&self.names.server).copied())
     }
 
     fn send(&mut self, sx: &mut Shared, rules: &Rules, method: MethodName, hop: SocketAddr, state: State) {
@@ -256,7 +256,7 @@ impl Dialog {
             .filter(|(signed, uri, _)| *signed == method && *uri == target.path().uri)
             .map(|(_, _, answers)| answers)
             .unwrap_or_default();
-        let (sent_by, own) = (target.sent_by(self.server), self.look.own());
+        let (sent_by, own) = (target.sent_by(self.names.server), self.look.own());
         let template = self.template(target.path(), &sent_by, &own);
         let refresh = build::Refresh { cseq: number, token, interval_s, min_se: Some(min_se), answers: &answers };
         let bytes = match (method, &self.sdp) {
@@ -292,7 +292,7 @@ impl Dialog {
             sent_by,
             from: &self.from,
             to: &self.to,
-            call_id: &self.call_id,
+            call_id: self.names.call_id(),
             contact: self.look.contact(),
             own,
         }
@@ -377,7 +377,7 @@ impl Dialog {
         for timer in [Timer::Retry, Timer::Armed] {
             sx.timers.cancel(self.id, timer);
         }
-        let method = self.own.last().filter(|own| own.serial == self.cycle.serial).map(|own| own.method.name().into());
+        let method = self.own.last().filter(|own| own.serial == self.cycle.serial).map(|own| own.method.name());
         let reason = Some(reason.into());
         let event = Event { method, status, reason, ..self.due_event(sx, EventKind::RefreshFailed, By::Sipst) };
         self.tell(sx, event);

@@ -1,6 +1,6 @@
 //! The session timer of a dialog: what a 2xx sets, and what happens when its moments come.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     Mode,
@@ -152,7 +152,7 @@ impl Dialog {
         });
         let told = |kind, dialog: &Self, sx: &Shared| Event {
             by: Some(by),
-            method: Some(method.name().into()),
+            method: Some(method.name()),
             status: message.status(),
             deadline: dialog.session.deadline(),
             ..dialog.timed_event(sx, kind)
@@ -215,7 +215,7 @@ impl Dialog {
             return;
         }
         self.session.told_faults.push(reason);
-        let reason = if details.is_empty() { reason.into() } else { format!("{reason}: {details}") };
+        let reason = if details.is_empty() { reason.into() } else { format!("{reason}: {details}").into() };
         let event = Event { reason: Some(reason), ..self.timed_event(sx, EventKind::NegotiationFault) };
         self.tell(sx, event);
     }
@@ -251,7 +251,7 @@ impl Dialog {
             return sx.timers.set(self.id, Timer::Act, again);
         }
         let action = self.action(sx);
-        let reason = self.forbidden().map(String::from);
+        let reason = self.forbidden().map(Cow::from);
         match (agreed.refresher, action) {
             (Side::Peer, Action::Alert | Action::Refresh) => {
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);

@@ -94,7 +94,7 @@ impl Shared {
 
     /// Tells what concerns no one dialog.
     pub(super) fn tell(&mut self, kind: EventKind, reason: String) {
-        let event = Event { reason: Some(reason), ..Event::new(self.now, kind) };
+        let event = Event { reason: Some(reason.into()), ..Event::new(self.now, kind) };
         self.output(Output::Event(event));
     }
 

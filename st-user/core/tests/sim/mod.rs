@@ -311,7 +311,7 @@ impl Sim {
                 }
                 Output::Event(event) => {
                     // The fields that every event of a dialog has.
-                    assert_eq!(event.call_id.is_some(), event.trunk.is_some());
+                    assert_eq!(event.names.is_some(), event.trunk.is_some());
                     self.events.push(event);
                 }
                 Output::Arm(arm) => self.arm(arm),

@@ -36,7 +36,7 @@ impl World {
         }
         let call = &self.calls[index];
         // A call whose beginning went by unseen may be known later or never.
-        let known = |event: &Event| event.local_tag.as_ref() == Some(&call.server.tag);
+        let known = |event: &Event| event.local_tag().as_deref() == Some(&*call.server.tag);
         if self.lost_samples(index) && !self.driver.events.iter().any(known) {
             return;
         }
@@ -54,8 +54,8 @@ fn agrees(call: &Call, events: &[Event], delay: Us) -> Result<(), String> {
     let Some(timer) = peer.timer.filter(|_| !unseen) else { return Ok(()) };
     let tells = |event: &&Event| {
         matches!(event.kind, EventKind::TimerNegotiated | EventKind::SessionRefreshed)
-            && event.local_tag.as_deref() == Some(&call.server.tag)
-            && event.remote_tag.as_deref() == Some(&peer.tag)
+            && event.local_tag().as_deref() == Some(&call.server.tag)
+            && event.remote_tag().as_deref() == Some(&peer.tag)
     };
     let refresher = if timer.mine { Side::Peer } else { Side::Server };
     let Some(event) = events.iter().rev().find(tells) else {

@@ -73,7 +73,7 @@ fn was_possible(world: &World, index: usize, end: Option<Us>) -> Result<(), &'st
     }
     let begun = world.driver.events.iter().any(|event| {
         event.kind == EventKind::SessionStarted
-            && event.local_tag.as_ref() == Some(&call.server.tag)
+            && event.local_tag().as_deref() == Some(&*call.server.tag)
             && event.reason.as_deref() != Some(reason::MID_CALL)
     });
     if !begun {
@@ -235,7 +235,7 @@ fn take(world: &World, index: usize, summary: &mut Summary, strict: bool) -> Res
         return Ok(());
     };
     summary.lost += 1;
-    let of_call = |event: &&st_core::Event| event.local_tag.as_ref() == Some(&call.server.tag);
+    let of_call = |event: &&st_core::Event| event.local_tag().as_deref() == Some(&*call.server.tag);
     // The clock of a UAS runs from the first 2xx, which may have been lost: sipst's from the first that came to here.
     let behind = call.judge.since.saturating_sub(call.peer.since);
     let told = world.driver.events.iter().any(|event| {
