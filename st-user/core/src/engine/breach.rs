@@ -5,7 +5,7 @@ use super::{negotiate::Agreed, reason};
 use crate::{
     Side,
     event::Breach,
-    message::{Message, Role, SessionExpires},
+    message::{HeaderFault, Message, Role, SessionExpires},
 };
 
 /// RFC 4028, section 4: no interval and no Min-SE is shorter, and it is what a Min-SE that is absent means (R4).
@@ -41,9 +41,14 @@ impl Terms {
         found(sender, [(takes_over, reason::ROLE_FLIPPED), (below, reason::REQUEST_BELOW_MIN_SE)])
     }
 
-    /// Of the 2xx to such a request.
-    pub(super) fn breaches_of_2xx(self, sender: Side, answer: &Message<'_>) -> Vec<Breach> {
-        let Some(Ok(SessionExpires { interval_s, refresher })) = answer.session_expires() else { return Vec::new() };
+    /// Of the 2xx to such a request; `expires`: its Session-Expires.
+    pub(super) fn breaches_of_2xx(
+        self,
+        sender: Side,
+        answer: &Message<'_>,
+        expires: Option<Result<SessionExpires, HeaderFault>>,
+    ) -> Vec<Breach> {
+        let Some(Ok(SessionExpires { interval_s, refresher })) = expires else { return Vec::new() };
         let by_uac = refresher == Some(Role::Uac);
         // Below 90 s it is told as that.
         let below_min_se = interval_s < self.min_se.unwrap_or(0) && interval_s >= LEAST;

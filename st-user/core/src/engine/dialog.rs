@@ -183,7 +183,7 @@ impl Dialog {
         };
         // There is a Contact: it, the addresses or the routes are too long.
         sx.stats.too_long += u64::from(dialog.target.is_none() && peers.contact().is_some());
-        dialog.look.saw(servers);
+        dialog.look.saw(&mut sx.own_headers, servers);
         dialog.session.saw_server(servers);
         if caller == Side::Peer {
             dialog.numbers.saw_answer(answer);
@@ -283,7 +283,7 @@ impl Dialog {
                 sx.timers.set(self.id, Timer::Unanswered, sx.now + TRANSACTION);
             }
             (Side::Server, MethodName::Invite) => {
-                self.look.saw(message);
+                self.look.saw(&mut sx.own_headers, message);
                 self.session.saw_server(message);
             }
             (Side::Server, _) => {
@@ -385,7 +385,7 @@ impl Dialog {
             Side::Server => self.redirect(message.contact().map(|contact| contact.uri)),
             Side::Peer => {
                 if method == MethodName::Invite {
-                    self.look.saw(message);
+                    self.look.saw(&mut sx.own_headers, message);
                 } else {
                     self.look.saw_contact(message);
                 }
@@ -533,11 +533,15 @@ impl Dialog {
         self.phase = Phase::Ended(sx.now);
         let event = Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) };
         self.tell(sx, event);
-        for timer in [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered] {
-            sx.timers.cancel(self.id, timer);
-        }
+        let all = [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered];
+        sx.timers.cancel_all(self.id, &all);
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
+        if self.own.is_empty() {
+            // Nothing is sent in it any more, not even an ACK.
+            (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());
+            (self.from, self.to) = (Vec::new(), Vec::new());
+        }
         sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);
     }
 

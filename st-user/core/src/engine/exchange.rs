@@ -56,7 +56,7 @@ pub(super) struct Talk {
     pub(super) asked: Said,
     /// The body of its last response that had one.
     pub(super) answered: Said,
-    /// Contact of the request.
+    /// Contact of a request of the peer's.
     pub(super) contact: Option<Vec<u8>>,
     /// What the request says about session timers.
     pub(super) terms: Terms,
@@ -78,8 +78,9 @@ impl Exchange {
             talk: Some(Box::new(Talk {
                 asked: Said::by(request),
                 answered: Said::Nothing,
-                contact: request
-                    .contact()
+                contact: Some(request)
+                    .filter(|_| sender == Side::Peer)
+                    .and_then(Message::contact)
                     .filter(|contact| contact.uri.len() <= MAX_TARGET)
                     .map(|contact| contact.uri.to_vec()),
                 terms: Terms::of(request),

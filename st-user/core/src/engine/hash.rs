@@ -20,14 +20,18 @@ impl Secret {
         Self([rng.random(), rng.random()])
     }
 
-    /// What stands for these identifiers in this order: 128 bits of SipHash-2-4.
+    /// What stands for these identifiers of a message, three at most, in this order: 128 bits of SipHash-2-4 over them and
+    /// their lengths.
     pub(super) fn fingerprint<const N: usize>(self, identifiers: [&[u8]; N]) -> Fingerprint {
+        const { assert!(N <= 3) };
         let mut hash = Sip::new(self.0);
-        for identifier in identifiers {
-            hash.word(identifier.len() as u64);
+        let mut lengths = [0; 3];
+        for (length, identifier) in lengths.iter_mut().zip(identifiers) {
+            *length = identifier.len();
             hash.padded(identifier);
         }
-        let key = hash.finish(0, 0);
+        // A message has no more than 65,535 bytes.
+        let key = hash.finish(lengths[0] | lengths[1] << 16, lengths[2]);
         Fingerprint(key.map, key.check)
     }
 }

@@ -124,10 +124,11 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let before = self.session.agreed;
-        let outcome = negotiate(before, sender, message.session_expires(), rules.strict_r12);
+        let expires = message.session_expires();
+        let outcome = negotiate(before, sender, expires, rules.strict_r12);
         self.session.agreed = outcome.agreed;
         self.session.breached(terms.breaches(sender, before));
-        self.session.breached(terms.breaches_of_2xx(sender, message));
+        self.session.breached(terms.breaches_of_2xx(sender, message, expires));
         self.session.refreshed_by(deal, before.map(|agreed| agreed.refresher));
         // R16: the UAC's clock starts with the arrival of the 2xx, the UAS's when it leaves.
         self.session.since = Some(sx.now);
@@ -137,9 +138,7 @@ impl Dialog {
             self.session.missed = false;
         }
         self.cycle = Cycle::after(&self.cycle);
-        for timer in [Timer::Retry, Timer::Armed] {
-            sx.timers.cancel(self.id, timer);
-        }
+        sx.timers.cancel_all(self.id, &[Timer::Retry, Timer::Armed]);
         let interval = outcome.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
         let floor = rules.interval_floor.max(LEAST_INTERVAL);
         let acted_upon = interval.filter(|interval| *interval >= floor);
@@ -183,10 +182,8 @@ impl Dialog {
                 .map(|(timer, after)| (timer, since + after))
         });
         match moments {
-            Some(moments) => moments.into_iter().for_each(|(timer, at)| sx.timers.set(self.id, timer, at)),
-            None => [Timer::Act, Timer::Expiring, Timer::Expired]
-                .into_iter()
-                .for_each(|timer| sx.timers.cancel(self.id, timer)),
+            Some(moments) => sx.timers.set_all(self.id, moments),
+            None => sx.timers.cancel_all(self.id, &[Timer::Act, Timer::Expiring, Timer::Expired]),
         }
     }
 

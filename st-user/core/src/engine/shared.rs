@@ -15,6 +15,7 @@ use super::{
     hash::Secret,
     limits::{Limits, Stats},
     reason,
+    target::OwnHeaders,
     timers::Timers,
 };
 use crate::{Event, EventKind, Output, Policy, SessionId, Time};
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) peers: Bounded<SocketAddr, Ways, Secret>,
     /// The fewest spaces that a server was seen to write before its CSeq numbers.
     pub(super) servers: Bounded<SocketAddr, u8, Secret>,
+    /// What the server that was last heard writes in its own name: most dialogs have the same.
+    pub(super) own_headers: OwnHeaders,
     /// How often packets were lost.
     pub(super) losses: u64,
     /// Replay: whether any answer to a request of ours was in the capture.
@@ -74,6 +77,7 @@ impl Shared {
             tokens: HashMap::with_hasher(secret),
             peers: Bounded::new(limits.remembered, secret),
             servers: Bounded::new(limits.remembered, secret),
+            own_headers: OwnHeaders::default(),
             losses: 0,
             has_answers: false,
             told_capture_on_host: false,

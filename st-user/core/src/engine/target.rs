@@ -1,6 +1,9 @@
 //! Where requests of ours go in a dialog, and what they look like: the server's own ones are the template (R23, R24).
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 
@@ -117,21 +120,30 @@ impl Target {
     }
 }
 
+/// The headers of [`own_headers`], which dialogs of the same server share.
+pub(super) type OwnHeaders = Arc<Vec<(HeaderName, Box<[u8]>)>>;
+
 /// How the server presents itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
     contact: Option<Vec<u8>>,
-    own: Vec<(HeaderName, Vec<u8>)>,
+    own: OwnHeaders,
 }
 
 impl Look {
-    /// Takes in the server's INVITE or 2xx to one.
-    pub(super) fn saw(&mut self, message: &Message<'_>) {
+    /// Takes in the server's INVITE or 2xx to one; `last`: what was taken in last, in whatever dialog.
+    pub(super) fn saw(&mut self, last: &mut OwnHeaders, message: &Message<'_>) {
         self.saw_contact(message);
         let own = own_headers(message);
-        let is_known = self.own.iter().map(|(name, value)| (*name, value.as_slice())).eq(own.iter().copied());
-        if !is_known && own.iter().map(|(_, value)| value.len()).sum::<usize>() <= MAX_HEADERS {
-            self.own = own.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
+        let is_in = |known: &OwnHeaders| known.iter().map(|(name, value)| (*name, &value[..])).eq(own.iter().copied());
+        if !is_in(last) {
+            if own.iter().map(|(_, value)| value.len()).sum::<usize>() > MAX_HEADERS {
+                return;
+            }
+            *last = Arc::new(own.into_iter().map(|(name, value)| (name, value.into())).collect());
+        }
+        if !Arc::ptr_eq(&self.own, last) {
+            self.own = Arc::clone(last);
         }
     }
 
@@ -148,7 +160,7 @@ impl Look {
     }
 
     pub(super) fn own(&self) -> Vec<(HeaderName, &[u8])> {
-        self.own.iter().map(|(name, value)| (*name, value.as_slice())).collect()
+        self.own.iter().map(|(name, value)| (*name, &value[..])).collect()
     }
 }
 

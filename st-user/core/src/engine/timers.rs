@@ -76,25 +76,38 @@ pub(super) struct Timers {
 impl Timers {
     /// Starts a timer, or moves it.
     pub(super) fn set(&mut self, session: SessionId, timer: Timer, at: Time) {
+        self.set_all(session, [(timer, at)]);
+    }
+
+    /// Starts or moves several.
+    pub(super) fn set_all<const N: usize>(&mut self, session: SessionId, moments: [(Timer, Time); N]) {
+        let Some(first) = moments.iter().map(|(_, at)| *at).min() else { return };
         let running = self.running.entry(session).or_insert_with(|| {
-            self.queue.insert((at, session));
-            Running { queued: at, timers: Vec::new() }
+            self.queue.insert((first, session));
+            Running { queued: first, timers: Vec::new() }
         });
-        match running.timers.iter_mut().find(|(_, known)| *known == timer) {
-            Some((before, _)) => *before = at,
-            None => running.timers.push((at, timer)),
+        for (timer, at) in moments {
+            match running.timers.iter_mut().find(|(_, known)| *known == timer) {
+                Some((before, _)) => *before = at,
+                None => running.timers.push((at, timer)),
+            }
         }
-        if at < running.queued {
+        if first < running.queued {
             self.queue.remove(&(running.queued, session));
-            self.queue.insert((at, session));
-            running.queued = at;
+            self.queue.insert((first, session));
+            running.queued = first;
         }
     }
 
     /// Stops a timer, if it runs.
     pub(super) fn cancel(&mut self, session: SessionId, timer: Timer) {
+        self.cancel_all(session, &[timer]);
+    }
+
+    /// Stops those that run.
+    pub(super) fn cancel_all(&mut self, session: SessionId, timers: &[Timer]) {
         let Some(running) = self.running.get_mut(&session) else { return };
-        running.timers.retain(|(_, known)| *known != timer);
+        running.timers.retain(|(_, known)| !timers.contains(known));
         if running.timers.is_empty() {
             self.queue.remove(&(running.queued, session));
             self.running.remove(&session);
