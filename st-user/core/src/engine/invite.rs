@@ -4,6 +4,7 @@
 use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -110,7 +111,7 @@ pub(super) struct Early {
 #[derive(Clone, Debug)]
 struct Pending {
     /// The tries of the caller, oldest first: after a challenge, say.
-    tries: Vec<Invite>,
+    tries: Vec<Arc<Invite>>,
     early: Early,
     heard: Time,
     /// Dialogs that it has made.
@@ -179,7 +180,7 @@ impl Invites {
                 pending.tries.remove(0);
                 self.evicted_tries += 1;
             }
-            pending.tries.push(Invite::new(heard));
+            pending.tries.push(Arc::new(Invite::new(heard)));
             pending.early.answered_unseen = false;
         }
         home.insert(key, pending);
@@ -220,7 +221,7 @@ impl Invites {
 
     /// The INVITE that a 2xx with a new tag belongs to; `None` also where it has made too many dialogs already: whoever is
     /// called can make up tags without end.
-    pub(super) fn answered(&mut self, now: Time, key: &Key, cseq: CSeq) -> Option<(Invite, Early)> {
+    pub(super) fn answered(&mut self, now: Time, key: &Key, cseq: CSeq) -> Option<(Arc<Invite>, Early)> {
         let pending = self.get_mut(key)?;
         let invite = pending.tries.iter().find(|invite| invite.number == cseq.number)?.clone();
         if pending.forks >= MAX_FORKS {

@@ -130,12 +130,14 @@ impl Engine {
     /// Takes in a packet. Time never goes back: an earlier `now` counts as the latest one.
     pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
         self.advance(now);
-        let Ok(message) = Message::scan(packet.bytes, packet.truncated) else {
+        // Large, so that it stays where it is.
+        let scanned = Message::scan(packet.bytes, packet.truncated);
+        let Ok(message) = &scanned else {
             self.sx.stats.unparsable += 1;
             return;
         };
         self.sx.stats.messages += 1;
-        if self.read(packet, &message).is_none() {
+        if self.read(packet, message).is_none() {
             self.sx.stats.unidentified += 1;
         }
     }
@@ -301,7 +303,7 @@ impl Engine {
     fn establish(&mut self, heard: &Heard<'_>, ids: Ids<'_>, invite: &invite::Key) {
         let refused = self.invites.refused_forks();
         match self.invites.answered(self.sx.now, invite, heard.cseq) {
-            Some((pending, early)) => self.make(heard, ids, &pending, early),
+            Some((invite, early)) => self.make(heard, ids, &invite, early),
             None if self.invites.refused_forks() > refused => self.sx.tell_limit("forks", MAX_FORKS),
             None => self.resume(heard, ids),
         }

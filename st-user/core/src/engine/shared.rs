@@ -93,7 +93,10 @@ impl Shared {
     }
 
     pub(super) fn poll(&mut self) -> Output {
-        self.outputs.pop_front().unwrap_or_else(|| Output::Timeout(self.timers.next()))
+        match self.outputs.pop_front() {
+            Some(output) => output,
+            None => Output::Timeout(self.timers.next()),
+        }
     }
 
     /// Tells what concerns no one dialog.

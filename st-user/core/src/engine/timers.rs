@@ -71,6 +71,8 @@ impl Running {
 pub(super) struct Timers {
     queue: BTreeSet<(Time, SessionId)>,
     running: Table<SessionId, Running>,
+    /// What [`Timers::next`] said, as long as nothing has changed.
+    next: Option<Option<Time>>,
 }
 
 impl Timers {
@@ -82,6 +84,7 @@ impl Timers {
     /// Starts or moves several.
     pub(super) fn set_all<const N: usize>(&mut self, session: SessionId, moments: [(Timer, Time); N]) {
         let Some(first) = moments.iter().map(|(_, at)| *at).min() else { return };
+        self.next = None;
         let running = self.running.entry(session).or_insert_with(|| {
             self.queue.insert((first, session));
             Running { queued: first, timers: Vec::new() }
@@ -107,6 +110,7 @@ impl Timers {
     /// Stops those that run.
     pub(super) fn cancel_all(&mut self, session: SessionId, timers: &[Timer]) {
         let Some(running) = self.running.get_mut(&session) else { return };
+        self.next = None;
         running.timers.retain(|(_, known)| !timers.contains(known));
         if running.timers.is_empty() {
             self.queue.remove(&(running.queued, session));
@@ -116,7 +120,10 @@ impl Timers {
 
     /// When the first one is due.
     pub(super) fn next(&mut self) -> Option<Time> {
-        self.first().map(|(at, _)| at)
+        if self.next.is_none() {
+            self.next = Some(self.first().map(|(at, _)| at));
+        }
+        self.next.flatten()
     }
 
     /// Takes the first one that is due by `now`.
