@@ -190,10 +190,9 @@ impl Dialog {
         }
         // As the 2xx names it: several copies may have come by several ways.
         let mut exchange = Exchange::new(sx.now, caller, &request, cseq, heard.transaction(sx.secret));
-        if let Some((_, said)) = early.said.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default()) {
-            if let Some(talk) = &mut exchange.talk {
-                talk.answered = said.clone();
-            }
+        let said = early.said.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default());
+        if let (Some((_, said)), Some(talk)) = (said, &mut exchange.talk) {
+            talk.answered = said.clone();
         }
         dialog.exchanges.push(exchange);
         if early.mid_call {
@@ -232,7 +231,7 @@ impl Dialog {
             let hop_by_hop = method == MethodName::Cancel
                 || (method == MethodName::Ack && self.exchanges.acks_failure(sender, || heard.transaction(sx.secret)));
             if let Some(target) = self.target.as_mut().filter(|_| !hop_by_hop) {
-                target.saw(packet.peer, message, heard.via);
+                target.saw(sx.secret, packet.peer, message, heard.via);
             }
         }
         if self.is_over() {

@@ -7,7 +7,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::limits::{MAX_HEADERS, MAX_IDENTIFIER, MAX_ROUTES, MAX_TARGET};
+use super::{
+    hash::{Fingerprint, Secret},
+    limits::{MAX_HEADERS, MAX_IDENTIFIER, MAX_ROUTES, MAX_TARGET},
+};
 use crate::{
     build::{Path, own_headers},
     message::{HeaderName, Message, Uri, Via, has_lr, route_uri},
@@ -26,21 +29,24 @@ pub(super) struct Target {
     /// Where the INVITE came from or went to.
     source: SocketAddr,
     sent_by: Option<Vec<u8>>,
+    /// What stands for what the server's last request said of all that, while nothing else has changed it.
+    template: Option<Fingerprint>,
 }
 
 impl Target {
     /// From the peer's Contact and the route set in the order in which it is travelled; `None` where they are too long.
     pub(super) fn new(contact: &[u8], routes: Vec<Vec<u8>>, source: SocketAddr) -> Option<Self> {
         let path = Path::new(contact, routes.iter().map(Vec::as_slice));
-        Some(Self { routes, path, seen: None, source, sent_by: None }).filter(Self::fits)
+        Some(Self { routes, path, seen: None, source, sent_by: None, template: None }).filter(Self::fits)
     }
 
     /// From a request of the server's inside the dialog; `None` with a strict router ahead, behind which the remote target
     /// cannot be told from the routes.
     pub(super) fn learnt(to: SocketAddr, request: &Message<'_>, via: Option<Via<'_>>) -> Option<Self> {
         let path = Path::of(request).filter(|path| path.routes.first().is_none_or(|first| has_lr(first)))?;
-        let mut target = Self { routes: path.routes.clone(), path, seen: None, source: to, sent_by: None };
-        target.saw(to, request, via);
+        let mut target =
+            Self { routes: path.routes.clone(), path, seen: None, source: to, sent_by: None, template: None };
+        target.take(to, request, via);
         Some(target).filter(Self::fits)
     }
 
@@ -54,11 +60,26 @@ impl Target {
         let is_known = self.path.uri == contact && self.path.routes == self.routes;
         if !is_known && contact.len() <= MAX_TARGET {
             self.path = Path::new(contact, self.routes.iter().map(Vec::as_slice));
+            self.template = None;
         }
     }
 
     /// Takes the server's own request, with its topmost Via, for a template.
-    pub(super) fn saw(&mut self, to: SocketAddr, request: &Message<'_>, via: Option<Via<'_>>) {
+    pub(super) fn saw(&mut self, secret: Secret, to: SocketAddr, request: &Message<'_>, via: Option<Via<'_>>) {
+        let mut routes = request.lines(HeaderName::Route);
+        let (route, is_one) = (routes.next().unwrap_or_default(), routes.next().is_none());
+        // Nearly all say the same as the one before.
+        let said = via.zip(request.request_uri()).filter(|_| is_one);
+        let template = said.map(|(via, uri)| secret.fingerprint([via.sent_by, uri, route]));
+        if template.is_some() && template == self.template {
+            self.seen = Some(to);
+            return;
+        }
+        self.take(to, request, via);
+        self.template = template;
+    }
+
+    fn take(&mut self, to: SocketAddr, request: &Message<'_>, via: Option<Via<'_>>) {
         self.seen = Some(to);
         let news = |via: &Via<'_>| self.sent_by.as_deref() != Some(via.sent_by) && via.sent_by.len() <= MAX_IDENTIFIER;
         if let Some(via) = via.filter(news) {
