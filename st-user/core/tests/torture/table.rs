@@ -55,11 +55,11 @@ macro_rules! messages {
 }
 
 messages! {
-    "3.1.1.1" "wsinv": "Folds, blanks and case wherever they may stand; the topmost Via has a branch of before RFC 3261. The kernel's scan does not follow a fold behind a semicolon.",
+    "3.1.1.1" "wsinv": "Folds, blanks and case wherever they may stand; the topmost Via has a branch of before RFC 3261.",
         Ok("INVITE sip:vivekg@chair-dnrc.example.com;unknownparam | call wsinv.ndaksdj@192.0.2.1 | \
             from 98asjd8 | to 1918181833n | cseq 9 INVITE | branch 390skdjuw of 3 | \
             contact sip:jdrosen@example.com | body 150"),
-        UnknownDialog, true, Untouched;
+        UnknownDialog, true, Agrees;
     "3.1.1.2" "intmeth": "Every byte that a token may have, in the method too; quoted control bytes, UTF-8 in a parameter.",
         Ok("!interesting-Method0123456789_*+`.%indeed\\'~ sip:1_unusual.URI~(to-be!sure)&isn\\'t+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d_too.(doesn\\'t-it)@example.com | \
             call intmeth.word%ZK-!.*_+\\'@word`~)(><:\\\\/\\\"][?}{ | from _token~1\\'+`*%!-. | to - | \
