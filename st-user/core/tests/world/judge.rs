@@ -31,6 +31,8 @@ struct Seen {
     number: u32,
     /// A 2xx or another final response.
     status: Option<u16>,
+    /// When that was shown.
+    until: Us,
     acked: bool,
     /// Whether it began before the dialog was there: no refresh, unless nothing else is known.
     early: bool,
@@ -60,6 +62,9 @@ pub(crate) struct Judge {
     /// Interval, whether the server refreshes, and since when.
     pub(crate) agreed: Option<(u32, bool)>,
     pub(crate) since: Us,
+    /// Whether the last 2xx belongs to one of two refreshes of both sides that crossed: which of the two came last is another
+    /// one at either end, and both are right.
+    pub(crate) crossed: bool,
     /// Contact in the last 2xx to sipst: the server knows nothing of it.
     contact: Option<String>,
     /// The highest Min-SE that the peer has named (R17).
@@ -164,6 +169,7 @@ impl Judge {
                     by_server,
                     number: msg.number,
                     status: None,
+                    until: Us::MAX,
                     // What sipst began itself is its own affair.
                     acked: msg.is_ours(),
                     early: msg.to.tag.is_some() && !self.established,
@@ -172,12 +178,16 @@ impl Judge {
             return;
         };
         if msg.status >= 200 && seen.status.is_none() {
-            seen.status = Some(msg.status);
+            (seen.status, seen.until) = (Some(msg.status), now);
+            let began = seen.since;
             self.over |= msg.verb == Verb::Bye && msg.status < 300;
             if agrees && msg.status < 300 && (!seen.early || self.agreed.is_none()) {
                 self.established = true;
                 self.helped = self.helped && (msg.is_ours() || !by_server);
                 self.since = now;
+                let refreshes = |other: &Seen| matches!(other.verb, Verb::Invite | Verb::Update);
+                let crosses = |other: &Seen| other.by_server != by_server && refreshes(other) && other.until > began;
+                self.crossed = self.shown.iter().any(crosses);
                 if let Some(Expires { seconds, refresher }) = msg.expires {
                     let uac = refresher != Some(Role::Uas);
                     self.agreed = Some((seconds, uac == by_server));
