@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Direction, Packet, Side,
-    message::{CSeq, HeaderName, Message, Via},
+    message::{CSeq, Message, Via},
 };
 
 /// What every branch since RFC 3261 begins with; others do not name a transaction.
@@ -55,9 +55,7 @@ impl<'a> Heard<'a> {
             Side::Server => Ids { call_id, local: from, remote: to },
             Side::Peer => Ids { call_id, local: to, remote: from },
         });
-        let mut vias = message.values(HeaderName::Via);
-        let via = vias.next().and_then(Via::parse);
-        let has_more_vias = vias.next().is_some();
+        let (via, has_more_vias) = message.vias();
         Some(Self { packet, message, client, is_request, call_id, from, ids, cseq, via, has_more_vias })
     }
 

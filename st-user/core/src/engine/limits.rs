@@ -93,7 +93,7 @@ pub(super) fn has_too_long(heard: &Heard<'_>) -> bool {
     let message = heard.message;
     let target = message.contact().map_or(0, |contact| contact.uri.len());
     let body = if let Body::Whole(bytes) = message.body() { bytes.len() } else { 0 };
-    let headers = own_headers(message).iter().map(|(_, value)| value.len()).sum::<usize>();
+    let headers = own_headers(message).map(|(_, value)| value.len()).sum::<usize>();
     target > MAX_TARGET || body > MAX_SDP || headers > MAX_HEADERS
 }
 

@@ -156,12 +156,12 @@ impl Look {
     pub(super) fn saw(&mut self, last: &mut OwnHeaders, message: &Message<'_>) {
         self.saw_contact(message);
         let own = own_headers(message);
-        let is_in = |known: &OwnHeaders| known.iter().map(|(name, value)| (*name, &value[..])).eq(own.iter().copied());
-        if !is_in(last) {
-            if own.iter().map(|(_, value)| value.len()).sum::<usize>() > MAX_HEADERS {
+        let known = last.iter().map(|(name, value)| (*name, &value[..]));
+        if !known.eq(own.clone()) {
+            if own.clone().map(|(_, value)| value.len()).sum::<usize>() > MAX_HEADERS {
                 return;
             }
-            *last = Arc::new(own.into_iter().map(|(name, value)| (name, value.into())).collect());
+            *last = Arc::new(own.map(|(name, value)| (name, value.into())).collect());
         }
         if !Arc::ptr_eq(&self.own, last) {
             self.own = Arc::clone(last);

@@ -7,8 +7,9 @@ use st_ebpf::{
 
 use super::{
     Elements, HeaderName, Message, MethodName, Uri, Values,
+    find::find,
     lists::has,
-    text::{self, Params, find, find_bracket, is_blank, is_token, same_word, take_while, trim, trim_start, value_of},
+    text::{self, Params, find_bracket, is_blank, is_token, same_word, take_while, trim, trim_start, value_of},
 };
 
 /// An address with or without angle brackets, and what follows it.
@@ -248,29 +249,34 @@ impl<'a> Message<'a> {
 
     /// The CSeq; `None` also where the number is not below 2^31 (RFC 3261, section 8.1.1.5).
     pub fn cseq(&self) -> Option<CSeq> {
-        let raw = self.lines(HeaderName::CSeq).next_raw()?;
-        let value = trim_start(raw);
+        let value = self.first(HeaderName::CSeq)?;
         let (digits, rest) = take_while(value, |b| b.is_ascii_digit());
         let number = text::number(digits).filter(|&number| number <= MAX_NUMBER)?;
-        let method = Some(trim(rest)).filter(|method| !method.is_empty() && is_blank(rest[0]))?;
+        let method = Some(trim_start(rest)).filter(|method| !method.is_empty() && is_blank(rest[0]))?;
         let digits = u8::try_from(digits.len()).unwrap_or(u8::MAX);
-        let layout = Layout { spaces: spaces(raw), digits };
+        let layout = Layout { spaces: self.spaces_before(HeaderName::CSeq)?, digits };
         Some(CSeq { number, method: MethodName::from_bytes(method), layout })
     }
 
-    /// How many spaces stand between the colon and the value of the first header line of that name.
+    /// How many spaces stand between the colon and the value of the first header line of that name; 0 where there is a tab or
+    /// a fold among them.
     pub fn spaces_before(&self, name: HeaderName) -> Option<u8> {
-        self.lines(name).next_raw().map(spaces)
+        let line = self.line(self.first[name as usize])?;
+        let before = self.bytes[..usize::from(line.start)].iter().rev();
+        let blanks = before.clone().take_while(|&&b| is_blank(b)).count();
+        let spaces = before.take_while(|&&b| b == b' ').count();
+        Some(if spaces == blanks { u8::try_from(spaces).unwrap_or(u8::MAX) } else { 0 })
     }
 
     /// The topmost Via.
     pub fn top_via(&self) -> Option<Via<'a>> {
-        self.values(HeaderName::Via).next().and_then(Via::parse)
+        self.vias().0
     }
 
-    /// How many Vias there are, comma lists counted.
-    pub fn via_count(&self) -> usize {
-        self.lines(HeaderName::Via).map(|list| Elements::new(list).count()).sum()
+    /// The topmost Via, and whether there are others below it.
+    pub fn vias(&self) -> (Option<Via<'a>>, bool) {
+        let mut vias = self.values(HeaderName::Via);
+        (vias.next().and_then(Via::parse), vias.next().is_some())
     }
 
     /// The first Contact, `None` where it has no URI. The URI is `*` where a REGISTER says so, and may be of any scheme.
@@ -413,10 +419,4 @@ pub fn route_uri(route: &[u8]) -> &[u8] {
 /// Whether a Route or Record-Route element is a loose router's: its URI has `lr` (RFC 3261, section 19.1.1).
 pub fn has_lr(route: &[u8]) -> bool {
     Uri::parse(route_uri(route)).is_some_and(|uri| uri.param(b"lr").is_some())
-}
-
-/// The spaces that a raw value begins with, 0 where there is a tab or a fold among them.
-fn spaces(raw: &[u8]) -> u8 {
-    let before = &raw[..raw.len() - trim_start(raw).len()];
-    if before.iter().all(|&b| b == b' ') { u8::try_from(before.len()).unwrap_or(u8::MAX) } else { 0 }
 }

@@ -1,8 +1,6 @@
 //! Iterators over header lines and over the elements of comma lists.
 
-use memchr::memchr2;
-
-use super::{Message, text};
+use super::{Message, find::find, text};
 
 /// The values of all header lines of one name. See [`super::Message::lines`].
 #[derive(Clone, Debug)]
@@ -15,13 +13,6 @@ impl<'a, 'm> Lines<'a, 'm> {
     pub(super) fn new(message: &'m Message<'a>, first: u8) -> Self {
         Self { message, next: first }
     }
-
-    /// The next value with what stands between it and the colon.
-    pub(super) fn next_raw(&mut self) -> Option<&'a [u8]> {
-        let line = self.message.line(self.next)?;
-        self.next = line.next;
-        self.message.bytes.get(usize::from(line.start)..usize::from(line.end))
-    }
 }
 
 impl<'a> Iterator for Lines<'a, '_> {
@@ -29,7 +20,9 @@ impl<'a> Iterator for Lines<'a, '_> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_raw().map(text::trim)
+        let line = self.message.line(self.next)?;
+        self.next = line.next;
+        self.message.bytes.get(usize::from(line.start)..usize::from(line.end))
     }
 }
 
@@ -59,9 +52,9 @@ impl<'a> Elements<'a> {
     /// Takes a header value apart.
     #[inline]
     pub fn new(value: &'a [u8]) -> Self {
-        let commas = if text::find(value, [b',']).is_none() {
+        let commas = if find(value, [b',']).is_none() {
             Commas::None
-        } else if memchr2(b'"', b'<', value).is_none() {
+        } else if find(value, [b'"', b'<']).is_none() {
             Commas::Plain
         } else {
             Commas::Nested { quotes: text::has_quotes(value) }
@@ -79,7 +72,7 @@ impl<'a> Iterator for Elements<'a> {
             let comma = match self.commas {
                 Commas::None => None,
                 // Elements of such lists are short.
-                Commas::Plain => text::find(self.rest, [b',']),
+                Commas::Plain => find(self.rest, [b',']),
                 Commas::Nested { quotes } => text::find_outside(self.rest, b',', quotes),
             };
             let (element, rest) = match comma {
@@ -125,12 +118,12 @@ impl<'a> Iterator for Values<'a, '_> {
 
 /// Whether a comma list has `word` as an element. `same`: whether two words are, in whatever case.
 pub(super) fn has(list: &[u8], word: &[u8], same: fn(&[u8], &[u8]) -> bool) -> bool {
-    let (Some(first), false) = (word.first(), memchr2(b'"', b'<', list).is_some()) else {
+    let (Some(first), false) = (word.first(), find(list, [b'"', b'<']).is_some()) else {
         return Elements::new(list).any(|found| same(found, word));
     };
     let either = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
     let mut at = 0;
-    while let Some(begin) = text::find(&list[at..], either).map(|found| at + found) {
+    while let Some(begin) = find(&list[at..], either).map(|found| at + found) {
         let (before, rest) = list.split_at(begin);
         if let Some((found, behind)) = rest.split_at_checked(word.len())
             && same(found, word)

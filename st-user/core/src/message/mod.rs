@@ -5,6 +5,7 @@
 //! folding, any case, blanks before the colon, repeated headers and comma lists, bare LF, bytes that are not UTF-8. What a
 //! message lacks or garbles reads as `None`; nothing panics.
 
+mod find;
 mod headers;
 mod lists;
 mod name;
@@ -22,7 +23,8 @@ pub use lists::{Elements, Lines, Values};
 pub use name::{HeaderName, MethodName};
 pub use uri::Uri;
 
-use text::{find, is_blank, trim};
+use find::{LineEnds, find};
+use text::{is_blank, trim, trim_end, trim_start};
 
 /// The longest message that is read, in bytes: what a UDP datagram can hold.
 pub const MAX_MESSAGE: usize = 65_535;
@@ -78,7 +80,7 @@ pub enum Start<'a> {
 /// How many header lines a message holds in itself; those of a longer one are on the heap.
 const INLINE_LINES: usize = 32;
 
-/// Where the value of one header line lies: behind the colon, folds and outer blanks included.
+/// Where the value of one header line lies, without its outer blanks.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     start: u16,
@@ -115,7 +117,8 @@ impl<'a> Message<'a> {
             return Err(ScanError::TooLong);
         }
         let begin = bytes.iter().position(|&b| b != b'\r' && b != b'\n').ok_or(ScanError::Empty)?;
-        let (first, mut at) = line_at(bytes, begin);
+        let mut ends = LineEnds::new(bytes, begin);
+        let (first, mut at) = ends.next();
         if truncated && at == bytes.len() {
             return Err(ScanError::StartLine);
         }
@@ -132,13 +135,13 @@ impl<'a> Message<'a> {
         while at < bytes.len() {
             let begin = at;
             let mut end;
-            (end, at) = line_at(bytes, begin);
+            (end, at) = ends.next();
             if matches!(bytes[begin], b'\r' | b'\n') && trim(&bytes[begin..end]).is_empty() {
                 message.body_at = (end < at).then_some(at);
                 break;
             }
             while is_fold(bytes, at) {
-                (end, at) = line_at(bytes, at);
+                (end, at) = ends.next();
             }
             if truncated && at == bytes.len() {
                 break;
@@ -152,10 +155,15 @@ impl<'a> Message<'a> {
     fn push(&mut self, begin: usize, end: usize) -> Result<(), ScanError> {
         let line = &self.bytes[begin..end];
         let Some(colon) = find(line, [b':']) else { return Ok(()) };
-        let Some(name) = HeaderName::from_bytes(trim(&line[..colon])) else { return Ok(()) };
+        let (name, raw) = (&line[..colon], &line[colon + 1..]);
+        let Some(name) = HeaderName::from_bytes(name).or_else(|| HeaderName::from_bytes(trim(name))) else {
+            return Ok(());
+        };
         let at = self.line_count;
+        let value = trim_start(raw.strip_prefix(b" ").unwrap_or(raw));
+        let start = end - value.len();
         // `scan` has checked that no position is above u16::MAX.
-        let line = Line { start: (begin + colon + 1) as u16, end: end as u16, next: NO_LINE };
+        let line = Line { start: start as u16, end: (start + trim_end(value).len()) as u16, next: NO_LINE };
         match self.lines.get_mut(usize::from(at)) {
             Some(place) => *place = line,
             None if usize::from(at) < MAX_LINES => self.more.push(line),
@@ -229,14 +237,6 @@ impl<'a> Message<'a> {
     /// The value of the first header line of that name.
     pub fn first(&self, name: HeaderName) -> Option<&'a [u8]> {
         self.lines(name).next()
-    }
-}
-
-/// The line that begins at `at`: its end without the line end, and where the next one begins.
-fn line_at(bytes: &[u8], at: usize) -> (usize, usize) {
-    match memchr::memchr(b'\n', &bytes[at..]) {
-        Some(length) => (at + length, at + length + 1),
-        None => (bytes.len(), bytes.len()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Pieces of the grammar that all headers share: blanks, numbers, quoted strings, parameters.
 
+use super::find::find;
+
 /// Blanks, line ends of folds included.
 pub(crate) const fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
@@ -11,12 +13,25 @@ pub(crate) const fn is_token(byte: u8) -> bool {
 }
 
 /// Without the outer blanks.
-pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+#[inline]
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+/// Without the leading blanks.
+#[inline]
+pub(crate) fn trim_start(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && is_blank(*first)
     {
         bytes = rest;
     }
+    bytes
+}
+
+/// Without the trailing blanks.
+#[inline]
+pub(crate) fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., last] = bytes
         && is_blank(*last)
     {
@@ -28,11 +43,6 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
 /// The leading run of bytes that satisfy `keep`, and the rest.
 pub(crate) fn take_while(bytes: &[u8], keep: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
     bytes.split_at(bytes.iter().position(|&b| !keep(b)).unwrap_or(bytes.len()))
-}
-
-/// Without the leading blanks.
-pub(crate) fn trim_start(bytes: &[u8]) -> &[u8] {
-    take_while(bytes, is_blank).1
 }
 
 /// A number of decimal digits and nothing else; `None` also where it does not fit.
@@ -66,36 +76,6 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
         .or_else(|| ends::<4>(one, other))
         .or_else(|| ends::<2>(one, other))
         .unwrap_or_else(|| one.first() == other.first())
-}
-
-/// Where one of `wanted` first stands. It looks at eight bytes at a time: values are short, and a call of memchr costs more
-/// than it gains.
-#[inline]
-pub(crate) fn find<const N: usize>(bytes: &[u8], wanted: [u8; N]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(eight) = bytes[at..].first_chunk() {
-        if let Some(found) = find_in_eight(*eight, wanted) {
-            return Some(at + found);
-        }
-        at += 8;
-    }
-    match bytes.last_chunk() {
-        // Some of them were looked at before.
-        Some(eight) if at < bytes.len() => Some(bytes.len() - 8 + find_in_eight(*eight, wanted)?),
-        Some(_) => None,
-        None => bytes.iter().position(|b| wanted.contains(b)),
-    }
-}
-
-#[inline]
-fn find_in_eight<const N: usize>(eight: [u8; 8], wanted: [u8; N]) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xff;
-    // The highest bit of each byte that is wanted; above the first of them there may be false ones.
-    let found = wanted.iter().fold(0, |found, &b| {
-        let differs = u64::from_le_bytes(eight) ^ (ONES * u64::from(b));
-        found | (differs.wrapping_sub(ONES) & !differs & (ONES << 7))
-    });
-    (found != 0).then(|| found.trailing_zeros() as usize / 8)
 }
 
 /// Whether there are quoted strings, each of them closed; where one is not, all quotes are ordinary bytes.

@@ -1,6 +1,9 @@
 //! The parts of a SIP URI that routing and trunk matching need.
 
-use super::text::{self, Params, take_while};
+use super::{
+    find::find,
+    text::{self, Params, take_while},
+};
 
 /// A `sip:` or `sips:` URI taken apart (RFC 3261, section 19.1); escapes are left as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +21,14 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Takes a URI apart; `None` for other schemes and for what is none.
     pub fn parse(uri: &'a [u8]) -> Option<Self> {
-        let colon = text::find(uri, [b':'])?;
+        let colon = find(uri, [b':'])?;
         let scheme = &uri[..colon];
         if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
             return None;
         }
         let rest = &uri[colon + 1..];
         // A user may contain `;` and `?`, but never `@`.
-        let (user, rest) = match text::find(rest, [b'@']) {
+        let (user, rest) = match find(rest, [b'@']) {
             Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
             None => (None, rest),
         };

@@ -8,7 +8,7 @@ use sim::{Sim, text};
 use st_core::{
     Action, Direction, EventKind, Packet, Side,
     engine::Stats,
-    message::{Body, Message, MethodName, Start},
+    message::{Body, HeaderName, Message, MethodName, Start},
 };
 use st_ebpf::{
     abi::CAPTURE,
@@ -36,7 +36,7 @@ fn told(message: &Message<'_>) -> String {
         or_none(message.from().and_then(|from| from.tag)),
         or_none(message.to().and_then(|to| to.tag)),
         or_none(message.top_via().and_then(|via| via.branch)),
-        message.via_count(),
+        message.values(HeaderName::Via).count(),
         or_none(message.contact().map(|contact| contact.uri)),
     )
 }
