@@ -59,11 +59,17 @@ pub(crate) fn number(digits: &[u8]) -> Option<u32> {
 /// Whether two words are the same in any case. Most stacks write as the RFCs do, so that is tried first.
 #[inline]
 pub(crate) fn same_word(found: &[u8], known: &[u8]) -> bool {
-    found.len() == known.len() && (is_same(found, known) || found.eq_ignore_ascii_case(known))
+    found.len() == known.len() && (is_same(found, known) || same_letters(found, known))
+}
+
+/// Not inlined, so that [`same_word`] is.
+#[cold]
+fn same_letters(found: &[u8], known: &[u8]) -> bool {
+    found.eq_ignore_ascii_case(known)
 }
 
 /// Whether two words of one length are the same; for short ones it takes no call.
-#[inline]
+#[inline(always)]
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     #[inline]
     fn ends<const N: usize>(one: &[u8], other: &[u8]) -> Option<bool> {
