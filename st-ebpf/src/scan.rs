@@ -504,18 +504,26 @@ impl Scan {
         self.mode = mode::CSEQ_NUMBER;
     }
 
-    /// In RAck: the number of the response, then that of the INVITE. A folded RAck is not read.
+    /// In RAck: the number of the response, then that of the INVITE.
     #[inline(always)]
     fn rack(&mut self, byte: u8) {
         let digit = byte.is_ascii_digit();
-        if byte == b' ' || byte == b'\t' {
+        if byte <= b' ' {
             if self.mode == mode::RACK_FIRST {
                 self.mode = mode::RACK_SECOND;
                 // One blank must stay between the two.
                 self.quoted_spaces = u32::MAX;
             }
-            self.quoted_spaces = if byte == b' ' { self.quoted_spaces.wrapping_add(1) } else { 0 };
             self.pos += 1;
+            if byte == b' ' {
+                self.quoted_spaces = self.quoted_spaces.wrapping_add(1);
+            } else if byte == b'\n' {
+                // Nor is the blank that makes the fold room for a digit.
+                self.quoted_spaces = u32::MAX;
+                self.fold(self.mode);
+            } else {
+                self.quoted_spaces = 0;
+            }
         } else if digit && self.mode == mode::RACK_SECOND {
             self.quoted_begins();
         } else if digit {

@@ -6,7 +6,7 @@ use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use st_ebpf::{
     abi::{Counter, Shift, Token, direction, kind, refused},
-    cseq::{self, Close, RANGES, Range, State},
+    cseq::{self, BLANKS, Close, RANGES, Range, State},
     scan::{Start, has_our_prefix, method, our_token, part},
 };
 
@@ -62,8 +62,12 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
 /// A request: sipst's own is committed, the server's is sampled and shifted.
 #[inline(always)]
 fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) -> Fate {
-    let rack = if method == method::PRACK { part::RACK } else { 0 };
-    scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | rack);
+    let quoting = match method {
+        method::PRACK => part::RACK,
+        method::SUBSCRIBE => part::EVENT,
+        _ => 0,
+    };
+    scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoting);
     let ours = has_our_prefix(&scratch.window, scratch.scan.branch);
     let in_dialog = scratch.scan.to_tag.len > 0;
     if !ours && !in_dialog && method != method::INVITE && method != method::CANCEL {
@@ -84,7 +88,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         _ => submit(scratch, captured),
     }
     if in_dialog {
-        shift(access, scratch, datagram, captured, method);
+        shift(access, scratch, datagram, method);
     }
     Fate::Pass
 }
@@ -119,7 +123,7 @@ pub fn copy_ranges(entry: *mut Shift, check: u64, to: &mut [Range; RANGES]) -> O
 
 /// Gives a request of the server's its number on the wire.
 #[inline(always)]
-fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) {
+fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32) {
     // SAFETY: only whether it is there is asked.
     if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || scratch.scan.found & part::CSEQ == 0 {
         return;
@@ -150,16 +154,18 @@ fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, capt
         tries += 1;
     }
     let Some(delta) = delta else { return count(Counter::ShiftFailed) };
+    let mut datagram = *datagram;
     let wire = cseq::to_wire(&scratch.ranges, delta, number);
     if wire != number {
-        if captured == datagram.len && cseq_place(scratch).lacks(cseq::BLANKS, wire) {
-            lengthen(access, scratch, datagram);
+        let at = scratch.scan.cseq.at;
+        if cseq_place(scratch).lacks(wire) && lengthen(access, scratch, &mut datagram, at) {
+            scratch.scan.cseq_spaces += BLANKS;
         }
-        if rewrite(access, scratch, datagram, cseq_place(scratch), wire) {
+        if rewrite(access, scratch, &datagram, cseq_place(scratch), wire) {
             count(Counter::ShiftedOut);
         }
     }
-    shift_quoted(access, scratch, datagram, delta);
+    shift_quoted(access, scratch, &mut datagram, delta);
 }
 
 /// Where the number in CSeq stands.
@@ -168,16 +174,31 @@ fn cseq_place(scratch: &Scratch) -> Place {
     Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false }
 }
 
-/// Gives the number in RAck the same place on the wire as that of the INVITE which it quotes.
+/// Gives a number that another header quotes the same place on the wire as that of the request which it stands for: RAck the
+/// INVITE's, `refer;id` in a SUBSCRIBE the REFER's.
 #[inline(always)]
-fn shift_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, delta: u32) {
+fn shift_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Datagram, delta: u32) {
     let number = scratch.scan.quoted_number;
-    if scratch.scan.found & part::RACK == 0 || number > cseq::MAX_NUMBER as u64 {
+    let left = scratch.scan.found & part::EVENT != 0;
+    if scratch.scan.found & (part::RACK | part::EVENT) == 0 || number > cseq::MAX_NUMBER as u64 {
         return;
     }
     let wire = cseq::to_wire(&scratch.ranges, delta, number as u32);
-    let place = Place { digits: scratch.scan.quoted, spaces: scratch.scan.quoted_spaces, left: false };
-    if wire != number as u32 && rewrite(access, scratch, datagram, place, wire) {
+    if wire == number as u32 {
+        return;
+    }
+    let digits = scratch.scan.quoted;
+    let mut place = Place { digits, spaces: if left { 0 } else { scratch.scan.quoted_spaces }, left };
+    // The blanks go before the number in RAck, behind it in `refer;id`.
+    if place.lacks(wire) && lengthen(access, scratch, datagram, if left { digits.at + digits.len } else { digits.at }) {
+        if left {
+            place.digits.len += BLANKS;
+        } else {
+            place.digits.at += BLANKS;
+            place.spaces += BLANKS;
+        }
+    }
+    if rewrite(access, scratch, datagram, place, wire) {
         count(Counter::ShiftedOut);
     }
 }

@@ -1,4 +1,4 @@
-//! Blanks before a number of the server's that has outgrown its place: the request becomes longer by [`BLANKS`] bytes.
+//! Blanks beside a number of the server's that has outgrown its place: the request becomes longer by [`BLANKS`] bytes.
 
 use st_ebpf::{
     abi::{CAPTURE, Counter},
@@ -18,19 +18,19 @@ const LONGEST: u32 = CAPTURE as u32 / 2;
 /// The sum of the blanks as 16-bit words, wherever they begin.
 const BLANKS_SUM: u32 = 0x2020 * BLANKS / 2;
 
-/// Puts blanks before the number in CSeq, in the packet, in the window and in what the scan found. Nothing is changed where
-/// the packet cannot grow.
+/// Puts blanks into a request, at that offset of the message: in the packet, in the window and in what the scan found. False, and
+/// nothing is changed, where the packet cannot grow.
 #[inline(always)]
-pub fn lengthen<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram) {
-    let at = scratch.scan.cseq.at;
+pub fn lengthen<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Datagram, at: u32) -> bool {
+    // What is captured is the whole message, then.
     if datagram.len > LONGEST || at >= datagram.len || !access.may_grow(BLANKS as i32) {
-        return;
+        return false;
     }
     let rest = (core::hint::black_box(datagram.len - at - 1) & (LONGEST - 1)) + 1;
     let from = core::hint::black_box(at) & (LONGEST - 1);
     let payload = datagram.payload;
     if !access.resize(access.len() + BLANKS) {
-        return;
+        return false;
     }
     // Offsets that were inside the packet are inside it still: from here on no step can fail for the packet's sake.
     // SAFETY: at most twice LONGEST from the window's begin on.
@@ -41,18 +41,21 @@ pub fn lengthen<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagra
     };
     let udp_len = datagram.len as u16 + 8;
     let new_len = udp_len + BLANKS as u16;
+    datagram.len += BLANKS;
     let change = Change { payload: BLANKS_SUM, old_len: udp_len.to_be(), new_len: new_len.to_be(), whole: [0; 2] };
     let done = moved
         && store(access, datagram.ip.next + 4, new_len)
         && access.renew_checksum(datagram.ip.next + 6, &change)
         && lengthen_ip(access, datagram.ip)
-        && load(access, scratch, payload, datagram.len + BLANKS).is_some();
+        && load(access, scratch, payload, datagram.len).is_some();
     count(if done { Counter::Lengthened } else { Counter::ShiftFailed });
-    scratch.scan.cseq.at = at + BLANKS;
-    scratch.scan.cseq_spaces += BLANKS;
-    if scratch.scan.quoted.at > at {
+    if scratch.scan.cseq.at >= at {
+        scratch.scan.cseq.at += BLANKS;
+    }
+    if scratch.scan.quoted.at >= at {
         scratch.scan.quoted.at += BLANKS;
     }
+    true
 }
 
 /// The IP header of a longer packet.

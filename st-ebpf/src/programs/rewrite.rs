@@ -6,6 +6,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_loop};
 use st_ebpf::{
     abi::{CAPTURE, Counter},
+    cseq::BLANKS,
     scan::Span,
 };
 
@@ -56,17 +57,17 @@ pub struct Place {
     pub digits: Span,
     /// Blanks before them that can be spent.
     pub spaces: u32,
-    /// Whether a shorter number leaves its blanks behind it, where none may stand before it.
+    /// Whether a shorter number leaves its blanks behind it, where none should stand before it.
     pub left: bool,
 }
 
 impl Place {
-    /// Whether a number fits only with that many more blanks.
+    /// Whether a number fits only with [`BLANKS`] more.
     #[inline(always)]
-    pub fn lacks(&self, blanks: u32, number: u32) -> bool {
+    pub fn lacks(&self, number: u32) -> bool {
         let room = self.digits.len + if self.spaces > MAX_SPACES { MAX_SPACES } else { self.spaces };
         let digits = digits(number);
-        digits > room && digits <= room + blanks
+        digits > room && digits <= room + BLANKS
     }
 }
 

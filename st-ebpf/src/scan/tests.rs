@@ -124,6 +124,10 @@ fn finds_the_number_of_the_invite_in_rack() {
         ("rack :1   9 INVITE", 9, 2),
         ("RAck: 1\t9 INVITE", 9, 0),
         ("RAck:  1 \t 9 INVITE", 9, 1),
+        ("RAck:\r\n 1 9\r\n\tINVITE", 9, 0),
+        ("RAck: 1\r\n  9 INVITE", 9, 1),
+        ("RAck: 1\n\t9 INVITE", 9, 0),
+        ("RAck: 1   \r\n 9 INVITE", 9, 0),
     ] {
         let (scan, window) =
             scan(format!("PRACK sip:a SIP/2.0\r\n{rack}\r\nCSeq: 13 PRACK\r\n\r\n").as_bytes(), ALL | part::RACK);
@@ -131,7 +135,8 @@ fn finds_the_number_of_the_invite_in_rack() {
         assert_eq!(found(&window, scan.quoted), number.to_string(), "{rack}");
         assert_eq!((scan.number, scan.found & part::RACK), (13, part::RACK), "{rack}");
     }
-    for rack in ["RAck: 1", "RAck: x 9 INVITE", "RAck: 1 x INVITE", "RAck: 1 12345678901 INVITE"] {
+    for rack in ["RAck: 1", "RAck: x 9 INVITE", "RAck: 1 x INVITE", "RAck: 1 12345678901 INVITE", "RAck: 1\r\n9 INVITE"]
+    {
         let (scan, _) = scan(format!("PRACK sip:a SIP/2.0\r\n{rack}\r\n\r\n").as_bytes(), part::RACK);
         assert_eq!(scan.found, 0, "{rack}");
     }

@@ -4,8 +4,10 @@
 
 mod ack;
 mod commit;
+mod cost;
 mod frame;
 mod harmless;
+mod quoted;
 mod race;
 mod sample;
 mod shift;

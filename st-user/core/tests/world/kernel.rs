@@ -131,7 +131,7 @@ impl Kernel {
         let start = start(&self.window);
         let quoted = match start {
             Start::Request(method::PRACK) => part::RACK,
-            Start::Request(method::NOTIFY) => part::EVENT,
+            Start::Request(method::NOTIFY | method::SUBSCRIBE) => part::EVENT,
             Start::Request(_) | Start::Response | Start::KeepAlive | Start::NotSip => 0,
         };
         let mut scan = Scan::default();
@@ -198,28 +198,40 @@ impl Kernel {
             entry.state = entry.state.after_server(number);
         }
         let wire = to_wire(&entry.ranges, entry.state.delta, number);
-        let rack = scan.found & part::RACK != 0;
-        let quoted = u32::try_from(scan.quoted_number).ok().filter(|_| rack);
+        let quoted = match method {
+            method::PRACK => scan.found & part::RACK != 0,
+            method::SUBSCRIBE => scan.found & part::EVENT != 0,
+            _ => false,
+        };
+        let quoted = u32::try_from(scan.quoted_number).ok().filter(|_| quoted);
         let quoted = quoted.map(|number| (number, to_wire(&entry.ranges, entry.state.delta, number)));
         let mut bytes = bytes.to_vec();
+        // No blank may stand before the number in `refer;id`.
+        let left = method == method::SUBSCRIBE;
         let numbers = [
-            (Fault::ShiftedOut, Some((number, wire)), scan.cseq, scan.cseq_spaces),
+            (Fault::ShiftedOut, Some((number, wire)), scan.cseq, scan.cseq_spaces, false),
             // One blank has to stay before it: there is less room than in CSeq.
-            (Fault::Quoted, quoted, scan.quoted, scan.quoted_spaces),
+            (Fault::Quoted, quoted, scan.quoted, if left { 0 } else { scan.quoted_spaces }, left),
         ];
         let mut moved = 0;
-        for (fault, shift, mut digits, mut spaces) in numbers {
+        for (fault, shift, mut digits, mut spaces, left) in numbers {
             let Some((_, wire)) = shift.filter(|(number, wire)| number != wire) else { continue };
             if digits.at > scan.cseq.at {
                 digits.at += moved;
             }
-            if fault == Fault::ShiftedOut && lacks(&bytes, digits, spaces, wire) {
+            if lacks(&bytes, digits, spaces, wire) {
                 self.tally.count(Fault::Lengthened);
-                let (head, tail) = bytes.split_at(digits.at as usize);
+                let at = digits.at + if left { digits.len } else { 0 };
+                let (head, tail) = bytes.split_at(at as usize);
                 bytes = [head, &[b' '; BLANKS as usize], tail].concat();
-                (digits.at, spaces, moved) = (digits.at + BLANKS, spaces + BLANKS, BLANKS);
+                if left {
+                    digits.len += BLANKS;
+                } else {
+                    (digits.at, spaces) = (digits.at + BLANKS, spaces + BLANKS);
+                }
+                moved = BLANKS;
             }
-            if let Some(rewritten) = rewrite(&bytes, digits, spaces, wire) {
+            if let Some(rewritten) = rewrite(&bytes, digits, spaces, wire, left) {
                 self.tally.count(fault);
                 bytes = rewritten;
             } else {
@@ -269,7 +281,7 @@ impl Kernel {
                 if method != method::OPTIONS || scan.to_tag.len > 0 {
                     self.submit(now, seen);
                 }
-                if scan.found & part::EVENT == 0 {
+                if method != method::NOTIFY || scan.found & part::EVENT == 0 {
                     return Some(bytes.to_vec());
                 }
                 // `refer;id` quotes the number that the server's REFER had on the wire.
@@ -277,10 +289,7 @@ impl Kernel {
                     return Some(bytes.to_vec());
                 };
                 self.tally.count(Fault::Quoted);
-                let Span { at, len } = scan.quoted;
-                let (from, to) = (at as usize, (at + len) as usize);
-                let text = format!("{number:<width$}", width = to - from);
-                return Some([&bytes[..from], text.as_bytes(), &bytes[to..]].concat());
+                return Some(rewrite(bytes, scan.quoted, 0, number, true).unwrap_or_else(|| bytes.to_vec()));
             }
             Start::Response => {}
             Start::KeepAlive | Start::NotSip => return Some(bytes.to_vec()),
@@ -300,7 +309,7 @@ impl Kernel {
             return Some(bytes.to_vec());
         };
         self.tally.count(Fault::ShiftedBack);
-        Some(rewrite(bytes, scan.cseq, scan.cseq_spaces, number).unwrap_or_else(|| bytes.to_vec()))
+        Some(rewrite(bytes, scan.cseq, scan.cseq_spaces, number, false).unwrap_or_else(|| bytes.to_vec()))
     }
 
     /// The server's own number behind `wire`, if that is another one. `tag`: the server's.
@@ -323,9 +332,10 @@ fn lacks(bytes: &[u8], digits: Span, spaces: u32, number: u32) -> bool {
     needed > room && needed <= room + BLANKS && bytes.len() + BLANKS as usize <= MOST
 }
 
-/// Another number in the same width; `None` where it does not fit.
-fn rewrite(bytes: &[u8], digits: Span, spaces: u32, number: u32) -> Option<Vec<u8>> {
+/// Another number in the same width, with its blanks before it, or behind it (`left`); `None` where it does not fit.
+fn rewrite(bytes: &[u8], digits: Span, spaces: u32, number: u32, left: bool) -> Option<Vec<u8>> {
     let (from, to) = ((digits.at - spaces.min(MAX_SPACES)) as usize, (digits.at + digits.len) as usize);
-    let text = format!("{number:>width$}", width = to - from);
+    let width = to - from;
+    let text = if left { format!("{number:<width$}") } else { format!("{number:>width$}") };
     (text.len() == to - from).then(|| [&bytes[..from], text.as_bytes(), &bytes[to..]].concat())
 }
