@@ -125,7 +125,16 @@ impl Hooks {
             interface: interface.name.clone(),
             hook: "xdp ingress",
             source,
-        })
+        })?;
+        if interface.kind == Kind::Veth {
+            // `veth_xdp_xmit` and `veth_xdp_flush` of drivers/net/veth.c.
+            tracing::warn!(
+                interface = interface.name,
+                "XDP on a veth: what it sends back is lost unless the other end has an XDP program too, so that no ACK leaves \
+                 while no daemon lives; `attach: auto` takes TC, which needs none"
+            );
+        }
+        Ok(())
     }
 
     /// Takes the filters off an interface, where there are any.

@@ -3,10 +3,7 @@
 
 use std::{
     cell::Cell,
-    ffi::c_long,
-    mem::size_of,
     net::{SocketAddr, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     time::Duration,
 };
 
@@ -15,14 +12,13 @@ use st_tests::{
     agent::{Agent, Profile},
 };
 
-use crate::plan::{Call, Plan, SOON, config};
+use crate::{
+    foreign::Hook,
+    plan::{Call, Plan, SOON, config},
+};
 
 /// Long enough for a datagram that is not dropped.
 const A_MOMENT: Duration = Duration::from_secs(1);
-
-/// Of `bpf_attach_type`.
-const TCX_INGRESS: u32 = 46;
-const TCX_EGRESS: u32 = 47;
 
 /// A call of a user whose program drops everything for a while: what it drops is dropped, and then all goes on.
 fn the_user_has_the_last_word(drop_all: impl FnOnce(&Host), undo: impl FnOnce(&Host)) {
@@ -51,9 +47,9 @@ fn a_clsact_filter_drops(direction: &str) {
     );
 }
 
-fn a_tcx_program_drops(attach_type: u32) {
+fn a_tcx_program_drops(hook: Hook) {
     let link = Cell::new(None);
-    the_user_has_the_last_word(|host| link.set(Some(drop_all(host, attach_type))), |_| drop(link.take()));
+    the_user_has_the_last_word(|host| link.set(Some(hook.attach(host))), |_| drop(link.take()));
 }
 
 #[test]
@@ -68,18 +64,18 @@ fn a_users_clsact_filter_on_egress_behind_ours_still_drops() {
 
 #[test]
 fn a_users_tcx_program_on_ingress_behind_ours_still_drops() {
-    a_tcx_program_drops(TCX_INGRESS);
+    a_tcx_program_drops(Hook::DropIngress);
 }
 
 #[test]
 fn a_users_tcx_program_on_egress_behind_ours_still_drops() {
-    a_tcx_program_drops(TCX_EGRESS);
+    a_tcx_program_drops(Hook::DropEgress);
 }
 
 #[test]
 fn a_users_tcx_program_that_was_there_first_keeps_its_place() {
     let lab = Lab::new().unwrap();
-    let link = drop_all(&lab.server, TCX_EGRESS);
+    let link = Hook::DropEgress.attach(&lab.server);
     let mut sipst = Sipst::start(&lab.server, &config("tc", &["action: alert"])).unwrap();
     let peer = Agent::start(&lab.peer, (lab.wire.b.v4, 5060).into(), Profile::strict_peer(60, "uac")).unwrap();
     let server = Agent::start(&lab.server, (lab.wire.a.v4, 5060).into(), Profile::plain_server()).unwrap();
@@ -184,59 +180,4 @@ fn an_answer_with_our_branch_never_reaches_the_server_whether_the_daemon_lives_o
             call.server.faultless().unwrap();
         }
     }
-}
-
-/// Attaches `r0 = TC_ACT_SHOT; exit` behind all other programs of `eth0`; the link holds it.
-fn drop_all(host: &Host, attach_type: u32) -> OwnedFd {
-    host.enter(move || {
-        /// `BPF_PROG_LOAD`, as far as it is needed.
-        #[repr(C)]
-        #[derive(Default)]
-        struct ProgLoad {
-            prog_type: u32,
-            insn_cnt: u32,
-            insns: u64,
-            license: u64,
-            log: [u64; 2],
-            kern_version: u32,
-            prog_flags: u32,
-            name: [u8; 16],
-            ifindex: u32,
-            expected_attach_type: u32,
-        }
-        /// `BPF_LINK_CREATE`, as far as it is needed.
-        #[repr(C)]
-        #[derive(Default)]
-        struct LinkCreate {
-            prog_fd: u32,
-            target_ifindex: u32,
-            attach_type: u32,
-            flags: u32,
-            more: [u64; 4],
-        }
-        // r0 = 2; exit
-        let code: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
-        let load = ProgLoad {
-            prog_type: 3,
-            insn_cnt: 2,
-            insns: code.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            expected_attach_type: attach_type,
-            ..ProgLoad::default()
-        };
-        let program = bpf(5, &load);
-        let index = std::fs::read_to_string("/sys/class/net/eth0/ifindex").unwrap().trim().parse().unwrap();
-        let prog_fd = program.as_raw_fd().try_into().unwrap();
-        bpf(28, &LinkCreate { prog_fd, target_ifindex: index, attach_type, ..LinkCreate::default() })
-    })
-}
-
-/// bpf(2) for the commands that return a descriptor.
-fn bpf<T>(command: c_long, attributes: &T) -> OwnedFd {
-    // SAFETY: the attributes are valid for reads of the given size, as are the buffers that they point to; both
-    // commands used here only read them.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    assert!(fd >= 0, "bpf({command}): {}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just made this descriptor for us.
-    unsafe { OwnedFd::from_raw_fd(fd.try_into().unwrap()) }
 }

@@ -9,6 +9,7 @@ mod bystanders;
 mod control;
 mod crash;
 mod daemon;
+mod foreign;
 mod mid_call;
 mod numbers;
 mod plan;
