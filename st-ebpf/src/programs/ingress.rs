@@ -121,7 +121,7 @@ fn shift_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram)
 #[inline(always)]
 fn restore<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, tag: Span, place: Place, wire: u64) {
     // SAFETY: only whether it is there is asked.
-    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || wire > cseq::MAX_NUMBER as u64 {
+    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || wire > u32::MAX as u64 {
         return;
     }
     let Some(key) = dialog_key(scratch, tag) else { return };

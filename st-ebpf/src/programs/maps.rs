@@ -74,12 +74,12 @@ pub struct Field {
     pub start: u32,
     /// Where the blanks that can be spent begin.
     pub begin: u32,
-    /// One past the last digit.
+    /// One past its place.
     pub end: u32,
+    /// Where the last digit goes: at the place's end, or before the blanks that it leaves behind it.
+    pub last: u32,
     /// The digits still to be written.
     pub rest: u32,
-    /// The blanks still to be written behind them.
-    pub pad: u32,
 }
 
 /// How many bytes are rewritten at once: a number, the blanks it may take, and what makes the window end on an even

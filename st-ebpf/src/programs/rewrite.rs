@@ -29,16 +29,13 @@ unsafe extern "C" fn write_byte(done: u32, context: *mut c_void) -> i64 {
     if index >= WIDTH as u32 {
         return 1;
     }
-    let Field { start, begin, end, rest, pad } = scratch.field;
+    let Field { start, begin, end, last, rest } = scratch.field;
     let position = start + index;
     let byte = scratch.window.byte(position);
     scratch.old[index as usize] = byte;
     let new = if position < begin || position >= end {
         byte
-    } else if pad > 0 {
-        scratch.field.pad = pad - 1;
-        b' '
-    } else if rest > 0 || position == end - 1 {
+    } else if position == last || position < last && rest > 0 {
         scratch.field.rest = rest / 10;
         b'0' + (rest % 10) as u8
     } else {
@@ -78,15 +75,14 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     let spaces = if place.spaces > MAX_SPACES { MAX_SPACES } else { place.spaces };
     let end = at + len;
     let begin = at - spaces;
-    // The window's end, even from the UDP header on: it takes in at most the one byte behind the number.
-    let window_end = (end + 1) & !1;
-    if window_end < WIDTH as u32 || spaces > at {
+    if datagram.len < WIDTH as u32 || spaces > at {
         return false;
     }
-    let start = window_end - WIDTH as u32;
+    // The window, even from the UDP header on: it takes in at most the one byte behind the number, or the message's beginning.
+    let start = ((end + 1) & !1).saturating_sub(WIDTH as u32);
 
     let pad = if place.left { len.saturating_sub(digits(number)) } else { 0 };
-    scratch.field = Field { start, begin, end, rest: number, pad };
+    scratch.field = Field { start, begin, end, last: end - 1 - pad, rest: number };
     let mut context = Context(scratch);
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(WIDTH as u32, write_byte as *mut c_void, (&raw mut context).cast(), 0) };

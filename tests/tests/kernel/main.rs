@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod ack;
+mod agrees;
 mod commit;
 mod cost;
 mod frame;

@@ -1,6 +1,9 @@
 //! Numbers that other headers quote: RAck in the server's PRACK, `refer;id` in its SUBSCRIBE and in the peer's NOTIFY.
 
-use st_ebpf::abi::Counter;
+use st_ebpf::{
+    abi::{Counter, Shift},
+    cseq::State,
+};
 
 use crate::{
     frame::{Frame, checksum_is_right},
@@ -130,6 +133,19 @@ fn f25_a_subscribe_to_what_came_of_a_refer_names_the_number_that_the_peer_knows(
     }
 }
 
+#[test]
+fn f25_a_refer_with_the_number_0_is_named_too() {
+    let mut tester = Tester::new();
+    let lifted = Shift { word: State { known: true, number: 0, delta: 12 }.to_word(), ..Shift::default() };
+    for program in INGRESS {
+        tester.reset();
+        tester.arm(SERVER, "call-1@host", "srv", lifted);
+        let frame = |event| Frame::new(PEER, SERVER).with(notify(event).as_bytes());
+        let run = tester.run(program, &frame("Event: refer;id=12"));
+        assert_eq!(run.out, frame("Event: refer;id=0 "), "{program:?}");
+    }
+}
+
 /// A NOTIFY of one side's in the server's dialog.
 fn notify(event: &str) -> String {
     format!(
@@ -147,6 +163,7 @@ fn f25_a_notify_about_a_refer_names_the_servers_own_number() {
             ("Event: refer;id=105", "Event: refer;id=98 "),
             ("o: refer;id=106;x=1", "o: refer;id=99 ;x=1"),
             ("Event: refer;id=97", "Event: refer;id=97"),
+            ("Event: refer;id=0000000105", "Event: refer;id=98        "),
             ("Event: refer", "Event: refer"),
             ("Event: presence;id=105", "Event: presence;id=105"),
             ("Event: refer;id=100", "Event: refer;id=100"),
