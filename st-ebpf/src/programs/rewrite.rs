@@ -81,15 +81,17 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     // The window, even from the UDP header on: it takes in at most the one byte behind the number, or the message's beginning.
     let start = ((end + 1) & !1).saturating_sub(WIDTH as u32);
 
-    let pad = if place.left { len.saturating_sub(digits(number)) } else { 0 };
+    // Asked first: the window must not hold what the packet does not.
+    let digits = digits(number);
+    if digits > len + spaces {
+        count(Counter::ShiftNoRoom);
+        return false;
+    }
+    let pad = if place.left { len.saturating_sub(digits) } else { 0 };
     scratch.field = Field { start, begin, end, last: end - 1 - pad, rest: number };
     let mut context = Context(scratch);
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(WIDTH as u32, write_byte as *mut c_void, (&raw mut context).cast(), 0) };
-    if scratch.field.rest > 0 {
-        count(Counter::ShiftNoRoom);
-        return false;
-    }
     // SAFETY: both are WIDTH bytes.
     let diff = unsafe {
         bpf_csum_diff(scratch.old.as_mut_ptr().cast(), WIDTH as u32, scratch.new.as_mut_ptr().cast(), WIDTH as u32, 0)

@@ -14,3 +14,4 @@ mod sample;
 mod shift;
 mod take;
 mod tester;
+mod traffic;

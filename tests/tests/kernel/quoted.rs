@@ -68,6 +68,7 @@ fn a_pracks_rack_goes_where_its_invite_went() {
         ((8, 90), "RAck: 1 9 INVITE", "10 PRACK", "RAck: 1    99 INVITE", "   100 PRACK", [2, 2, 0]),
         // Not even with four more: each number by itself.
         ((8, 999_990), "RAck: 1 9 INVITE", "   10 PRACK", "RAck: 1 9 INVITE", "  1000000 PRACK", [1, 1, 1]),
+        ((0, 803_747), "RAck: 7  1 INVITE", "2 PRACK", "RAck: 7 803748 INVITE", "2 PRACK", [1, 1, 1]),
         // Folded, in each place.
         ((98, 7), "RAck:\r\n 77 99 INVITE", " 100 PRACK", "RAck:\r\n 77    106 INVITE", " 107 PRACK", [2, 1, 0]),
         ((98, 7), "RAck: 77\r\n 99 INVITE", " 100 PRACK", "RAck: 77\r\n    106 INVITE", " 107 PRACK", [2, 1, 0]),
