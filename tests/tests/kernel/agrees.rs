@@ -81,11 +81,11 @@ impl Numbers {
         self
     }
 
-    fn to_wire(self, number: u32) -> u32 {
+    fn wire(self, number: u32) -> u32 {
         to_wire(&self.ranges, self.state.delta, number)
     }
 
-    fn from_wire(self, wire: u32) -> Option<u32> {
+    fn own(self, wire: u32) -> Option<u32> {
         from_wire(&self.ranges, self.state.delta, wire)
     }
 }
@@ -363,7 +363,7 @@ fn from_peer() -> BoxedStrategy<(Numbers, Text)> {
         .prop_flat_map(|((numbers, number), response, off, method)| {
             let numbers = numbers.after(true, number);
             // Now and then one of sipst's own.
-            let wire = numbers.to_wire(number).saturating_sub(off);
+            let wire = numbers.wire(number).saturating_sub(off);
             if response {
                 let start = "SIP/2.0 200 OK\r\n".to_owned();
                 (Just(numbers), message(start, true, "z9hG4bK77", cseq(wire, method), Just(None).boxed()))
@@ -437,13 +437,13 @@ fn a_request_leaves_with_the_number_of_the_pure_function_and_its_response_comes_
         let key = tester.arm(packing.server(), "call-1@host", "srv", numbers.shift());
         let number = text.cseq.number();
         let then = numbers.after(raises(method), number);
-        let quoted = text.quoted.as_ref().map(|field| then.to_wire(field.number()));
-        let wire = text.with(then.to_wire(number), quoted, true);
+        let quoted = text.quoted.as_ref().map(|field| then.wire(field.number()));
+        let wire = text.with(then.wire(number), quoted, true);
         comes_out(tester, Program::Egress, packing, &text.bytes(), &wire.bytes())?;
         prop_assert_eq!(tester.state(key), then.state);
         prop_assert_eq!(tester.counter(Counter::ShiftFailed), 0);
 
-        let own = then.from_wire(wire.cseq.number());
+        let own = then.own(wire.cseq.number());
         let response = Text { start: "SIP/2.0 200 OK\r\n".into(), quoted: None, ..wire };
         let back = own.map_or_else(|| response.clone(), |own| response.with(own, None, false));
         for program in INGRESS {
@@ -458,7 +458,7 @@ fn what_the_peer_sends_comes_in_with_the_servers_own_number() {
     let often = [Counter::ShiftedIn, Counter::ShiftNoNumber];
     run(&(from_peer(), packing()), &often, |tester, ((numbers, text), packing)| {
         tester.arm(packing.server(), "call-1@host", "srv", numbers.shift());
-        let own = |field: &Field| numbers.from_wire(field.number()).unwrap_or(field.number());
+        let own = |field: &Field| numbers.own(field.number()).unwrap_or(field.number());
         let expected = match &text.quoted {
             Some(field) => text.with(text.cseq.number(), Some(own(field)), false),
             None => text.with(own(&text.cseq), None, false),
