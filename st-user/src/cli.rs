@@ -18,9 +18,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     alert::Alerts,
-    config::{self, Attach, Config, ConfigError},
+    config::{self, Attach, Config, ConfigError, Webhook},
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
+    privilege,
     replay::{self, Calls, ReplayError, Summary},
     run::{self, RunConfig},
     sink::EventSink,
@@ -153,7 +154,10 @@ impl From<AttachArg> for Attach {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log = log(cli.verbosity);
+    let log = match privilege::without_any(|| log(cli.verbosity)) {
+        Ok(log) => log,
+        Err(error) => return report(&anyhow::Error::new(error).context("cannot start the thread that logs")),
+    };
     let result = execute(cli.command);
     // What was logged stands before what is said last.
     drop(log);
@@ -251,11 +255,10 @@ fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
 }
 
 fn run(config: &Config, format: Format) -> Result<()> {
-    let alerts = Alerts::start(&config.webhooks).context("cannot start the threads of the webhooks")?;
-    let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
+    let mut sinks =
+        privilege::without_any(|| Sinks::start(&config.webhooks, format)).context("cannot give up capabilities")??;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
-    let mut sinks = Sinks { printer, alerts };
     let run = RunConfig { options: options(config), policy: Arc::new(config.policy.clone()) };
     let result = runtime.block_on(run::run(run, &mut sinks));
     sinks.alerts.finish(LAST_EVENTS);
@@ -267,6 +270,14 @@ fn run(config: &Config, format: Format) -> Result<()> {
 struct Sinks {
     printer: Printer,
     alerts: Alerts,
+}
+
+impl Sinks {
+    fn start(webhooks: &[Webhook], format: Format) -> Result<Self> {
+        let alerts = Alerts::start(webhooks).context("cannot start the threads of the webhooks")?;
+        let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
+        Ok(Self { printer, alerts })
+    }
 }
 
 impl EventSink for Sinks {

@@ -14,6 +14,7 @@ mod namespace;
 mod netlink;
 pub mod output;
 pub mod owner;
+pub mod privilege;
 pub mod replay;
 pub mod ring;
 pub mod route;

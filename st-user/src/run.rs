@@ -35,6 +35,7 @@ use crate::{
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
     owner::Owners,
+    privilege,
     ring::{self, Record},
     route::Routes,
     sink::EventSink,
@@ -110,6 +111,9 @@ pub async fn run_until(
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let mut driver = Driver::new(config, sink)?;
+    // Before the first packet is read.
+    privilege::keep_only(driver.kernel.needs())
+        .map_err(|source| RunError::System { what: "capabilities cannot be given up", source })?;
     say("ready");
     driver.turn(stop).await?;
     driver.linger().await?;
@@ -159,7 +163,9 @@ impl<'a> Driver<'a> {
         if dialogs > 0 {
             info!(dialogs, "the numbers of an earlier run's dialogs go on being rewritten");
         }
-        let watch = Watch::start(kernel.lookout()).map_err(failed("a thread cannot be started"))?;
+        let lookout = kernel.lookout();
+        let watch =
+            privilege::without_any(|| Watch::start(lookout)).flatten().map_err(failed("a thread cannot be started"))?;
         let unseen = Unseen::read(&kernel)?;
         // By a clock of its own: records from before the start must keep their time.
         let leftovers = Leftovers::new(Clock::start().now(), kernel.maps.dialogs(), orphans);

@@ -38,12 +38,17 @@ impl Hooks {
         Self { tcx: KernelVersion::current().map_or(true, |now| now >= KernelVersion::new(6, 6, 0)) }
     }
 
-    /// Loads every program that may be attached.
-    pub(crate) fn load(&self, ebpf: &mut Ebpf) -> Result<(), KernelError> {
-        for name in [names::INGRESS_TC, names::EGRESS] {
-            classifier(ebpf, name)?;
+    /// Loads every program that may be attached, now or when an interface comes back: that needs more capabilities than the
+    /// daemon keeps, and what the verifier refuses must not be found out when links are half taken over.
+    pub(crate) fn load(&self, ebpf: &mut Ebpf, attach: Attach) -> Result<(), KernelError> {
+        classifier(ebpf, names::EGRESS)?;
+        if attach != Attach::Xdp {
+            classifier(ebpf, names::INGRESS_TC)?;
         }
-        express(ebpf).map(drop)
+        if attach != Attach::Tc {
+            express(ebpf)?;
+        }
+        Ok(())
     }
 
     /// Whether it is links that hold the programs, and not filters.

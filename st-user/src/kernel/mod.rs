@@ -31,7 +31,7 @@ pub use maps::Maps;
 pub(crate) use maps::mapped;
 pub(crate) use watch::{Lookout, View, Watch};
 
-use crate::config::Attach;
+use crate::{config::Attach, privilege};
 use attach::Hooks;
 use interfaces::covered;
 use maps::SHAPES;
@@ -218,6 +218,11 @@ impl Kernel {
         }
     }
 
+    /// The capabilities that are needed from now on.
+    pub(crate) fn needs(&self) -> CapabilitySet {
+        privilege::running(!self.hooks.links())
+    }
+
     /// Who looks whether all is still as it was attached.
     pub(crate) fn lookout(&self) -> Lookout {
         Lookout { pins: self.pins.clone(), links: self.hooks.links() }
@@ -311,10 +316,9 @@ fn bring_up(
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);
     let (mut maps, ring) = maps::set_up(&mut ebpf, &options.ports, carried)?;
+    hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
         Some(mut older) => {
-            // What the verifier refuses must not be found out when the links are half taken over.
-            hooks.load(&mut ebpf)?;
             older.hand_over(&mut maps, pins)?;
             Some(older)
         }

@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     inject::{Envelope, ready_ack},
     namespace::{in_a_namespace, ip},
+    privilege::{keep_only, running},
 };
 
 fn options(attach: Attach) -> Options {
@@ -459,4 +460,48 @@ fn an_unknown_interface_is_told_with_those_that_there_are() {
     assert!(error.contains("no-such-one does not exist: there are") && error.contains("lo"), "{error}");
     assert!(matches!(choose(&all, &["lo".into()]), Err(KernelError::NotEthernet { .. })));
     assert!(matches!(choose(&all, &[]), Err(KernelError::NoInterfaces)));
+}
+
+/// Does it on a thread that has only these capabilities left.
+fn with_only<T: Send>(keep: CapabilitySet, act: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        keep_only(keep).unwrap();
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+/// An interface is deleted and made anew under the daemon's eyes, which has only these capabilities left; then it ends.
+/// Whether it was attached to again, and whether nothing was left.
+fn comes_back_with(keep: CapabilitySet, hooks: fn() -> Hooks, attach: Attach) -> (bool, bool) {
+    let mut outcome = None;
+    in_a_namespace(|| {
+        let (mut kernel, ring) = Kernel::attach_by(hooks(), Pins::new(Path::new(PIN_DIR)), &options(attach)).unwrap();
+        let mut follow = || {
+            let view = with_only(CapabilitySet::empty(), || kernel.lookout().look().unwrap());
+            with_only(keep, || kernel.follow(view));
+        };
+        ip("link del v0");
+        follow();
+        ip("link add v0 type veth peer name v1");
+        ip("link set v0 up");
+        follow();
+        let index = list().unwrap().into_iter().find(|one| one.name == "v0").unwrap().index;
+        let attached = kernel.covers(index);
+        drop(ring);
+        let released = with_only(keep, || kernel.release()).is_ok();
+        let filters = Command::new("tc").args(["filter", "show", "dev", "v0", "egress"]).output().unwrap();
+        let clean = released && !Path::new(PIN_DIR).exists() && filters.stdout.is_empty();
+        outcome = Some((attached, clean));
+    });
+    outcome.unwrap()
+}
+
+#[test]
+fn with_what_a_running_daemon_keeps_an_interface_that_comes_back_is_attached_to_and_nothing_stays_in_the_end() {
+    for attach in [Attach::Auto, Attach::Tc, Attach::Xdp] {
+        assert_eq!(comes_back_with(running(false), Hooks::new, attach), (true, true), "{attach:?}");
+    }
+    assert_eq!(comes_back_with(running(true), Hooks::filters, Attach::Tc), (true, true));
+    assert!(!comes_back_with(running(false), Hooks::filters, Attach::Tc).0, "what is kept for filters is needed");
 }

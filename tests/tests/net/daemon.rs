@@ -48,16 +48,6 @@ fn without_privilege_the_missing_capabilities_are_named() {
 }
 
 #[test]
-fn four_capabilities_do_for_a_call_that_is_refreshed_and_ended() {
-    let call = Plan::default().start_by(|host, config| {
-        host.run("install", &["-d", "-m", "0700", "/sys/fs/bpf/sipst"]).unwrap();
-        Sipst::start_with_four_capabilities(host, config).unwrap()
-    });
-    call.refreshed(2);
-    call.server_hangs_up();
-}
-
-#[test]
 fn status_tells_the_version_the_daemons_life_and_the_dialogs_that_depend_on_it() {
     let mut call = Plan::unhurried();
     let host = &call.lab.server;

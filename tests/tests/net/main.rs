@@ -13,6 +13,7 @@ mod foreign;
 mod mid_call;
 mod numbers;
 mod plan;
+mod privilege;
 mod real;
 mod refresh;
 mod replay;
