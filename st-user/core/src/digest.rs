@@ -1,13 +1,13 @@
 //! Answers to 401 and 407 (RFC 3261, section 22; RFC 7616): Digest with MD5 or SHA-256, with `qop=auth` or without.
 //!
-//! rsip computes the response. The challenge is read here, because rsip knows neither `SHA-256` as it is spelled on the
-//! wire nor a list of qop values, and the header is written here, because rsip would quote what must not be quoted.
+//! The password goes into the hash as it lies in memory: no copy of it is made, and what is derived from it is zeroed.
 
-use rsip::{
-    Domain, Host, Uri,
-    headers::auth::{Algorithm, AuthQop},
-    services::DigestGenerator,
-};
+use std::fmt::Write as _;
+
+use md5::{Digest, Md5};
+use secrecy::ExposeSecret as _;
+use sha2::Sha256;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{
     Credentials,
@@ -35,8 +35,8 @@ pub enum DigestError {
     /// A quality of protection is asked for, but not `auth`.
     #[error("the quality of protection cannot be auth")]
     Qop,
-    /// The Request-URI or the method cannot be signed: not UTF-8, or blanks or quotes in it.
-    #[error("the Request-URI or the method cannot be signed")]
+    /// The Request-URI cannot be signed: not UTF-8, or blanks or quotes in it.
+    #[error("the Request-URI cannot be signed")]
     Request,
     /// More than [`MAX_ANSWERS`] realms.
     #[error("more than {MAX_ANSWERS} realms")]
@@ -115,35 +115,78 @@ pub fn answer(
     if uri.contains(|c: char| c == '"' || c.is_ascii_whitespace()) {
         return Err(DigestError::Request);
     }
-    let method = request.method.name().parse().map_err(|_| DigestError::Request)?;
-    let qop = asked.qop.then(|| AuthQop::Auth { cnonce: request.cnonce.to_owned(), nc: 1 });
-    let response = DigestGenerator {
-        username: &credentials.username,
-        password: &credentials.password,
-        nonce: asked.nonce,
-        // The digest covers the Request-URI as it is written; rsip would print it anew from its parts.
-        uri: &Uri::from(Host::Domain(Domain::from(uri))),
-        realm: asked.realm,
-        method: &method,
-        qop: qop.as_ref(),
-        algorithm: asked.algorithm.map_or(Algorithm::Md5, |(algorithm, _)| algorithm),
-    }
-    .compute();
+    let response = match asked.algorithm {
+        None | Some(Algorithm::Md5) => response::<Md5>(&asked, request, credentials),
+        Some(Algorithm::Sha256) => response::<Sha256>(&asked, request, credentials),
+    };
+    let response = response.as_str();
     let username = credentials.username.replace('\\', "\\\\").replace('"', "\\\"");
     let mut value = format!(
         "Digest username=\"{username}\", realm=\"{}\", nonce=\"{}\", uri=\"{uri}\", response=\"{response}\"",
         asked.realm, asked.nonce
     );
-    if let Some((_, name)) = asked.algorithm {
-        value.push_str(&format!(", algorithm={name}"));
+    if let Some(algorithm) = asked.algorithm {
+        value.push_str(&format!(", algorithm={}", algorithm.name()));
     }
     if let Some(opaque) = asked.opaque {
         value.push_str(&format!(", opaque=\"{opaque}\""));
     }
     if asked.qop {
-        value.push_str(&format!(", qop=auth, nc=00000001, cnonce=\"{}\"", request.cnonce));
+        value.push_str(&format!(", qop=auth, nc={COUNT}, cnonce=\"{}\"", request.cnonce));
     }
     Ok(Answer { proxy: challenge.proxy, realm: asked.realm.to_owned(), value })
+}
+
+/// How often the nonce was used: once.
+const COUNT: &str = "00000001";
+
+/// RFC 7616, section 3.4.1.
+fn response<D: Digest>(asked: &Asked<'_>, request: &Request<'_>, credentials: &Credentials) -> Zeroizing<String> {
+    let Credentials { username, password } = credentials;
+    let secret = hash::<D>(&[username.as_bytes(), asked.realm.as_bytes(), password.expose_secret().as_bytes()]);
+    let signed = hash::<D>(&[request.method.name().as_bytes(), request.uri]);
+    let (secret, nonce, signed) = (secret.as_bytes(), asked.nonce.as_bytes(), signed.as_bytes());
+    if asked.qop {
+        hash::<D>(&[secret, nonce, COUNT.as_bytes(), request.cnonce.as_bytes(), b"auth", signed])
+    } else {
+        hash::<D>(&[secret, nonce, signed])
+    }
+}
+
+/// The hash of the parts with colons between them, in lower-case hexadecimal.
+fn hash<D: Digest>(parts: &[&[u8]]) -> Zeroizing<String> {
+    let mut hash = D::new();
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            hash.update(b":");
+        }
+        hash.update(part);
+    }
+    let mut sum = hash.finalize();
+    // With room for all from the start: to grow would leave a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(2 * sum.len()));
+    for byte in &sum {
+        let _ = write!(text, "{byte:02x}");
+    }
+    sum.as_mut_slice().zeroize();
+    text
+}
+
+/// What the response is computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    Md5,
+    Sha256,
+}
+
+impl Algorithm {
+    /// As it is written on the wire.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+        }
+    }
 }
 
 /// A challenge taken apart. Quoted values are without their quotes, escapes as they are.
@@ -151,7 +194,7 @@ struct Asked<'a> {
     realm: &'a str,
     nonce: &'a str,
     opaque: Option<&'a str>,
-    algorithm: Option<(Algorithm, &'static str)>,
+    algorithm: Option<Algorithm>,
     qop: bool,
 }
 
@@ -180,8 +223,8 @@ impl<'a> Asked<'a> {
         }
         let algorithm = match algorithm {
             None => None,
-            Some(name) if name.eq_ignore_ascii_case("MD5") => Some((Algorithm::Md5, "MD5")),
-            Some(name) if name.eq_ignore_ascii_case("SHA-256") => Some((Algorithm::Sha256, "SHA-256")),
+            Some(name) if name.eq_ignore_ascii_case(Algorithm::Md5.name()) => Some(Algorithm::Md5),
+            Some(name) if name.eq_ignore_ascii_case(Algorithm::Sha256.name()) => Some(Algorithm::Sha256),
             Some(_) => return Err(DigestError::Algorithm),
         };
         if qop.is_some_and(|list| !list.split(',').any(|option| option.trim().eq_ignore_ascii_case("auth"))) {
@@ -240,7 +283,7 @@ mod tests {
     }
 
     // The RFCs' own examples with a SIP method in the place of GET, which SIP lacks. The responses were computed apart
-    // from rsip, by what gives the RFCs' own responses for GET.
+    // from this code, by what gives the RFCs' own responses for GET.
 
     #[test]
     fn f17_rfc_2617_example_with_qop() {

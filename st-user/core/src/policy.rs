@@ -1,8 +1,9 @@
 //! What the operator wants: trunks, their rules, and which trunk a dialog belongs to.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
+use secrecy::{ExposeSecret as _, SecretString};
 
 /// What sipst does when the server lets a session run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +28,17 @@ pub enum Method {
 }
 
 /// Digest credentials for a peer that challenges refreshes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name.
     pub username: String,
-    /// Password; never printed.
-    pub password: String,
+    /// Password; never printed, and zeroed when it is dropped.
+    pub password: SecretString,
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.username == other.username && self.password.expose_secret() == other.password.expose_secret()
     }
 }
 
@@ -158,6 +159,19 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_never_printed() {
+        let credentials = Credentials { username: "line1".into(), password: "hunter2".into() };
+        let policy = Policy {
+            default: Rules { credentials: Some(credentials.clone()), ..Rules::default() },
+            ..Policy::default()
+        };
+        let printed = format!("{policy:?}");
+        assert!(printed.contains("line1") && !printed.contains("hunter2"), "{printed}");
+        assert_eq!(credentials, credentials.clone());
+        assert_ne!(credentials, Credentials { password: "hunter3".into(), ..credentials.clone() });
+    }
 
     #[test]
     fn a_wildcard_covers_what_is_below_and_nothing_else() {

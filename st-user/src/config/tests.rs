@@ -1,7 +1,14 @@
 //! What a configuration may say, and what is said about one that is wrong.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::PathBuf,
+    time::Duration,
+};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use secrecy::ExposeSecret as _;
 use st_core::{Action, Method, Policy, Rules};
 
 use super::*;
@@ -108,7 +115,7 @@ fn the_examples_in_the_sample_are_right_too() {
     assert!(trunk.matcher.matches("203.0.113.7".parse().unwrap(), ""));
     assert!(trunk.matcher.matches("198.51.100.7".parse().unwrap(), "sbc.carrier.example"));
     assert_eq!(trunk.rules.action, Action::Refresh);
-    assert_eq!(trunk.rules.credentials.as_ref().unwrap().password, "secret");
+    assert_eq!(trunk.rules.credentials.as_ref().unwrap().password.expose_secret(), "secret");
     assert_eq!(config.webhooks[0].url, "http://127.0.0.1:9000/sipst");
     assert_eq!(config.webhooks[0].timeout, Duration::from_secs(2));
     assert!(config.refreshes());
@@ -325,7 +332,8 @@ fn a_password_is_the_one_line_of_a_file_that_not_every_user_can_read() {
         parse(&format!("interfaces: [eth0]\n{}", secret.config()))
     };
     let credentials = read("good", "pass word\r\n", 0o640).unwrap().policy.default.credentials.unwrap();
-    assert_eq!((&*credentials.username, &*credentials.password), ("1001", "pass word"));
+    assert_eq!((&*credentials.username, credentials.password.expose_secret()), ("1001", "pass word"));
+    assert!(!format!("{:?}", read("printed", "hunter2", 0o600).unwrap()).contains("hunter2"));
     for (name, text, mode, expected) in [
         ("open", "x", 0o644, "`password_file` is open to every user"),
         ("empty", "\n", 0o600, "`password_file` holds no single line"),
@@ -336,6 +344,19 @@ fn a_password_is_the_one_line_of_a_file_that_not_every_user_can_read() {
         assert!(error.contains(expected), "{error}");
         assert!(error.starts_with("f:2:"), "{error}");
     }
+    // The open file's group is what counts, and a pipe is no file.
+    let secret = Secret::new("group", "x", 0o640);
+    chown(&secret.file, None, Some(12_345)).unwrap();
+    let refused = parse(&format!("interfaces: [eth0]\n{}", secret.config())).unwrap_err();
+    let (what, cure) =
+        ("`password_file` is open to a group, 12345, that is neither root's nor sipst's own", "run `chmod g= ");
+    assert!(refused.contains(what) && refused.contains(cure), "{refused}");
+    fs::set_permissions(&secret.file, fs::Permissions::from_mode(0o600)).unwrap();
+    parse(&format!("interfaces: [eth0]\n{}", secret.config())).unwrap();
+    fs::remove_file(&secret.file).unwrap();
+    mknodat(CWD, &secret.file, FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let refused = parse(&format!("interfaces: [eth0]\n{}", secret.config())).unwrap_err();
+    assert!(refused.contains("`password_file` is no file"), "{refused}");
     says(
         "default: {action: refresh, credentials: {username: a, password_file: pw}}",
         &["2:70: `password_file` cannot be read: /nonexistent/pw: No such file"],

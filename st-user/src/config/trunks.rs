@@ -1,9 +1,20 @@
 //! Trunks and their rules: what is done with which dialogs.
 
-use std::{fs::File, io::Read as _, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{
+    fs::OpenOptions,
+    io::Read as _,
+    net::IpAddr,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use ipnet::IpNet;
+use rustix::process::getegid;
+use secrecy::SecretString;
 use st_core::{Action, Credentials, DomainPattern, Matcher, Method, Rules, Trunk};
+
+use zeroize::Zeroizing;
 
 use super::{
     fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, parsed, seconds, text},
@@ -196,10 +207,11 @@ fn credentials(given: Given<'_>, dir: &Path, problems: &mut Vec<Problem>) -> Opt
 }
 
 /// The one line of the file, or what is wrong with it and what to do.
-fn password(path: &Path) -> Result<String, (String, String)> {
+fn password(path: &Path) -> Result<SecretString, (String, String)> {
     let shown = path.display();
     let unreadable = |error| (format!("cannot be read: {shown}: {error}"), "check the path and its owner".to_owned());
-    let file = File::open(path).map_err(unreadable)?;
+    // A pipe that nobody writes to must not hold the start up.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     let meta = file.metadata().map_err(unreadable)?;
     if !meta.is_file() {
         return Err((format!("is no file: {shown}"), "name a file with the password as its one line".to_owned()));
@@ -207,14 +219,20 @@ fn password(path: &Path) -> Result<String, (String, String)> {
     if meta.mode() & 0o007 != 0 {
         return Err((format!("is open to every user: {shown}"), format!("run `chmod o= {shown}`")));
     }
-    let mut text = String::new();
+    let own_group = meta.gid() == 0 || meta.gid() == getegid().as_raw();
+    if meta.mode() & 0o070 != 0 && !own_group {
+        let what = format!("is open to a group, {}, that is neither root's nor sipst's own: {shown}", meta.gid());
+        return Err((what, format!("run `chmod g= {shown}`")));
+    }
+    // With room for all from the start: to grow would leave a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_PASSWORD as usize + 1));
     file.take(MAX_PASSWORD + 1).read_to_string(&mut text).map_err(unreadable)?;
     let password = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if password.is_empty() || password.contains('\n') || password.len() as u64 > MAX_PASSWORD {
         let what = format!("holds no single line of 1 to {MAX_PASSWORD} bytes: {shown}");
         return Err((what, "leave only the password in it".to_owned()));
     }
-    Ok(password.to_owned())
+    Ok(password.into())
 }
 
 fn names_once(trunks: &[Written], problems: &mut Vec<Problem>) {
