@@ -107,9 +107,9 @@ impl Course {
         let setup = input.byte();
         let mode = if setup & 0x0f == 0x0f { Mode::Replay } else { Mode::Live };
         let limits = match setup >> 4 {
-            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1 },
-            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1 },
-            _ => Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4 },
+            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1 },
+            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1, waiting: 1 },
+            _ => Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4, waiting: 4 },
         };
         let rules = Rules {
             action: input.pick(&ACTIONS),

@@ -77,6 +77,11 @@ pub enum EventKind {
     NegotiationFault,
     /// Packets were lost before they could be read, or the capture lacks some: alert.
     CaptureLoss,
+    /// Refreshes on a trunk come to nothing: but for calls that were refreshed before, and one other now and then, no more are
+    /// sent there: alert.
+    BreakerOpened,
+    /// A refresh on that trunk succeeded: they are sent again.
+    BreakerClosed,
 }
 
 impl EventKind {
@@ -88,14 +93,16 @@ impl EventKind {
             | Self::SessionExpiring
             | Self::SessionExpired
             | Self::NegotiationFault
-            | Self::CaptureLoss => true,
+            | Self::CaptureLoss
+            | Self::BreakerOpened => true,
             Self::SessionStarted
             | Self::TimerNegotiated
             | Self::SessionRefreshed
             | Self::RefreshDue
             | Self::RefreshSent
             | Self::RefreshSucceeded
-            | Self::SessionEnded => false,
+            | Self::SessionEnded
+            | Self::BreakerClosed => false,
         }
     }
 
@@ -115,6 +122,8 @@ impl EventKind {
             Self::SessionEnded => "session_ended",
             Self::NegotiationFault => "negotiation_fault",
             Self::CaptureLoss => "capture_loss",
+            Self::BreakerOpened => "breaker_opened",
+            Self::BreakerClosed => "breaker_closed",
         }
     }
 }

@@ -1,9 +1,12 @@
 //! What the operator wants: trunks, their rules, and which trunk a dialog belongs to.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
+
+/// The name in events for dialogs that no trunk covers.
+pub const NO_TRUNK: &str = "default";
 
 /// What sipst does when the server lets a session run out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,42 @@ impl PartialEq for Credentials {
     }
 }
 
+/// How many refresh requests may leave in a second; of these a tenth at once. Copies of a request, ACK and CANCEL do not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(Option<NonZeroU32>);
+
+impl Rate {
+    /// As many as there are.
+    pub const OFF: Self = Self(None);
+
+    /// The highest.
+    pub const MOST: u32 = 10_000;
+
+    /// So many in a second, 1 to [`Rate::MOST`].
+    pub const fn new(per_second: u32) -> Option<Self> {
+        match NonZeroU32::new(per_second) {
+            Some(rate) if per_second <= Self::MOST => Some(Self(Some(rate))),
+            Some(_) | None => None,
+        }
+    }
+
+    /// How many in a second; `None`: as many as there are.
+    pub const fn per_second(self) -> Option<u32> {
+        match self.0 {
+            Some(rate) => Some(rate.get()),
+            None => None,
+        }
+    }
+
+    /// The time from one to the next if all are spread evenly.
+    pub const fn spacing(self) -> Option<Duration> {
+        match self.0 {
+            Some(rate) => Some(Duration::from_micros(1_000_000_u64.div_ceil(rate.get() as u64))),
+            None => None,
+        }
+    }
+}
+
 /// The rules of one trunk.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rules {
@@ -59,6 +98,8 @@ pub struct Rules {
     pub credentials: Option<Credentials>,
     /// Whether a 2xx without Session-Expires turns an agreed timer off, as R12 has it to the letter.
     pub strict_r12: bool,
+    /// How fast refreshes leave to this trunk.
+    pub refresh_rate: Rate,
 }
 
 impl Default for Rules {
@@ -71,6 +112,7 @@ impl Default for Rules {
             interval_floor: Duration::from_secs(90),
             credentials: None,
             strict_r12: false,
+            refresh_rate: const { Rate::new(200).expect("a rate") },
         }
     }
 }
@@ -138,11 +180,18 @@ pub struct Policy {
     pub default: Rules,
     /// No call is refreshed past this age.
     pub max_session: Duration,
+    /// How fast refreshes leave to all trunks together.
+    pub refresh_rate: Rate,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { trunks: Vec::new(), default: Rules::default(), max_session: Duration::from_secs(24 * 3600) }
+        Self {
+            trunks: Vec::new(),
+            default: Rules::default(),
+            max_session: Duration::from_secs(24 * 3600),
+            refresh_rate: const { Rate::new(500).expect("a rate") },
+        }
     }
 }
 
@@ -151,8 +200,14 @@ impl Policy {
     pub fn find(&self, peer: IpAddr, domain: &str) -> (&str, &Rules) {
         match self.trunks.iter().find(|trunk| trunk.matcher.matches(peer, domain)) {
             Some(trunk) => (&trunk.name, &trunk.rules),
-            None => ("default", &self.default),
+            None => (NO_TRUNK, &self.default),
         }
+    }
+
+    /// The rules of that name.
+    pub fn rules(&self, name: &str) -> Option<&Rules> {
+        let trunk = self.trunks.iter().find(|trunk| trunk.name == name);
+        trunk.map(|trunk| &trunk.rules).or((name == NO_TRUNK).then_some(&self.default))
     }
 }
 

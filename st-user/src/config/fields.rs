@@ -2,6 +2,8 @@
 
 use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 
+use st_core::Rate;
+
 use super::{
     problem::{Position, Problem},
     tree::{Key, Node, Value},
@@ -183,6 +185,31 @@ pub(super) fn number<T: FromStr + PartialOrd>(
         }
         read(given, problems)
     }
+}
+
+/// A number of refreshes a second, or `off`.
+pub(super) fn rate(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Rate> {
+    let text = text(given, problems)?;
+    if text == "off" {
+        return Some(Rate::OFF);
+    }
+    let most = Rate::MOST;
+    let (what, cure) = match text.parse::<u32>() {
+        Ok(0) => (
+            "is 0, with which no refresh would ever leave".to_owned(),
+            "use `action: alert` to send none, or `off` for no limit".to_owned(),
+        ),
+        Ok(number) => match Rate::new(number) {
+            Some(rate) => return Some(rate),
+            None => (format!("is {number}, more than can be kept"), format!("use 1 to {most}, or `off` for no limit")),
+        },
+        Err(_) => (
+            format!("is `{text}`, which is no number of refreshes a second"),
+            format!("use a whole number from 1 to {most}, or `off` for no limit"),
+        ),
+    };
+    given.wrong(what, cure, problems);
+    None
 }
 
 /// One of a few words.

@@ -13,7 +13,7 @@ use crate::kernel::{Overlap, PIN_DIR};
 
 use super::{
     Attach, Config, PORT, Webhook,
-    fields::{Fields, Given, Placed, choice, duration, list, nodes, number, parsed, seconds, text},
+    fields::{Fields, Given, Placed, choice, duration, list, nodes, number, parsed, rate, seconds, text},
     problem::{Position, Problem},
     tree::Node,
     trunks::{self, Around},
@@ -55,11 +55,13 @@ pub(super) fn config(
     let floor = fields.get("interval_floor", seconds(INTERVALS));
     let session = fields.get("max_session", duration(SESSIONS));
     let base = Policy::default();
+    let refresh_rate = fields.get("refresh_rate", rate).unwrap_or(base.refresh_rate);
     let interval_floor = floor.unwrap_or(base.default.interval_floor);
     let max_session = session.unwrap_or(base.max_session);
     let around = Around {
         interval_floor: fields.sound("interval_floor").then_some(interval_floor),
         max_session: fields.sound("max_session").then_some(max_session),
+        refresh_rate,
         dir,
     };
     if let (Some(at), true) =
@@ -77,7 +79,12 @@ pub(super) fn config(
         attach,
         ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
-        policy: Policy { trunks, default: default.unwrap_or_else(|| trunks::default_rules(around)), max_session },
+        policy: Policy {
+            trunks,
+            default: default.unwrap_or_else(|| trunks::default_rules(around)),
+            max_session,
+            refresh_rate,
+        },
         webhooks,
     };
     if config.refreshes() {

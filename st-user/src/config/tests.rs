@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, Policy, Rules};
+use st_core::{Action, Method, Policy, Rate, Rules};
 
 use super::*;
 
@@ -83,8 +83,10 @@ fn everything_but_the_interfaces_has_a_default() {
                     interval_floor: Duration::from_secs(90),
                     credentials: None,
                     strict_r12: false,
+                    refresh_rate: Rate::new(200).unwrap(),
                 },
                 max_session: Duration::from_secs(86_400),
+                refresh_rate: Rate::new(500).unwrap(),
             },
             webhooks: vec![],
         }
@@ -139,9 +141,20 @@ fn another_yaml_reader_finds_the_same_in_the_sample() {
     );
 }
 
-const TOP: &[&str] =
-    &["interfaces", "attach", "ports", "pin_dir", "interval_floor", "max_session", "trunks", "default", "alerts"];
-const DEFAULT: &[&str] = &["action", "method", "act_at", "interval_floor", "min_se", "credentials", "strict_r12"];
+const TOP: &[&str] = &[
+    "interfaces",
+    "attach",
+    "ports",
+    "pin_dir",
+    "interval_floor",
+    "max_session",
+    "refresh_rate",
+    "trunks",
+    "default",
+    "alerts",
+];
+const DEFAULT: &[&str] =
+    &["action", "method", "act_at", "interval_floor", "min_se", "credentials", "strict_r12", "refresh_rate"];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
 #[track_caller]
@@ -397,4 +410,28 @@ fn what_is_no_yaml_is_told_once_with_its_place() {
     }
     let deep = format!("interfaces: {}", "[".repeat(100_000));
     assert_eq!(said(&deep).len(), 1);
+}
+
+#[test]
+fn a_rate_is_a_number_or_off_and_nothing_is_said_to_be_sent_that_never_would_be() {
+    let rates = |text: &str| {
+        let policy = parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy;
+        (policy.refresh_rate.per_second(), policy.default.refresh_rate.per_second())
+    };
+    assert_eq!(rates("refresh_rate: 1000\ndefault: {action: refresh, refresh_rate: 700}"), (Some(1000), Some(700)));
+    assert_eq!(rates("refresh_rate: off\ndefault: {action: refresh, refresh_rate: off}"), (None, None));
+    assert_eq!(rates("refresh_rate: 50"), (Some(50), Some(50)), "a trunk's own is no higher unless somebody says so");
+    assert_eq!(rates("default: {action: refresh, refresh_rate: off}"), (Some(500), None));
+    says(
+        "refresh_rate: 0",
+        &["2:15: `refresh_rate` is 0, with which no refresh would ever leave: use `action: alert`"],
+    );
+    says("refresh_rate: 10001", &["2:15: `refresh_rate` is 10001, more than can be kept"]);
+    says("refresh_rate: -1", &["2:15: `refresh_rate` is `-1`, which is no number of refreshes a second"]);
+    says("refresh_rate: 50/s", &["2:15: `refresh_rate` is `50/s`, which is no number"]);
+    says(
+        "refresh_rate: 50\ndefault: {action: refresh, refresh_rate: 51}",
+        &["3:42: `refresh_rate` is higher than the 50 of all trunks together: lower it"],
+    );
+    says("default: {refresh_rate: 20}", &["2:11: says how to refresh, but no `action` is given"]);
 }

@@ -12,12 +12,11 @@ use std::{
 use ipnet::IpNet;
 use rustix::process::getegid;
 use secrecy::SecretString;
-use st_core::{Action, Credentials, DomainPattern, Matcher, Method, Rules, Trunk};
-
+use st_core::{Action, Credentials, DomainPattern, Matcher, Method, Rate, Rules, Trunk, policy::NO_TRUNK};
 use zeroize::Zeroizing;
 
 use super::{
-    fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, parsed, seconds, text},
+    fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, parsed, rate, seconds, text},
     problem::{Position, Problem},
 };
 
@@ -27,8 +26,6 @@ const MAX_TRUNKS: usize = 1024;
 const MAX_MATCHES: usize = 1024;
 /// The longest password, in bytes.
 const MAX_PASSWORD: u64 = 1024;
-/// The name that events have for dialogs of no trunk.
-const RESERVED: &str = "default";
 
 /// What the rules take from the rest of the file.
 #[derive(Clone, Copy)]
@@ -37,6 +34,8 @@ pub(super) struct Around<'a> {
     pub(super) interval_floor: Option<Duration>,
     /// `None` where that is wrong.
     pub(super) max_session: Option<Duration>,
+    /// That of all trunks together.
+    pub(super) refresh_rate: Rate,
     /// Where relative paths start.
     pub(super) dir: &'a Path,
 }
@@ -93,15 +92,22 @@ pub(super) fn default(given: Given<'_>, around: Around<'_>, problems: &mut Vec<P
 pub(super) fn default_rules(around: Around<'_>) -> Rules {
     let base = Rules::default();
     let interval_floor = around.interval_floor.unwrap_or(base.interval_floor);
-    Rules { interval_floor, min_se: base.min_se.max(interval_floor), ..base }
+    let refresh_rate =
+        if exceeds(base.refresh_rate, around.refresh_rate) { around.refresh_rate } else { base.refresh_rate };
+    Rules { interval_floor, min_se: base.min_se.max(interval_floor), refresh_rate, ..base }
+}
+
+/// Whether a trunk's rate can never be reached because of that of all together.
+fn exceeds(trunk: Rate, all: Rate) -> bool {
+    all.per_second().zip(trunk.per_second()).is_some_and(|(all, trunk)| trunk > all)
 }
 
 fn trunk(given: Given<'_>, around: Around<'_>, problems: &mut Vec<Problem>) -> Option<Written> {
     let mut fields = Fields::open(given, problems)?;
     let named = fields.need("name", "name the trunk: events and metrics carry it", text);
     let name = named.zip(fields.value_at("name")).map(|(value, at)| Placed { at, value });
-    if let Some(Placed { at, .. }) = name.as_ref().filter(|name| name.value == RESERVED) {
-        fields.note(*at, format!("`{RESERVED}` is the name of what no trunk covers"), "choose another name");
+    if let Some(Placed { at, .. }) = name.as_ref().filter(|name| name.value == NO_TRUNK) {
+        fields.note(*at, format!("`{NO_TRUNK}` is the name of what no trunk covers"), "choose another name");
     }
     let reach = match fields.key_at("match") {
         Some(_) => fields.get("match", reach),
@@ -157,6 +163,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let min_se = fields.get("min_se", seconds(super::schema::INTERVALS));
     let credentials = fields.get("credentials", |given, problems| credentials(given, around.dir, problems));
     let strict_r12 = fields.get("strict_r12", boolean);
+    let refresh_rate = fields.get("refresh_rate", rate);
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -176,7 +183,14 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
             fields.note(at, format!("`{name}` is longer than `max_session`"), "no call would be refreshed: lower it");
         }
     }
-    let sends = ["method", "min_se", "credentials"];
+    if let (Some(at), true) =
+        (fields.value_at("refresh_rate"), refresh_rate.is_some_and(|rate| exceeds(rate, around.refresh_rate)))
+    {
+        let all = around.refresh_rate.per_second().unwrap_or_default();
+        let what = format!("`refresh_rate` is higher than the {all} of all trunks together");
+        fields.note(at, what, "lower it, or raise `refresh_rate` at the top of the file");
+    }
+    let sends = ["method", "min_se", "credentials", "refresh_rate"];
     if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
@@ -192,6 +206,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         interval_floor,
         credentials,
         strict_r12: strict_r12.unwrap_or(base.strict_r12),
+        refresh_rate: refresh_rate.unwrap_or(base.refresh_rate),
     }
 }
 

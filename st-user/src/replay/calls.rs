@@ -136,7 +136,11 @@ impl Call {
             self.wrong(Some(breach.by), breach.reason);
         }
         match event.kind {
-            EventKind::SessionStarted | EventKind::CaptureLoss | EventKind::RefreshSucceeded => {}
+            EventKind::SessionStarted
+            | EventKind::CaptureLoss
+            | EventKind::RefreshSucceeded
+            | EventKind::BreakerOpened
+            | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {
                 self.interval_s = event.interval_s;
                 if let Some(refresher) = event.refresher.filter(|side| !self.refreshers.contains(side)) {

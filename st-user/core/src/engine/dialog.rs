@@ -99,6 +99,8 @@ pub(super) struct Dialog {
     pub(super) session: Session,
     pub(super) cycle: Cycle,
     pub(super) own: Vec<Own>,
+    /// Whether a refresh of sipst's has succeeded in it.
+    pub(super) proven: bool,
     /// Why nothing is sent in this dialog any more.
     pub(super) barred: Option<&'static str>,
     /// Whether the kernel follows its numbers.
@@ -177,6 +179,7 @@ impl Dialog {
             session: Session::default(),
             cycle: Cycle::default(),
             own: Vec::new(),
+            proven: false,
             barred: None,
             followed: false,
             parting: None,
@@ -534,6 +537,7 @@ impl Dialog {
         self.tell(sx, event);
         let all = [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered];
         sx.timers.cancel_all(self.id, &all);
+        self.parts(sx);
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
         if self.own.is_empty() {

@@ -17,11 +17,14 @@ pub struct Limits {
     pub strangers: usize,
     /// Peers whose ways are remembered, and servers; when full, the one used longest ago is forgotten.
     pub remembered: usize,
+    /// Refreshes that wait for their turn because of the rates or a breaker. When full, the one whose turn ends last asks again
+    /// a little later, which is no event.
+    pub waiting: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 1_000_000, pending: 65_536, strangers: 16_384, remembered: 4_096 }
+        Self { sessions: 1_000_000, pending: 65_536, strangers: 16_384, remembered: 4_096, waiting: 65_536 }
     }
 }
 
@@ -78,7 +81,8 @@ pub const MAX_MOVED: u32 = 16;
 /// Pauses in one interval after which a host that cannot send is told of.
 pub const MAX_WAITS: u32 = 4;
 
-/// Timers that one call of [`crate::Engine::handle_timeout`] runs; the rest are due at once again.
+/// Timers that one call of [`crate::Engine::handle_timeout`] runs; the rest are due at once again. As many refreshes get their
+/// turn in one call of whatever kind.
 pub const TIMERS_PER_CALL: usize = 1_024;
 
 /// Whether something in a message is too long to be kept with a dialog.
@@ -114,6 +118,10 @@ pub struct Stats {
     pub strangers: usize,
     /// Requests of sipst's own on record.
     pub own_requests: usize,
+    /// Refreshes that wait for their turn because of the rates or a breaker.
+    pub waiting: usize,
+    /// Trunks whose breaker is open.
+    pub open_breakers: usize,
     /// Messages read.
     pub messages: u64,
     /// Packets that are no SIP message.
@@ -147,4 +155,14 @@ pub struct Stats {
     pub too_long: u64,
     /// Packets lost before the engine could see them.
     pub lost: u64,
+    /// Refreshes that have waited for their turn.
+    pub delayed: u64,
+    /// Refreshes whose turn did not come in time.
+    pub too_late: u64,
+    /// Refreshes put off because of [`Limits::waiting`].
+    pub evicted_waiting: u64,
+    /// How often a breaker has opened.
+    pub breakers_opened: u64,
+    /// Refreshes that were sent to try a trunk whose breaker was open.
+    pub probes: u64,
 }

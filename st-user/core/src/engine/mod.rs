@@ -6,8 +6,10 @@
 
 mod bounded;
 mod breach;
+mod breaker;
 mod dialog;
 mod exchange;
+mod gate;
 mod hash;
 mod heard;
 mod invite;
@@ -17,6 +19,7 @@ mod negotiate;
 mod numbers;
 mod others;
 mod own;
+mod pace;
 pub mod reason;
 mod refresh;
 mod resume;
@@ -26,10 +29,12 @@ mod session;
 mod shared;
 mod target;
 mod timers;
+mod turn;
 mod verdict;
 
 use std::sync::Arc;
 
+pub use breaker::BREAKER_DIALOGS;
 pub use dialog::SILENCE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
@@ -92,6 +97,7 @@ impl Engine {
 
     /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.sx.gate.follow(&policy);
         self.sx.policy = policy;
     }
 
@@ -99,7 +105,14 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let [(pending, evicted_pending), (strangers, evicted_strangers)] = self.invites.counts();
         let up = || self.dialogs.all.values().filter(|dialog| !dialog.is_over());
+        let gate = self.sx.gate.counts();
         Stats {
+            waiting: self.sx.gate.waiting(),
+            open_breakers: self.sx.gate.open_breakers(),
+            delayed: gate.delayed,
+            evicted_waiting: gate.evicted,
+            breakers_opened: gate.opened,
+            probes: gate.probes,
             sessions: up().count(),
             timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
             unsure: up().filter(|dialog| dialog.is_unsure(&self.sx)).count(),
@@ -140,11 +153,17 @@ impl Engine {
         if self.read(packet, message).is_none() {
             self.sx.stats.unidentified += 1;
         }
+        self.give_turns();
     }
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
+        self.run_timers();
+        self.give_turns();
+    }
+
+    fn run_timers(&mut self) {
         for _ in 0..TIMERS_PER_CALL {
             let Some(Key { session, timer }) = self.sx.timers.pop(self.sx.now) else { return };
             let sx = &mut self.sx;
@@ -156,6 +175,7 @@ impl Engine {
                 Timer::Retire(token) => dialog.own_retires(sx, token),
                 Timer::Retry => dialog.attempt(sx),
                 Timer::Armed => dialog.arm_again(sx),
+                Timer::TooLate => dialog.comes_too_late(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),
@@ -190,6 +210,32 @@ impl Engine {
                 sx.losses += 1;
                 sx.stats.lost = sx.stats.lost.saturating_add(packets);
                 sx.tell(EventKind::CaptureLoss, format!("{}: {packets}", reason::PACKETS_LOST));
+            }
+        }
+        self.give_turns();
+    }
+
+    /// Lets those refreshes leave whose turn has come.
+    fn give_turns(&mut self) {
+        let sx = &mut self.sx;
+        if sx.gate.is_at_rest() {
+            return;
+        }
+        for _ in 0..TIMERS_PER_CALL {
+            let Some(session) = sx.gate.release(sx.now) else { break };
+            match self.dialogs.of(session) {
+                Some(dialog) => dialog.has_turn(sx),
+                None => sx.gate.leave(sx.now, session),
+            }
+        }
+        while let Some(session) = sx.gate.displaced() {
+            if let Some(dialog) = self.dialogs.of(session) {
+                dialog.is_displaced(sx);
+            }
+        }
+        while let Some(session) = sx.gate.suspended() {
+            if let Some(dialog) = self.dialogs.of(session) {
+                dialog.is_suspended(sx);
             }
         }
     }

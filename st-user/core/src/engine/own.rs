@@ -23,6 +23,9 @@ use crate::{
     message::{CSeq, Message, MethodName},
 };
 
+/// A request that has left so often without any answer will have none, more likely than not: after 3.5 s (T1, doubled).
+const UNHEARD: u32 = 4;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     /// No response yet.
@@ -113,6 +116,11 @@ impl Own {
     /// Whether it answers a challenge.
     pub(super) fn is_signed(&self) -> bool {
         !self.answers.is_empty()
+    }
+
+    /// Whether nobody has said anything to it though it was sent often enough to be heard.
+    pub(super) const fn is_unheard(&self) -> bool {
+        !self.answered && self.left >= UNHEARD
     }
 
     pub(super) const fn hop(&self) -> SocketAddr {
@@ -366,6 +374,7 @@ impl Dialog {
             ..self.due_event(sx, EventKind::RefreshSucceeded, By::Sipst)
         };
         self.tell(sx, event);
+        self.came_through(sx);
         if method == MethodName::Update && sx.ways(hop).silent_update {
             sx.remember(hop, |ways| ways.silent_update = false);
         }
@@ -450,8 +459,13 @@ impl Dialog {
         if self.cycle.stage != Stage::Sent(token) {
             return;
         }
-        let update = self.own_mut(token).is_some_and(|own| own.method == MethodName::Update);
+        let Some((update, hop)) = self.own_mut(token).map(|own| (own.method == MethodName::Update, own.hop)) else {
+            return;
+        };
         self.cycle.prefer_invite = update;
+        if !update || !self.falls_back(sx, hop) {
+            self.came_to_nothing(sx);
+        }
         self.cycle.why = Some((reason::NO_ANSWER, None));
         self.cycle.stage = Stage::Idle;
         self.attempt(sx);
@@ -472,6 +486,7 @@ impl Dialog {
         if self.cycle.stage == Stage::Sent(token) {
             self.cycle.stage = Stage::Idle;
             self.cycle.attempts = self.cycle.attempts.saturating_sub(1);
+            self.give_back(sx);
             self.refused(sx, refusal);
         }
     }

@@ -93,6 +93,13 @@ reasons! {
     TOO_MANY_REQUESTS = "too_many_requests",
     /// `refresh_failed`: the driver did not tell the numbers.
     NO_NUMBERS = "no_numbers",
+    /// `refresh_failed`, `session_expiring`: so many refreshes were due that `refresh_rate` left no time for this one.
+    RATE_LIMITED = "rate_limited",
+    /// `refresh_overdue`, `session_expiring`, `refresh_failed`: the trunk's breaker is open (`breaker_opened`), and this call was
+    /// never refreshed before.
+    BREAKER_OPEN = "breaker_open",
+    /// `breaker_opened`: so many calls of the trunk's, one after the other, had no answer to their first refresh, or a 5xx.
+    FIRST_REFRESHES_FAILED = "first_refreshes_failed",
 
     /// `capture_loss`: packets were lost before they could be read.
     PACKETS_LOST = "packets_lost",

@@ -16,7 +16,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Action, Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, build,
+    Action, Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, Time, build,
     digest::Answer,
     message::{MethodName, Role},
 };
@@ -32,6 +32,8 @@ pub(super) enum Stage {
     /// Nothing to do, or nothing that can be done.
     #[default]
     Idle,
+    /// For its turn ([`super::gate`]).
+    Queued,
     /// [`Output::Arm`] is out.
     Arming,
     /// A request is out, with this token.
@@ -66,6 +68,10 @@ pub(super) struct Cycle {
     pub(super) prefer_invite: bool,
     /// Whether an UPDATE was turned down.
     pub(super) no_update: bool,
+    /// When the turn that it waits for would come too late.
+    pub(super) turn_ends: Option<Time>,
+    /// Whether it was told that the trunk's breaker holds it back.
+    pub(super) suspended: bool,
     /// For the next request that leaves, if it has this method and Request-URI.
     pub(super) answers: Option<(MethodName, Vec<u8>, Vec<Answer>)>,
 }
@@ -128,8 +134,11 @@ impl Dialog {
             return;
         }
         let Some((_, hop)) = self.way(sx, &policy, self.numbers.fresh()) else { return };
-        self.cycle.stage = Stage::Arming;
         sx.timers.cancel(self.id, Timer::Retry);
+        if !sx.gate.has_leave(self.id) {
+            return self.queue(sx, &policy);
+        }
+        self.cycle.stage = Stage::Arming;
         sx.timers.set(self.id, Timer::Armed, sx.now + ARM_PATIENCE);
         sx.output(Output::Arm(Arm {
             session: self.id,
@@ -158,7 +167,7 @@ impl Dialog {
         self.cycle.unsure |= self.is_unsure(sx);
         // What had been on its way when the numbers were read may have changed everything.
         if self.session.end().is_none_or(|end| sx.now >= end) {
-            return;
+            return self.leave_queue(sx);
         }
         let policy = Arc::clone(&sx.policy);
         let Some((method, hop)) = self.way(sx, &policy, state) else { return };
@@ -276,6 +285,7 @@ impl Dialog {
             own = own.with_ack(token, bytes);
         }
         own.start(sx, id, fallback);
+        sx.gate.spend(id);
         self.inject_first(sx, &own, state);
         self.own.push(own);
     }
@@ -299,7 +309,7 @@ impl Dialog {
     }
 
     /// How long an UPDATE may be without an answer before a re-INVITE follows.
-    fn patience(&self, now: crate::Time) -> Duration {
+    fn patience(&self, now: Time) -> Duration {
         let left = [self.session.deadline(), self.session.end()]
             .into_iter()
             .flatten()
@@ -336,6 +346,7 @@ impl Dialog {
 
     /// R31: it is put off, not dropped.
     pub(super) fn later(&mut self, sx: &mut Shared, why: (&'static str, Option<u16>), delay: Duration) {
+        self.leave_queue(sx);
         self.cycle.stage = Stage::Waiting;
         self.cycle.why = Some(why);
         sx.timers.set(self.id, Timer::Retry, sx.now + delay);
@@ -373,6 +384,7 @@ impl Dialog {
             return;
         }
         self.cycle.failed = true;
+        self.leave_queue(sx);
         self.cycle.stage = Stage::Idle;
         for timer in [Timer::Retry, Timer::Armed] {
             sx.timers.cancel(self.id, timer);
@@ -390,6 +402,9 @@ impl Dialog {
         }
         if sx.mode == Mode::Replay && (self.cycle.attempts == 0 || self.is_partial(sx)) {
             return;
+        }
+        if matches!(self.cycle.stage, Stage::Sent(_)) {
+            self.came_to_nothing(sx);
         }
         let (why, status) = self.cycle.why.unwrap_or((reason::NO_ANSWER, None));
         self.fail(sx, why, status);

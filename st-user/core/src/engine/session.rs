@@ -137,6 +137,7 @@ impl Dialog {
         if by == By::Server && self.session.knows_timers {
             self.session.missed = false;
         }
+        self.leave_queue(sx);
         self.cycle = Cycle::after(&self.cycle);
         sx.timers.cancel_all(self.id, &[Timer::Retry, Timer::Armed]);
         let interval = outcome.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
@@ -279,8 +280,9 @@ impl Dialog {
     pub(super) fn expiring(&mut self, sx: &mut Shared) {
         if !std::mem::replace(&mut self.session.told_expiring, true) {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
-            let event =
-                Event { by, deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpiring) };
+            let reason = self.waits_for(sx).map(Cow::from);
+            let deadline = self.session.deadline();
+            let event = Event { by, deadline, reason, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);
         }
     }

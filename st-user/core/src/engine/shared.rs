@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{
     EngineConfig, Mode,
     bounded::Bounded,
+    gate::Gate,
     hash::Secret,
     limits::{Limits, Stats},
     reason,
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     pub(super) secret: Secret,
     pub(super) now: Time,
     pub(super) timers: Timers,
+    /// When refreshes may leave.
+    pub(super) gate: Gate,
     pub(super) stats: Stats,
     /// Tokens of requests of ours, ACKs included.
     pub(super) tokens: HashMap<u64, SessionId, Secret>,
@@ -68,6 +71,7 @@ impl Shared {
         let secret = Secret::new(seed);
         Self {
             mode,
+            gate: Gate::new(limits.waiting, policy.refresh_rate),
             policy,
             limits,
             secret,
@@ -95,7 +99,7 @@ impl Shared {
     pub(super) fn poll(&mut self) -> Output {
         match self.outputs.pop_front() {
             Some(output) => output,
-            None => Output::Timeout(self.timers.next()),
+            None => Output::Timeout([self.timers.next(), self.gate.next()].into_iter().flatten().min()),
         }
     }
 

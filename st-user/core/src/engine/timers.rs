@@ -32,6 +32,8 @@ pub(super) enum Timer {
     Retry,
     /// When the driver's answer to [`crate::Output::Arm`] is not waited for any longer.
     Armed,
+    /// When the turn of a refresh that waits for it would come too late.
+    TooLate,
     /// When somebody has to act.
     Act,
     /// When the peer may soon hang up.

@@ -39,6 +39,7 @@ impl Dialog {
             return;
         }
         self.cycle.stage = Stage::Idle;
+        self.weigh(sx, method, hop, status);
         match status {
             401 | 407 => self.challenged(sx, method, message, status, signed),
             // Somebody on the way has waited in vain, or our CANCEL has come through: the other method.
@@ -81,6 +82,7 @@ impl Dialog {
 
     /// 481 is definite: the peer has no such dialog.
     fn lost_by_peer(&mut self, sx: &mut Shared) {
+        self.concerns_itself(sx);
         if self.cycle.unsure {
             return self.end(sx, Some(By::Peer), reason::PEER_LOST_DIALOG.into());
         }

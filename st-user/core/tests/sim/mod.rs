@@ -44,6 +44,8 @@ pub enum Reply {
     Rings,
     /// Nothing.
     Silence,
+    /// The usual 200 to a re-INVITE, nothing to an UPDATE.
+    OkToInvite,
     /// Answered from another address, with a 200.
     Foreign,
     /// Answered from there with a provisional response and nothing more.
@@ -310,8 +312,9 @@ impl Sim {
                     return self.settle();
                 }
                 Output::Event(event) => {
-                    // The fields that every event of a dialog has.
-                    assert_eq!(event.names.is_some(), event.trunk.is_some());
+                    // The fields that every event of a dialog has; a breaker is a trunk's.
+                    let of_trunk = matches!(event.kind, EventKind::BreakerOpened | EventKind::BreakerClosed);
+                    assert_eq!(event.names.is_some() || of_trunk, event.trunk.is_some());
                     self.events.push(event);
                 }
                 Output::Arm(arm) => self.arm(arm),
@@ -414,7 +417,8 @@ impl Sim {
             from.set_ip("203.0.113.66".parse().expect("an address"));
         }
         let (status, (extra, body)) = match reply {
-            Reply::Ok | Reply::Foreign => (200, usual()),
+            Reply::OkToInvite if !invite => return,
+            Reply::Ok | Reply::OkToInvite | Reply::Foreign => (200, usual()),
             Reply::OkWith(extra, body) => (200, (extra.clone(), body.clone())),
             Reply::Status(status, extra) => (*status, (extra.to_string(), String::new())),
             Reply::Rings | Reply::ForeignRings => (100, Default::default()),

@@ -19,6 +19,8 @@ pub struct Call {
     /// The peer's.
     pub remote: String,
     pub caller: Side,
+    /// The host in the peer's URI.
+    pub domain: &'static str,
     /// The server's next CSeq number.
     pub number: u32,
     /// The peer's.
@@ -38,6 +40,7 @@ impl Call {
             local: format!("{name}-local"),
             remote: format!("{name}-remote"),
             caller,
+            domain: "carrier.example",
             number: 1,
             peer_number: 700,
             blank: " ",
@@ -64,10 +67,10 @@ impl Call {
 
     fn party(&self, side: Side, tag: bool) -> String {
         let (uri, tag_value) = match side {
-            Side::Server => ("\"S\" <sip:server@192.0.2.10>", &self.local),
-            Side::Peer => ("<sip:peer@carrier.example>", &self.remote),
+            Side::Server => ("\"S\" <sip:server@192.0.2.10>".to_string(), &self.local),
+            Side::Peer => (format!("<sip:peer@{}>", self.domain), &self.remote),
         };
-        if tag { format!("{uri};tag={tag_value}") } else { uri.into() }
+        if tag { format!("{uri};tag={tag_value}") } else { uri }
     }
 
     /// A request of one side's; `tagged`: inside the dialog.
