@@ -4,6 +4,7 @@
 pub mod agent;
 mod host;
 mod process;
+mod program;
 mod sipp;
 mod sipst;
 mod tap;
@@ -11,6 +12,7 @@ mod wire;
 
 pub use host::Host;
 pub use process::Process;
+pub use program::{Kamailio, Program, Sofia};
 pub use sipp::{Play, Sipp};
 pub use sipst::{Sipst, binary};
 pub use tap::{Frame, Tap};

@@ -12,6 +12,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
+use crate::Host;
+
 /// Lines as they come, for whoever waits for one.
 #[derive(Default)]
 pub(crate) struct Lines {
@@ -112,6 +114,19 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until something in its host, which is hopefully this program, has a UDP port open; an error where it ends before.
+    pub fn opens(&mut self, host: &Host, port: u16, within: Duration) -> Result<()> {
+        let until = Instant::now() + within;
+        while !host.listens(port) {
+            let ended = self.child.try_wait().with_context(|| format!("lost {}", self.name))?;
+            if ended.is_some() || Instant::now() > until {
+                bail!("{} does not open port {port}: {}\n{}", self.name, self.said(), self.printed());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// What it has printed to stdout so far.

@@ -4,8 +4,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     process::Command,
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -48,31 +47,57 @@ pub struct Play {
     own: IpAddr,
     target: Option<SocketAddr>,
     hold: Duration,
-    interval_s: u32,
+    interval_s: Option<u32>,
+    port: u16,
     calls: u32,
 }
 
 impl Play {
+    fn new(scenario: Scenario, own: IpAddr) -> Self {
+        Self { scenario, own, target: None, hold: Duration::ZERO, interval_s: None, port: 5060, calls: 1 }
+    }
+
     /// A server without timers at `own`, port 5060: calls `target`, holds the call, hangs up and expects 200.
     pub fn server_calls(own: impl Into<IpAddr>, target: SocketAddr, hold: Duration) -> Self {
-        let (own, target) = (own.into(), Some(target));
-        Self { scenario: Scenario::ServerCalls, own, target, hold, interval_s: 0, calls: 1 }
+        Self { target: Some(target), hold, ..Self::new(Scenario::ServerCalls, own.into()) }
     }
 
     /// The same called; its 200 passes on a Session-Expires that makes it the refresher.
     pub fn server_is_called(own: impl Into<IpAddr>, hold: Duration, interval_s: u32) -> Self {
-        Self { scenario: Scenario::ServerIsCalled, own: own.into(), target: None, hold, interval_s, calls: 1 }
+        Self { hold, interval_s: Some(interval_s), ..Self::new(Scenario::ServerIsCalled, own.into()) }
     }
 
-    /// A peer that is called, makes the server the refresher, takes UPDATE and re-INVITE, and expects the BYE.
+    /// A peer that is called, makes the server the refresher, takes UPDATE and re-INVITE, and expects the BYE. It answers 500 to
+    /// a number that is not higher than all before, and hangs up after an interval without refresh.
     pub fn peer_is_called(own: impl Into<IpAddr>, interval_s: u32) -> Self {
-        let (scenario, hold) = (Scenario::PeerIsCalled, Duration::ZERO);
-        Self { scenario, own: own.into(), target: None, hold, interval_s, calls: 1 }
+        Self { interval_s: Some(interval_s), ..Self::new(Scenario::PeerIsCalled, own.into()) }
+    }
+
+    /// The same without timers of its own: whoever is before it has them.
+    pub fn peer_without_timers_is_called(own: impl Into<IpAddr>) -> Self {
+        Self::new(Scenario::PeerIsCalled, own.into())
     }
 
     /// So many calls instead of one, 25 a second.
     pub fn calls(self, calls: u32) -> Self {
         Self { calls, ..self }
+    }
+
+    /// At another port than 5060.
+    pub fn at_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// The scenario with this call's settings.
+    fn xml(&self) -> String {
+        let xml = self.scenario.xml().replace("HOLD_MS", &self.hold.as_millis().to_string());
+        let Some(seconds) = self.interval_s else {
+            let of_timers = ["Supported: timer", "Require: timer", "Session-Expires:"];
+            let lines = xml.lines().filter(|line| !of_timers.iter().any(|header| line.starts_with(header)));
+            // As long as a call can last here.
+            return lines.map(|line| format!("{line}\n")).collect::<String>().replace("EXPIRES_MS", "3600000");
+        };
+        xml.replace("INTERVAL_S", &seconds.to_string()).replace("EXPIRES_MS", &(u64::from(seconds) * 1000).to_string())
     }
 }
 
@@ -84,9 +109,8 @@ pub struct Sipp {
 impl Sipp {
     /// Starts it and waits until its port is open.
     pub fn start(host: &Host, play: Play) -> Result<Self> {
-        let Play { scenario, own, target, hold, interval_s, calls } = play;
-        let xml = scenario.xml().replace("HOLD_MS", &hold.as_millis().to_string());
-        let file = host.file(scenario.file(), xml.replace("INTERVAL_S", &interval_s.to_string()))?;
+        let Play { scenario, own, target, hold, interval_s: _, port, calls } = play;
+        let file = host.file(scenario.file(), play.xml())?;
         let own = match own {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
@@ -97,7 +121,7 @@ impl Sipp {
             "-i",
             &own,
             "-p",
-            "5060",
+            &port.to_string(),
             "-m",
             &calls.to_string(),
             "-r",
@@ -110,16 +134,9 @@ impl Sipp {
         command.args(["-trace_msg", "-message_file", MESSAGES]);
         command.args(["-timeout", &(hold + Duration::from_secs(60)).as_secs().to_string(), "-timeout_error"]);
         command.args(target.map(|target| target.to_string()));
-        let mut sipp = Self { process: host.spawn(command)? };
-        let until = Instant::now() + Duration::from_secs(10);
-        while !host.listens(5060) {
-            if Instant::now() > until {
-                sipp.crash()?;
-                bail!("SIPp does not open its port: {}\n{}", sipp.process.said(), sipp.process.printed());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(sipp)
+        let mut process = host.spawn(command)?;
+        process.opens(host, port, Duration::from_secs(10))?;
+        Ok(Self { process })
     }
 
     /// Waits for the end of the call; an error with what SIPp says unless it went as the scenario has it.
@@ -143,9 +160,14 @@ impl Sipp {
 
     /// The CSeq number that SIPp wrote itself in its last request of a method.
     pub fn wrote(&self, host: &Host, method: &str) -> Option<u32> {
-        let log = String::from_utf8_lossy(&host.read(MESSAGES).ok()?).into_owned();
+        let log = self.messages(host).ok()?;
         let requests = log.lines().filter_map(|line| line.trim_end().strip_prefix("CSeq: ")?.strip_suffix(method));
         requests.filter_map(|number| number.trim().parse().ok()).next_back()
+    }
+
+    /// All messages that it has sent and received so far.
+    pub fn messages(&self, host: &Host) -> Result<String> {
+        Ok(String::from_utf8_lossy(&host.read(MESSAGES)?).into_owned())
     }
 
     /// `kill -9`: a server that crashes.

@@ -1,5 +1,7 @@
 //! `cargo xtask setup`: the kernel toolchain, bpf-linker, and the programs that the tests run.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
@@ -17,9 +19,29 @@ const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-de
 /// Debian's toolchain for the kernel programs.
 const DEBIAN_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
-/// Programs that the laboratory runs, and their Debian packages.
-const PROGRAMS: [(&str, &str); 4] =
-    [("sipp", "sip-tester"), ("ip", "iproute2"), ("tc", "iproute2"), ("ethtool", "ethtool")];
+/// A program that has to be there, or a command that has to succeed, and the Debian package that brings it.
+type Need = (&'static [&'static str], &'static str);
+
+/// What the laboratory runs.
+const PROGRAMS: [Need; 4] =
+    [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
+
+/// SIP software that only tests run.
+const STACKS: [Need; 7] = [
+    (&["kamailio"], KAMAILIO),
+    (&["baresip"], "baresip-core"),
+    (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
+    (&["cc"], "gcc"),
+    (&["pkg-config"], "pkg-config"),
+    (&["pkg-config", "--exists", "sofia-sip-ua"], "libsofia-sip-ua-dev"),
+    (&["python3", "-c", "import venv, ensurepip"], "python3-venv"),
+];
+
+/// Its package would start a proxy on port 5060.
+const KAMAILIO: &str = "kamailio";
+
+/// Sippy's B2BUA and what it imports, of PyPI.
+const SIPPY: [&str; 4] = ["sippy==2.5.0", "ElPeriodic==1.5.2", "pycryptodome==4.4.0", "websockets==17.4"];
 
 /// Which parts of the set-up a task needs.
 #[derive(Clone, Copy)]
@@ -28,12 +50,15 @@ pub(crate) struct Wants {
     pub(crate) kernel: bool,
     /// What the laboratory runs.
     pub(crate) laboratory: bool,
+    /// SIP software that only tests run.
+    pub(crate) stacks: bool,
 }
 
 impl Wants {
-    pub(crate) const EVERYTHING: Self = Self { kernel: true, laboratory: true };
-    pub(crate) const KERNEL: Self = Self { kernel: true, laboratory: false };
-    pub(crate) const LABORATORY: Self = Self { kernel: false, laboratory: true };
+    pub(crate) const EVERYTHING: Self = Self { kernel: true, laboratory: true, stacks: true };
+    pub(crate) const KERNEL: Self = Self { kernel: true, laboratory: false, stacks: false };
+    pub(crate) const LABORATORY: Self = Self { kernel: false, laboratory: true, stacks: false };
+    pub(crate) const TESTS: Self = Self { kernel: false, laboratory: true, stacks: true };
 }
 
 /// Brings what is wanted and missing.
@@ -43,7 +68,13 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
         linker()?;
     }
     if wants.laboratory {
-        programs()?;
+        programs(&PROGRAMS)?;
+        step("setup", "sipp, ip, tc, ethtool");
+    }
+    if wants.stacks {
+        programs(&STACKS)?;
+        sippy()?;
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy");
     }
     Ok(())
 }
@@ -122,21 +153,62 @@ pub(crate) fn fuzzer() -> Result<()> {
     Ok(())
 }
 
-fn programs() -> Result<()> {
-    let mut missing: Vec<_> = PROGRAMS
-        .into_iter()
-        .filter(|(program, _)| shell::find(program).is_none())
-        .map(|(_, package)| package)
-        .collect();
+fn programs(needs: &[Need]) -> Result<()> {
+    let is_missing = |probe: &[&str]| match shell::find(probe[0]) {
+        Some(program) => probe.len() > 1 && shell::output(shell::clean(program).args(&probe[1..])).is_none(),
+        None => true,
+    };
+    let mut missing: Vec<_> =
+        needs.iter().filter(|(probe, _)| is_missing(probe)).map(|(_, package)| *package).collect();
     missing.dedup();
-    apt(&missing).context("the tests and the demo run these programs")?;
-    for (program, package) in PROGRAMS {
-        if shell::find(program).is_none() {
-            bail!("`{program}` is missing: install the package {package}");
+    if missing.contains(&KAMAILIO) { without_its_service(|| apt(&missing)) } else { apt(&missing) }
+        .context("the tests and the demo run these programs")?;
+    for (probe, package) in needs {
+        if is_missing(probe) {
+            bail!("`{}` fails: install the package {package}", probe.join(" "));
         }
     }
-    step("setup", "sipp, ip, tc, ethtool");
     Ok(())
+}
+
+/// Installs Kamailio and sees to it that systemd, where there is one, does not start it now or at the next boot.
+fn without_its_service(install: impl FnOnce() -> Result<()>) -> Result<()> {
+    let systemctl = |args: &[&str]| {
+        // Where there is none, the package's own script starts nothing that is not configured.
+        shell::find("systemctl").and_then(|program| shell::output(shell::clean(program).args(args).arg(KAMAILIO)));
+    };
+    // sd_booted(3). A mask would make that directory, and every package believe that systemd runs.
+    let runs = Path::new("/run/systemd/system").is_dir();
+    if runs {
+        systemctl(&["--quiet", "--runtime", "mask"]);
+    }
+    let result = install();
+    if runs {
+        systemctl(&["--quiet", "--runtime", "unmask"]);
+    }
+    systemctl(&["--quiet", "disable"]);
+    result
+}
+
+/// A virtual environment of its own: nothing else on this machine is to see these packages.
+fn sippy() -> Result<()> {
+    let home = shell::tools().join("sippy");
+    // The list is written last, so that what was cut short is begun anew.
+    let list = home.join("packages");
+    if std::fs::read_to_string(&list).is_ok_and(|text| text == SIPPY.join("\n")) {
+        return Ok(());
+    }
+    step("setup", format_args!("installing {}", SIPPY.join(" ")));
+    let python = shell::find("python3").context("python3 is missing: install the package python3-venv")?;
+    shell::run(shell::clean(python).args(["-m", "venv", "--clear"]).arg(&home))?;
+    // Only these four: the rest of what sippy names is for media and for a web page.
+    let mut pip = shell::clean(home.join("bin/python"));
+    pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps"]).args(SIPPY);
+    shell::run(&mut pip).context("PyPI's sippy is a server that the tests run")?;
+    if shell::output(shell::clean(home.join("bin/python")).args(["-c", "import sippy.b2bua"])).is_none() {
+        bail!("sippy is installed but does not start: see `target/tools/sippy/bin/b2bua`");
+    }
+    std::fs::write(&list, SIPPY.join("\n")).with_context(|| list.display().to_string())
 }
 
 fn has_package(package: &str) -> bool {

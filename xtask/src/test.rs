@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // Even the daemon's own unit tests make namespaces. What needs no privilege is what plain `cargo test` runs.
     shell::need_root("testing all of sipst (`cargo test` alone runs what does not)")?;
     if parts.iter().any(|part| matches!(part, Part::Net)) {
-        setup::run(setup::Wants::LABORATORY)?;
+        setup::run(setup::Wants::TESTS)?;
     }
     build::run(&build::Options { release: false })?;
 

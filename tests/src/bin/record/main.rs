@@ -51,7 +51,6 @@ fn main() -> Result<()> {
 /// All calls of a stack, at the same time.
 #[allow(clippy::print_stdout)]
 fn record(stack: Stack, only: &[String]) -> Result<()> {
-    stack.prepare()?;
     let mut scenarios = scenarios::of(stack);
     scenarios.retain(|scenario| only.is_empty() || only.iter().any(|name| name == scenario.name));
     let calls = scenarios.iter().map(|scenario| {

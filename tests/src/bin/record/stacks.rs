@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use st_tests::{Host, Process};
+use st_tests::{Host, Process, Program, Sofia};
 
 /// Programs and configurations that are this recorder's own.
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/record");
@@ -57,7 +57,7 @@ impl Stack {
     pub(crate) fn about(self) -> Result<String> {
         Ok(match self {
             Self::Sofia => {
-                format!("sofia-sip's nua, Debian {}, driven by tests/record/sofia.c", debian("libsofia-sip-ua0")?)
+                format!("sofia-sip's nua, Debian {}, driven by tests/stacks/sofia.c", debian("libsofia-sip-ua0")?)
             }
             Self::Baresip => format!("baresip, Debian {}, libre {}", debian("baresip-core")?, debian("libre0")?),
             Self::Pjsip => format!("pjsua of pjproject {}, built from source, session timers always", pjsip()?.1),
@@ -70,42 +70,17 @@ impl Stack {
         })
     }
 
-    /// What has to be done once, before the first start.
-    pub(crate) fn prepare(self) -> Result<()> {
-        if self != Self::Sofia {
-            return Ok(());
-        }
-        let flags = output(Command::new("pkg-config").args(["--cflags", "--libs", "sofia-sip-ua"]))?;
-        let mut cc = Command::new("cc");
-        cc.arg("-o").arg(sofia()).arg(format!("{HERE}/sofia.c")).args(flags.split_whitespace());
-        output(&mut cc).map(drop)
-    }
-
     /// Starts it in a host and waits until it can be called.
     pub(crate) fn start(self, host: &Host, setting: Setting) -> Result<Process> {
         let Setting { own, interval, min_se, updates, calls } = setting;
         let uri = calls.map(|ip| format!("sip:probe@{ip}:5060"));
         let mut command = match self {
             Self::Sofia => {
-                let mut command = Command::new(sofia());
-                command.args([
-                    own.to_string(),
-                    interval.to_string(),
-                    min_se.to_string(),
-                    u8::from(updates).to_string(),
-                ]);
-                command
+                let (calls, proxy, holds) = (uri.as_deref(), None, None);
+                let sofia = Sofia { own, interval_s: interval, min_se_s: min_se, updates, calls, proxy, holds };
+                return Program::sofia(host, &sofia).map(Program::into_process);
             }
-            Self::Baresip => {
-                own_file(host, "config", "baresip.config", setting)?;
-                host.file("accounts", format!("<sip:stack@{own}>;regint=0;answermode=auto\n"))?;
-                let mut command = Command::new("baresip");
-                command.args(["-f", "/run"]);
-                if let Some(uri) = &uri {
-                    command.args(["-e", &format!("/dial {uri}")]);
-                }
-                command
-            }
+            Self::Baresip => return Program::baresip(host, own, uri.as_deref()).map(Program::into_process),
             Self::Pjsip => {
                 let mut command = Command::new(pjsip()?.0);
                 command.args([
@@ -138,20 +113,16 @@ impl Stack {
                 command
             }
         };
-        if !matches!(self, Self::Baresip | Self::Linphone) {
+        if self != Self::Linphone {
             command.args(&uri);
         }
         command.current_dir("/run").env("HOME", "/run").env("XDG_RUNTIME_DIR", "/run");
-        let process = host.spawn(command)?;
+        let mut process = host.spawn(command)?;
         if let (Self::Linphone, Some(uri)) = (self, uri) {
             host.enter(move || linphone_dials(&uri))?;
         }
-        let until = Instant::now() + Duration::from_secs(15);
-        while calls.is_none() && !host.listens(5060) {
-            if Instant::now() > until {
-                bail!("{} does not open its port: {}\n{}", self.name(), process.said(), process.printed());
-            }
-            thread::sleep(Duration::from_millis(20));
+        if calls.is_none() {
+            process.opens(host, 5060, Duration::from_secs(15))?;
         }
         Ok(process)
     }
@@ -177,10 +148,6 @@ fn own_file(host: &Host, name: &str, template: &str, setting: Setting) -> Result
         .replace("INTERVAL", &setting.interval.to_string())
         .replace("MIN_SE", &setting.min_se.to_string());
     host.file(name, text).map(drop)
-}
-
-fn sofia() -> PathBuf {
-    std::env::temp_dir().join("sipst-record-sofia")
 }
 
 /// pjsua and what it says it is.
