@@ -3,6 +3,7 @@
 
 pub mod agent;
 mod host;
+mod ledger;
 mod process;
 mod program;
 mod sipp;
@@ -11,6 +12,7 @@ mod tap;
 mod wire;
 
 pub use host::Host;
+pub use ledger::{Ledger, OWN_BRANCH};
 pub use process::Process;
 pub use program::{Kamailio, Program, Sofia};
 pub use sipp::{Play, Sipp};

@@ -48,13 +48,23 @@ pub struct Play {
     target: Option<SocketAddr>,
     hold: Duration,
     interval_s: Option<u32>,
+    lists_timer: bool,
     port: u16,
     calls: u32,
 }
 
 impl Play {
     fn new(scenario: Scenario, own: IpAddr) -> Self {
-        Self { scenario, own, target: None, hold: Duration::ZERO, interval_s: None, port: 5060, calls: 1 }
+        Self {
+            scenario,
+            own,
+            target: None,
+            hold: Duration::ZERO,
+            interval_s: None,
+            lists_timer: false,
+            port: 5060,
+            calls: 1,
+        }
     }
 
     /// A server without timers at `own`, port 5060: calls `target`, holds the call, hangs up and expects 200.
@@ -83,6 +93,11 @@ impl Play {
         Self { calls, ..self }
     }
 
+    /// With `timer` listed in a 2xx that makes the server the refresher, as that of a B2BUA does which passes headers through.
+    pub fn that_lists_timer(self) -> Self {
+        Self { lists_timer: true, ..self }
+    }
+
     /// At another port than 5060.
     pub fn at_port(self, port: u16) -> Self {
         Self { port, ..self }
@@ -97,6 +112,8 @@ impl Play {
             // As long as a call can last here.
             return lines.map(|line| format!("{line}\n")).collect::<String>().replace("EXPIRES_MS", "3600000");
         };
+        let xml =
+            if self.lists_timer { xml.replace("\nRequire: timer", "\nSupported: timer\nRequire: timer") } else { xml };
         xml.replace("INTERVAL_S", &seconds.to_string()).replace("EXPIRES_MS", &(u64::from(seconds) * 1000).to_string())
     }
 }
@@ -109,7 +126,7 @@ pub struct Sipp {
 impl Sipp {
     /// Starts it and waits until its port is open.
     pub fn start(host: &Host, play: Play) -> Result<Self> {
-        let Play { scenario, own, target, hold, interval_s: _, port, calls } = play;
+        let Play { scenario, own, target, hold, interval_s: _, lists_timer: _, port, calls } = play;
         let file = host.file(scenario.file(), play.xml())?;
         let own = match own {
             IpAddr::V4(ip) => ip.to_string(),

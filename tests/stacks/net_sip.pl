@@ -7,7 +7,7 @@ use IO::Socket::INET;
 use Net::SIP;
 use Net::SIP::Debug;
 
-Net::SIP::Debug->level('Net::SIP::Leg=2');
+Net::SIP::Debug->level('Net::SIP::Leg=10');
 $| = 1;
 
 my ($own, $callee, $hold) = @ARGV;

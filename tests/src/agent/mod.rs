@@ -89,6 +89,8 @@ pub struct Profile {
     pub cseq_colon: &'static str,
     /// The timer in its INVITE, or in its 2xx to the first INVITE.
     pub timer: Option<Timer>,
+    /// The Min-SE of its INVITE, in seconds.
+    pub min_se: Option<u32>,
     /// Whether its 2xx to a refresh carry Session-Expires and it lists `timer`.
     pub knows_timers: bool,
     /// When it hangs up.
@@ -113,6 +115,7 @@ impl Profile {
             first_cseq: 4_711,
             cseq_colon: ": ",
             timer: Some(Timer { interval_s, refresher: Some(refresher) }),
+            min_se: None,
             knows_timers: true,
             enforce: Enforce::AtExpiry,
             update: Update::Accept,
@@ -130,6 +133,7 @@ impl Profile {
             first_cseq: 1,
             cseq_colon: ": ",
             timer: None,
+            min_se: None,
             knows_timers: false,
             enforce: Enforce::No,
             update: Update::Unknown,

@@ -168,6 +168,9 @@ impl Ua {
         if self.profile.knows_timers {
             message = message.with("Supported", "timer");
         }
+        if let Some(least) = self.profile.min_se.filter(|_| asks) {
+            message = message.with("Min-SE", least);
+        }
         match self.profile.timer.filter(|_| asks && self.profile.knows_timers) {
             Some(timer) => message.with("Session-Expires", expires(timer.interval_s, timer.refresher)),
             None => message,
