@@ -96,7 +96,9 @@ impl Program {
         let file = host.file("kamailio.cfg", include_str!("../stacks/kamailio.cfg"))?;
         // For its sockets; what it logs goes to stderr.
         host.run("mkdir", &["-p", "/run/kamailio"])?;
-        let mut command = Command::new("kamailio");
+        // Its children outlive it where it is killed, but not the first process of their namespace.
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child=KILL", "--", "kamailio"]);
         command.args(["-DD", "-E", "-m", "16", "-M", "4", "-Y", "/run/kamailio", "-f"]).arg(file);
         command.args(own.iter().flat_map(|ip| ["-l".to_owned(), format!("udp:{ip}:{PORT}")]));
         let detour =
@@ -135,9 +137,11 @@ impl Program {
 
     fn start(host: &Host, mut command: Command) -> Result<Self> {
         command.current_dir("/run").env("HOME", "/run");
-        let mut process = host.spawn(command).context("`cargo xtask setup` brings the programs that are needed")?;
-        process.opens(host, PORT, PATIENCE)?;
-        Ok(Self { process })
+        let opened = host.spawn(command).and_then(|mut process| {
+            process.opens(host, PORT, PATIENCE)?;
+            Ok(Self { process })
+        });
+        opened.context("`cargo xtask setup` brings the programs that are needed")
     }
 
     /// All that it has logged and printed so far, every message of its own and every one that reached it among it.
