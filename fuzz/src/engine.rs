@@ -1,6 +1,6 @@
 //! The engine: a course of packets from both sides, answers of the kernel's and time, around a dialog that is up.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
     Action, Arm, Command, Credentials, Direction, Engine, Inject, Method, Output, Packet, Policy, Refusal, Rules,
@@ -93,6 +93,10 @@ struct Course {
     honest: bool,
     sent: Vec<Inject>,
     armed: Vec<Arm>,
+    /// Media flows that are watched.
+    flows: HashSet<SocketAddr>,
+    /// When any of them was last seen.
+    media_seen: Time,
     /// Tokens on record: put there by a request, taken away once.
     tokens: HashSet<u64>,
     retired: HashSet<u64>,
@@ -107,9 +111,9 @@ impl Course {
         let setup = input.byte();
         let mode = if setup & 0x0f == 0x0f { Mode::Replay } else { Mode::Live };
         let limits = match setup >> 4 {
-            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1 },
-            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1, waiting: 1 },
-            _ => Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4, waiting: 4 },
+            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1 },
+            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1, waiting: 1, flows: 1 },
+            _ => Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4, waiting: 4, flows: 8 },
         };
         let rules = Rules {
             action: input.pick(&ACTIONS),
@@ -131,6 +135,8 @@ impl Course {
             honest: !input.flag(),
             sent: Vec::new(),
             armed: Vec::new(),
+            flows: HashSet::new(),
+            media_seen: Time::from_micros(1_000_000_000),
             tokens: HashSet::new(),
             retired: HashSet::new(),
             followed: HashSet::new(),
@@ -367,11 +373,15 @@ impl Course {
             }
             match output {
                 Output::Event(_) => {}
+                Output::Watch { flow } => assert!(self.flows.insert(flow), "{flow} is watched twice"),
+                Output::Unwatch { flow } => assert!(self.flows.remove(&flow), "{flow} is not watched"),
                 Output::Arm(arm) => {
+                    assert!(arm.media.iter().all(|flow| self.flows.contains(flow)), "{:?} are not watched", arm.media);
                     assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for a refresh");
                     let (session, state) = (arm.session, arm.state);
                     self.armed.push(arm);
                     if self.honest {
+                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen });
                         self.engine.handle_command(self.now, Command::Armed { session, result: Ok(state) });
                         self.followed.insert(session);
                         self.owed.insert(session);

@@ -3,7 +3,7 @@
 
 use crate::cseq::{RANGES, Range};
 
-/// Raised with every change of a record, a map or its meaning: it is part of the pin directory's name.
+/// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
 pub const VERSION: u32 = 2;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
@@ -31,6 +31,9 @@ pub const ACK_BYTES: usize = 2_048;
 /// the least.
 pub const SILENT_NS: u64 = 3_000_000_000;
 
+/// How many media flows of the server's can be watched at once.
+pub const FLOWS: u32 = 65_536;
+
 /// How many of this host's addresses can have shifted dialogs.
 pub const SHIFTED_HOSTS: u32 = 1_024;
 
@@ -55,6 +58,8 @@ pub mod names {
     pub const TOKENS: &str = "TOKENS";
     pub const ACKS: &str = "ACKS";
     pub const HEARTBEAT: &str = "HEARTBEAT";
+    pub const FLOWS: &str = "FLOWS";
+    pub const FLOW_PORTS: &str = "FLOW_PORTS";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -223,6 +228,19 @@ pub struct Ack {
     pub headers: [u8; 48],
     /// The message.
     pub message: [u8; ACK_BYTES],
+}
+
+/// Where media of the server's come from; the value is when a datagram of them was last seen leaving, in nanoseconds of
+/// `CLOCK_MONOTONIC_COARSE`, 0 for never. Not pinned: whoever loads the programs begins with none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// The source address.
+    pub address: [u8; 16],
+    /// The UDP source port, network order.
+    pub port: [u8; 2],
+    /// Always 0.
+    pub reserved: [u8; 6],
 }
 
 macro_rules! counters {

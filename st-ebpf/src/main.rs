@@ -22,6 +22,7 @@ mod programs {
     pub mod ingress;
     pub mod lengthen;
     pub mod maps;
+    pub mod media;
     pub mod message;
     pub mod packet;
     pub mod rewrite;

@@ -29,8 +29,13 @@ impl Clock {
     /// The time of a stamp in `CLOCK_MONOTONIC` nanoseconds; never earlier than what was returned before, because the
     /// processors' records can stand in the ring a little out of order.
     pub fn at(&mut self, monotonic_ns: u64) -> Time {
-        self.latest = self.latest.max(Time::from_micros(monotonic_ns.saturating_add(self.offset_ns) / 1000));
+        self.latest = self.latest.max(self.past(monotonic_ns));
         self.latest
+    }
+
+    /// The time of a stamp of the same clock, however long ago.
+    pub fn past(&self, monotonic_ns: u64) -> Time {
+        Time::from_micros(monotonic_ns.saturating_add(self.offset_ns) / 1000)
     }
 
     /// The time now.
@@ -70,6 +75,11 @@ mod tests {
         let later = clock.at(60_000_000_000);
         assert_eq!(clock.at(59_999_999_999), later);
         assert!(clock.at(60_000_001_000) > later);
+        assert_eq!(
+            clock.past(51_000_000_000),
+            Time::from_micros(1_700_000_001_000_000),
+            "but a past time is what it was"
+        );
     }
 
     #[test]

@@ -315,6 +315,8 @@ impl<'a> Driver<'a> {
                         self.command(Command::Refused { token: inject.token, refusal });
                     }
                 }
+                Output::Watch { flow } => self.kernel.flows.watch(flow),
+                Output::Unwatch { flow } => self.kernel.flows.unwatch(flow),
                 Output::Retire { token } => self.kernel.maps.retire(token),
                 Output::Disarm { call_id, local_tag, server, .. } => {
                     let maps = &mut self.kernel.maps;
@@ -343,6 +345,10 @@ impl<'a> Driver<'a> {
             self.drain(RING_RECORDS);
             if let Err(error) = self.unseen() {
                 warn!(%error, "what went by unseen cannot be read");
+            }
+            let seen = arm.media.iter().filter_map(|flow| self.kernel.flows.seen(*flow)).max();
+            if let Some(seen) = seen.map(|time_ns| self.clock.past(time_ns)) {
+                self.command(Command::Media { session: arm.session, seen });
             }
             self.command(Command::Armed { session: arm.session, result });
             self.outputs();

@@ -14,6 +14,7 @@ use super::{
     access::Access,
     lengthen::lengthen,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
+    media,
     message::{describe, dialog_key, is_outside, scan, submit, take_in},
     packet::{Datagram, Packet, read},
     rewrite::{Place, rewrite},
@@ -29,7 +30,7 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 /// Looks at a packet that goes out.
 #[inline(always)]
 pub fn egress<A: Access>(access: &A) -> Fate {
-    let datagram = match read(access) {
+    let datagram = match read(access, |ip, source| media::saw(access, ip, source)) {
         Packet::Other | Packet::IcmpError { .. } => return Fate::Pass,
         Packet::Unread(reason) => {
             count(reason);

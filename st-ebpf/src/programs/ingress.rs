@@ -20,7 +20,7 @@ use crate::Fate;
 /// Looks at a packet that comes in.
 #[inline(always)]
 pub fn ingress<A: Access>(access: &A) -> Fate {
-    let datagram = match read(access) {
+    let datagram = match read(access, |_, _| {}) {
         Packet::Other => return Fate::Pass,
         Packet::Unread(reason) => {
             count(reason);

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Ports, SampleHeader, Settings, Shift, Token},
+    abi::{self, Ack, Counter, Flow, Ports, SampleHeader, Settings, Shift, Token},
     cseq::{RANGES, Range},
     scan::{Scan, Window},
 };
@@ -41,6 +41,14 @@ pub static ACKS: HashMap<u64, Ack> = HashMap::with_max_entries(abi::ACKS, BPF_F_
 /// When the daemon last had its ring empty, `CLOCK_MONOTONIC` nanoseconds; one element.
 #[map]
 pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The media flows that are watched, and when each was last seen.
+#[map]
+pub static FLOWS: HashMap<Flow, u64> = HashMap::with_max_entries(abi::FLOWS, BPF_F_NO_PREALLOC);
+
+/// The ports of these flows, one bit each: bit `port % 64` of element `port / 64`.
+#[map]
+pub static FLOW_PORTS: Array<u64> = Array::with_max_entries(1024, 0);
 
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.

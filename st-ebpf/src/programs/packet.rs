@@ -101,7 +101,7 @@ fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
 
 /// What a plain packet (no tag, no option, no extension, no fragment) is, or `None` where it is not plain.
 #[inline(always)]
-fn plain(access: &impl Access) -> Option<Packet> {
+fn plain(access: &impl Access, no_sip: impl Fn(Ip, u16)) -> Option<Packet> {
     let (data, end) = (access.data(), access.data_end());
     let (ip, ports) = match u16::from_be_bytes(direct::<2>(data, end, 12)?) {
         ethertype::IPV4 => {
@@ -128,9 +128,12 @@ fn plain(access: &impl Access) -> Option<Packet> {
         _ => return Some(Packet::Other),
     };
     if !is_sip(ports) {
+        if ip.protocol == protocol::UDP {
+            no_sip(ip, u16::from_be_bytes([ports[0], ports[1]]));
+        }
         return Some(Packet::Other);
     }
-    Some(transport(access, ip).unwrap_or_else(|packet| packet))
+    Some(transport(access, ip, no_sip).unwrap_or_else(|packet| packet))
 }
 
 #[inline(always)]
@@ -193,11 +196,12 @@ fn ipv6(access: &impl Access, at: u32) -> Result<Ip, Packet> {
 
 /// UDP or TCP from or to a SIP port, or an ICMP error about it.
 #[inline(always)]
-fn transport(access: &impl Access, ip: Ip) -> Result<Packet, Packet> {
+fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, u16)) -> Result<Packet, Packet> {
     match ip.protocol {
         protocol::UDP => {
             let [s0, s1, d0, d1, l0, l1] = bytes::<6>(access, ip.next).ok_or(Packet::Other)?;
             if !is_sip([s0, s1, d0, d1]) {
+                no_sip(ip, u16::from_be_bytes([s0, s1]));
                 return Ok(Packet::Other);
             }
             let length = u16::from_be_bytes([l0, l1]) as u32;
@@ -237,15 +241,15 @@ fn icmp_error(access: &impl Access, ip: Ip) -> Result<Packet, Packet> {
     Ok(Packet::IcmpError { payload, len })
 }
 
-/// Tells what a packet is.
+/// Tells what a packet is; `no_sip` gets the IP header and source port of a UDP datagram between ports that carry none.
 #[inline(always)]
-pub fn read(access: &impl Access) -> Packet {
-    if let Some(packet) = plain(access) {
+pub fn read(access: &impl Access, no_sip: impl Fn(Ip, u16)) -> Packet {
+    if let Some(packet) = plain(access, &no_sip) {
         return packet;
     }
     let found = network(access).and_then(|ip| match ip.protocol {
         protocol::ICMP | protocol::ICMP6 => icmp_error(access, ip),
-        _ => transport(access, ip),
+        _ => transport(access, ip, no_sip),
     });
     match found {
         Ok(packet) | Err(packet) => packet,
@@ -262,6 +266,12 @@ fn address(access: &impl Access, v6: bool, offset: u32, to: &mut [u8; 16]) -> bo
     let Some([a, b, c, d]) = bytes::<4>(access, offset) else { return false };
     *to = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
     true
+}
+
+/// Writes where a packet comes from, IPv4 as IPv4-mapped IPv6.
+#[inline(always)]
+pub fn source_address(access: &impl Access, ip: Ip, to: &mut [u8; 16]) -> bool {
+    address(access, ip.v6, ip.at + if ip.v6 { 8 } else { 12 }, to)
 }
 
 /// Writes source, destination, TOS and TTL of an IP header to the record's header.

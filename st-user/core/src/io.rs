@@ -114,6 +114,14 @@ pub enum Command {
         /// The numbers as the kernel has them, or why there can be no injection.
         result: Result<State, Refusal>,
     },
+    /// Before the answer to [`Output::Arm`]: one of the flows in [`Arm::media`] was seen, last at this time. For one that was not
+    /// seen since it is watched there is no such command.
+    Media {
+        /// Which session.
+        session: SessionId,
+        /// When.
+        seen: Time,
+    },
     /// A request that [`Output::Inject`] asked for did not leave.
     Refused {
         /// Its token.
@@ -150,6 +158,8 @@ pub struct Arm {
     pub cookie: u64,
     /// The state of a fresh entry.
     pub state: State,
+    /// The server's media flows that are watched: when each was last seen decides whether the call lives.
+    pub media: Vec<SocketAddr>,
 }
 
 /// The ACK to the 2xx that a re-INVITE may get, ready to be sent.
@@ -199,6 +209,16 @@ pub enum Output {
     Arm(Arm),
     /// Send a message in the server's name.
     Inject(Inject),
+    /// Watch a media flow of the server's: keep in mind when a datagram from this address last left.
+    Watch {
+        /// Where it comes from.
+        flow: SocketAddr,
+    },
+    /// Watch it no longer.
+    Unwatch {
+        /// Where it comes from.
+        flow: SocketAddr,
+    },
     /// Take this token off the record: no answer to it is expected any more.
     Retire {
         /// The token.

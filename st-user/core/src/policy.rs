@@ -98,6 +98,8 @@ pub struct Rules {
     pub credentials: Option<Credentials>,
     /// Whether a 2xx without Session-Expires turns an agreed timer off, as R12 has it to the letter.
     pub strict_r12: bool,
+    /// Whether a call is given up whose server's RTP has stopped for a whole interval.
+    pub media_evidence: bool,
     /// How fast refreshes leave to this trunk.
     pub refresh_rate: Rate,
 }
@@ -112,6 +114,7 @@ impl Default for Rules {
             interval_floor: Duration::from_secs(90),
             credentials: None,
             strict_r12: false,
+            media_evidence: true,
             refresh_rate: const { Rate::new(200).expect("a rate") },
         }
     }

@@ -181,7 +181,11 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 }
                 Output::Inject(inject) => last = Some(inject.bytes.clone()),
                 Output::Arm(arm) => session = Some(arm.session),
-                Output::Event(_) | Output::Retire { .. } | Output::Disarm { .. } => {}
+                Output::Event(_)
+                | Output::Watch { .. }
+                | Output::Unwatch { .. }
+                | Output::Retire { .. }
+                | Output::Disarm { .. } => {}
             }
             assert!(mode == Mode::Live || matches!(output, Output::Event(_)), "replay sends nothing: {output:?}");
             out.push(format!("{output:?}"));
@@ -201,7 +205,7 @@ proptest! {
             let first = run(mode, Limits::default(), &inputs);
             prop_assert_eq!(first, run(mode, Limits::default(), &inputs));
         }
-        run(Mode::Live, Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1 }, &inputs);
+        run(Mode::Live, Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1 }, &inputs);
     }
 }
 

@@ -83,6 +83,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     interval_floor: Duration::from_secs(90),
                     credentials: None,
                     strict_r12: false,
+                    media_evidence: true,
                     refresh_rate: Rate::new(200).unwrap(),
                 },
                 max_session: Duration::from_secs(86_400),
@@ -153,8 +154,17 @@ const TOP: &[&str] = &[
     "default",
     "alerts",
 ];
-const DEFAULT: &[&str] =
-    &["action", "method", "act_at", "interval_floor", "min_se", "credentials", "strict_r12", "refresh_rate"];
+const DEFAULT: &[&str] = &[
+    "action",
+    "method",
+    "act_at",
+    "interval_floor",
+    "min_se",
+    "credentials",
+    "strict_r12",
+    "media_evidence",
+    "refresh_rate",
+];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
 #[track_caller]
@@ -434,4 +444,12 @@ fn a_rate_is_a_number_or_off_and_nothing_is_said_to_be_sent_that_never_would_be(
         &["3:42: `refresh_rate` is higher than the 50 of all trunks together: lower it"],
     );
     says("default: {refresh_rate: 20}", &["2:11: says how to refresh, but no `action` is given"]);
+}
+
+#[test]
+fn media_evidence_is_auto_or_off() {
+    let evidence = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.media_evidence;
+    assert!(evidence("default: {action: refresh}") && evidence("default: {action: refresh, media_evidence: auto}"));
+    assert!(!evidence("default: {action: refresh, media_evidence: off}"));
+    says("default: {action: refresh, media_evidence: yes}", &["2:44: `media_evidence` is `yes`: use one of auto, off"]);
 }

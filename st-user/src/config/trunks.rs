@@ -163,6 +163,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let min_se = fields.get("min_se", seconds(super::schema::INTERVALS));
     let credentials = fields.get("credentials", |given, problems| credentials(given, around.dir, problems));
     let strict_r12 = fields.get("strict_r12", boolean);
+    let media_evidence = fields.get("media_evidence", choice(&[("auto", true), ("off", false)]));
     let refresh_rate = fields.get("refresh_rate", rate);
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
@@ -190,7 +191,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let what = format!("`refresh_rate` is higher than the {all} of all trunks together");
         fields.note(at, what, "lower it, or raise `refresh_rate` at the top of the file");
     }
-    let sends = ["method", "min_se", "credentials", "refresh_rate"];
+    let sends = ["method", "min_se", "credentials", "media_evidence", "refresh_rate"];
     if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
@@ -206,6 +207,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         interval_floor,
         credentials,
         strict_r12: strict_r12.unwrap_or(base.strict_r12),
+        media_evidence: media_evidence.unwrap_or(base.media_evidence),
         refresh_rate: refresh_rate.unwrap_or(base.refresh_rate),
     }
 }

@@ -3,6 +3,7 @@
 mod attach;
 mod bpf;
 mod error;
+mod flows;
 mod interfaces;
 mod maps;
 mod pins;
@@ -26,6 +27,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
 
 pub use error::KernelError;
+pub use flows::Flows;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
 pub use maps::Maps;
 pub(crate) use maps::mapped;
@@ -128,6 +130,8 @@ pub struct Kernel {
     changed: Instant,
     /// The maps.
     pub maps: Maps,
+    /// Media flows of the server's.
+    pub flows: Flows,
     _lock: Lock,
 }
 
@@ -148,11 +152,11 @@ impl Kernel {
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
         match bring_up(&hooks, &pins, older, &interfaces, options) {
-            Ok((ebpf, maps, ring)) => {
+            Ok((ebpf, maps, flows, ring)) => {
                 let attach = options.attach;
                 let held = interfaces.iter().map(|one| one.index).collect();
                 let changed = Instant::now();
-                Ok((Self { ebpf, hooks, pins, attach, interfaces, all, held, changed, maps, _lock: lock }, ring))
+                Ok((Self { ebpf, hooks, pins, attach, interfaces, all, held, changed, maps, flows, _lock: lock }, ring))
             }
             Err(error) => {
                 // Nothing half done is left behind; what an earlier daemon left to go on does go on.
@@ -306,7 +310,7 @@ fn bring_up(
     older: Option<Older>,
     interfaces: &[Interface],
     options: &Options,
-) -> Result<(Ebpf, Maps, RingBuf<MapData>), KernelError> {
+) -> Result<(Ebpf, Maps, Flows, RingBuf<MapData>), KernelError> {
     maps::check_shapes(pins)?;
     let mut loader = EbpfLoader::new();
     for (name, ..) in SHAPES {
@@ -316,6 +320,7 @@ fn bring_up(
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);
     let (mut maps, ring) = maps::set_up(&mut ebpf, &options.ports, carried)?;
+    let flows = Flows::take(&mut ebpf)?;
     hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
         Some(mut older) => {
@@ -337,7 +342,7 @@ fn bring_up(
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((ebpf, maps, ring))
+    Ok((ebpf, maps, flows, ring))
 }
 
 fn take_away(hooks: &Hooks, pins: &Pins, interfaces: &[Interface]) -> Result<(), KernelError> {

@@ -208,7 +208,12 @@ impl Player<'_> {
                     self.out.write_all(self.format.line(&event)?.as_bytes())?;
                 }
                 // A replay sends nothing.
-                Output::Arm(_) | Output::Inject(_) | Output::Retire { .. } | Output::Disarm { .. } => {}
+                Output::Arm(_)
+                | Output::Inject(_)
+                | Output::Watch { .. }
+                | Output::Unwatch { .. }
+                | Output::Retire { .. }
+                | Output::Disarm { .. } => {}
                 Output::Timeout(due) => {
                     self.due = due;
                     return Ok(());

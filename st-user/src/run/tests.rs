@@ -188,6 +188,7 @@ fn arm(cookie: u64, server: SocketAddr, peer: &str) -> Arm {
         peer: peer.parse().unwrap(),
         cookie,
         state: st_ebpf::cseq::State { known: true, number: 4, delta: 0 },
+        media: vec![],
     }
 }
 

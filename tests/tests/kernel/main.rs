@@ -8,6 +8,7 @@ mod commit;
 mod cost;
 mod frame;
 mod harmless;
+mod media;
 mod quoted;
 mod race;
 mod sample;

@@ -1,17 +1,17 @@
 //! Loads the programs with maps of their own and runs packets through them.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{Ack, Counter, Ports, SampleHeader, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Flow, Ports, SampleHeader, Settings, Shift, Token, names},
     cseq::State,
     key::DialogKey,
 };
@@ -153,6 +153,10 @@ impl Tester {
             acks.remove(&key).unwrap();
         }
         self.beat(0);
+        let mut flows = self.flows();
+        for flow in flows.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            flows.remove(&flow).unwrap();
+        }
         self.before = Counter::ALL.iter().map(|counter| self.raw_counter(*counter)).collect();
         self
     }
@@ -188,6 +192,50 @@ impl Tester {
         self.ebpf.map_mut(names::ACKS).unwrap().try_into().unwrap()
     }
 
+    fn flows(&mut self) -> HashMap<&mut MapData, Flow, u64> {
+        self.ebpf.map_mut(names::FLOWS).unwrap().try_into().unwrap()
+    }
+
+    /// Watches a media flow, as the daemon does.
+    pub(crate) fn watch(&mut self, flow: &str) {
+        self.try_watch(flow).unwrap();
+        self.mark(flow.parse::<SocketAddr>().unwrap().port(), true);
+    }
+
+    /// The same, if there is room in the map; its port is not marked.
+    pub(crate) fn try_watch(&mut self, flow: &str) -> Result<(), MapError> {
+        self.flows().insert(key(flow), 0, 0)
+    }
+
+    /// Says that there are flows on a port, or none.
+    pub(crate) fn mark(&mut self, port: u16, on: bool) {
+        let mut ports: Array<&mut MapData, u64> = self.ebpf.map_mut(names::FLOW_PORTS).unwrap().try_into().unwrap();
+        let index = u32::from(port / 64);
+        let word = ports.get(&index, 0).unwrap();
+        let bit = 1 << (port % 64);
+        ports.set(index, if on { word | bit } else { word & !bit }, 0).unwrap();
+    }
+
+    /// Fills the map of flows to its limit.
+    pub(crate) fn fill_flows(&mut self) {
+        let mut flows = self.flows();
+        let address = |number: u32| {
+            let mut address = [9; 16];
+            address[..4].copy_from_slice(&number.to_be_bytes());
+            Flow { address, ..Flow::default() }
+        };
+        let mut number: u32 = 0;
+        while flows.insert(address(number), 0, 0).is_ok() {
+            number += 1;
+        }
+        assert_eq!(number + 1, abi::FLOWS, "one was there before");
+    }
+
+    /// When a flow was last seen; 0 for never, `None` where it is not watched.
+    pub(crate) fn seen(&mut self, flow: &str) -> Option<u64> {
+        self.flows().get(&key(flow), 0).ok()
+    }
+
     /// Keeps an ACK ready.
     pub(crate) fn keep(&mut self, token: u64, ack: Ack) {
         self.acks().insert(token, ack, 0).unwrap();
@@ -202,7 +250,7 @@ impl Tester {
     /// Makes a dialog's entry, as the daemon does.
     pub(crate) fn arm(&mut self, server: &str, call_id: &str, tag: &str, shift: Shift) -> DialogKey {
         let key = DialogKey::new(HASH_KEY, call_id.as_bytes(), tag.as_bytes()).unwrap();
-        self.shifted().insert(mapped(server.parse::<std::net::SocketAddr>().unwrap().ip()), 1, 0).unwrap();
+        self.shifted().insert(mapped(server.parse::<SocketAddr>().unwrap().ip()), 1, 0).unwrap();
         self.shifts().insert(key.map, Shift { check: key.check, ..shift }, 0).unwrap();
         key
     }
@@ -221,6 +269,11 @@ impl Tester {
             Token { dialog: key.map, check: key.check, expected: expected.to_word(), committed: committed.into() };
         self.tokens().insert(token, entry, 0).unwrap();
     }
+}
+
+fn key(flow: &str) -> Flow {
+    let flow: SocketAddr = flow.parse().unwrap();
+    Flow { address: mapped(flow.ip()), port: flow.port().to_be_bytes(), reserved: [0; 6] }
 }
 
 pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {

@@ -11,6 +11,7 @@ mod crash;
 mod daemon;
 mod ends;
 mod foreign;
+mod media;
 mod mid_call;
 mod numbers;
 mod plan;

@@ -98,7 +98,12 @@ impl Bench {
                     self.due = due;
                     return;
                 }
-                Output::Arm(_) | Output::Inject(_) | Output::Retire { .. } | Output::Disarm { .. } => {}
+                Output::Arm(_)
+                | Output::Inject(_)
+                | Output::Watch { .. }
+                | Output::Unwatch { .. }
+                | Output::Retire { .. }
+                | Output::Disarm { .. } => {}
             }
         }
     }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use ipnet::IpNet;
 
 use super::{
+    evidence::Evidence,
     exchange::{Exchange, Exchanges, Stage, Talk},
     heard::Heard,
     invite::{Early, Invite},
@@ -99,6 +100,8 @@ pub(super) struct Dialog {
     pub(super) session: Session,
     pub(super) cycle: Cycle,
     pub(super) own: Vec<Own>,
+    /// What the server's media tell, where that counts.
+    pub(super) evidence: Option<Box<Evidence>>,
     /// Whether a refresh of sipst's has succeeded in it.
     pub(super) proven: bool,
     /// Why nothing is sent in this dialog any more.
@@ -179,6 +182,7 @@ impl Dialog {
             session: Session::default(),
             cycle: Cycle::default(),
             own: Vec::new(),
+            evidence: None,
             proven: false,
             barred: None,
             followed: false,
@@ -242,7 +246,7 @@ impl Dialog {
         }
         self.catch_up(packet.peer, message, heard.via, sender, method);
         match method {
-            MethodName::Ack => self.acknowledged(message, sender, cseq),
+            MethodName::Ack => self.acknowledged(sx, message, sender, cseq),
             MethodName::Invite | MethodName::Update | MethodName::Bye => {
                 let branch = heard.transaction(sx.secret);
                 if let Some(known) = self.exchanges.of_request(sender, cseq, branch) {
@@ -398,7 +402,7 @@ impl Dialog {
         self.agree(sx, message, deal);
     }
 
-    fn acknowledged(&mut self, message: &Message<'_>, sender: Side, cseq: CSeq) {
+    fn acknowledged(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, cseq: CSeq) {
         let Some(exchange) = self.exchanges.of_ack(sender, cseq) else { return };
         let Stage::Succeeded(_) = exchange.stage else {
             exchange.acked = true;
@@ -410,6 +414,7 @@ impl Dialog {
         // The 2xx made the offer, the ACK answers it.
         if let Some(talk) = exchange.talk.take() {
             self.settle(sender.other(), talk.answered, Said::by(message));
+            self.watch(sx);
         }
         // R26
         if sender == self.caller && self.phase == Phase::Started {
@@ -538,6 +543,7 @@ impl Dialog {
         let all = [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered];
         sx.timers.cancel_all(self.id, &all);
         self.parts(sx);
+        self.unwatch(sx);
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
         if self.own.is_empty() {

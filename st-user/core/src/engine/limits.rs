@@ -20,11 +20,21 @@ pub struct Limits {
     /// Refreshes that wait for their turn because of the rates or a breaker. When full, the one whose turn ends last asks again
     /// a little later, which is no event.
     pub waiting: usize,
+    /// Media flows of the server's that are watched, no more than the kernel's map holds; when full, further dialogs are not
+    /// judged by their media.
+    pub flows: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { sessions: 1_000_000, pending: 65_536, strangers: 16_384, remembered: 4_096, waiting: 65_536 }
+        Self {
+            sessions: 1_000_000,
+            pending: 65_536,
+            strangers: 16_384,
+            remembered: 4_096,
+            waiting: 65_536,
+            flows: st_ebpf::abi::FLOWS as usize,
+        }
     }
 }
 
@@ -120,6 +130,8 @@ pub struct Stats {
     pub own_requests: usize,
     /// Refreshes that wait for their turn because of the rates or a breaker.
     pub waiting: usize,
+    /// Media flows of the server's that are watched.
+    pub flows: usize,
     /// Trunks whose breaker is open.
     pub open_breakers: usize,
     /// Messages read.
@@ -161,6 +173,8 @@ pub struct Stats {
     pub too_late: u64,
     /// Refreshes put off because of [`Limits::waiting`].
     pub evicted_waiting: u64,
+    /// Dialogs whose media are not watched because of [`Limits::flows`].
+    pub unwatched: u64,
     /// How often a breaker has opened.
     pub breakers_opened: u64,
     /// Refreshes that were sent to try a trunk whose breaker was open.

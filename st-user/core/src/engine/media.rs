@@ -1,5 +1,7 @@
 //! What of a peer's SDP matters to a refresh: where its media go, and whether a re-INVITE would disturb them.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::limits::{MAX_FORMATS, MAX_STREAMS};
 
 /// Which way media flow, as one side says it (RFC 3264, section 5.1).
@@ -137,6 +139,29 @@ impl<'a> Media<'a> {
             })
     }
 
+    /// Where this side, the server, sends from in streams that carry media, and whether `peer`, the other side, and it have said
+    /// that it does so now in one of them. `None` where the two do not go together.
+    pub(super) fn flows(&self, peer: &Media<'_>) -> Option<(Vec<SocketAddr>, bool)> {
+        if self.streams.len() != peer.streams.len() {
+            return None;
+        }
+        let (mut flows, mut flowing) = (Vec::new(), false);
+        for (own, peer) in self.streams.iter().zip(&peer.streams) {
+            // Fax is silent at times.
+            if own.kind == b"image" || stream_is_off(own) || stream_is_off(peer) {
+                continue;
+            }
+            let Some(flow) = own.address() else { continue };
+            // RFC 3264, section 8.4: an older peer holds by the address 0.0.0.0.
+            let held = peer.address().is_some_and(|address| address.ip().is_unspecified());
+            flowing |= own.flow.sends() && peer.flow.receives() && !held && !flow.ip().is_unspecified();
+            if !flow.ip().is_unspecified() && !flows.contains(&flow) {
+                flows.push(flow);
+            }
+        }
+        Some((flows, flowing))
+    }
+
     /// F22: fax or the like in place of voice.
     pub(super) fn has_image(&self) -> bool {
         self.streams.iter().any(|stream| stream.kind == b"image" && stream.port != b"0")
@@ -150,6 +175,16 @@ impl<'a> Media<'a> {
                 !off && ((server.flow.sends() && !peer.flow.receives())
                     || (server.flow.receives() && !peer.flow.sends()))
             })
+    }
+}
+
+impl Stream<'_> {
+    /// Where its packets go to and, nearly always, come from; `None` where that is named by a name.
+    fn address(&self) -> Option<SocketAddr> {
+        let text = std::str::from_utf8(self.connection.strip_prefix(b"c=IN IP")?).ok()?;
+        let (_, address) = text.split_once(' ')?;
+        let port = std::str::from_utf8(self.port).ok()?.parse().ok()?;
+        Some(SocketAddr::new(address.trim().parse::<IpAddr>().ok()?.to_canonical(), port))
     }
 }
 
@@ -216,6 +251,32 @@ mod tests {
         let (offered, answered) = (media(OFFER), media(&format!("{OFFER}a=recvonly\r\n")));
         assert!(offered.clone().within(&hold).stays_in(&answered.within(&hold)));
         assert!(!offered.within(&hold).hold_would_be_lifted_by(&hold));
+    }
+
+    #[test]
+    fn the_servers_flows_are_those_of_its_streams_that_are_on_and_flow_where_both_sides_say_so() {
+        let flow = |text: &str| -> SocketAddr { text.parse().unwrap() };
+        let (server, peer) = (media(OFFER), media("c=IN IP4 198.51.100.1\r\nm=audio 6000 RTP/AVP 0\r\n"));
+        assert_eq!(server.flows(&peer), Some((vec![flow("192.0.2.1:4000")], true)));
+        for (own, other) in [
+            ("a=recvonly", "a=sendonly"),
+            ("a=inactive", "a=inactive"),
+            ("a=sendrecv", "a=sendonly"),
+            ("a=sendrecv", "c=IN IP4 0.0.0.0"),
+        ] {
+            let server = media(&format!("{OFFER}{own}\r\n"));
+            let peer = media(&format!("c=IN IP4 198.51.100.1\r\nm=audio 6000 RTP/AVP 0\r\n{other}\r\n"));
+            assert_eq!(server.flows(&peer), Some((vec![flow("192.0.2.1:4000")], false)), "{own} {other}");
+        }
+        let two = media("c=IN IP6 2001:db8::1\r\nm=audio 4000 RTP/AVP 0\r\nm=video 4002 RTP/AVP 96\r\n");
+        let audio = media("c=IN IP6 2001:db8::2\r\nm=audio 6000 RTP/AVP 0\r\nm=video 0 RTP/AVP 96\r\n");
+        assert_eq!(two.flows(&audio), Some((vec![flow("[2001:db8::1]:4000")], true)));
+        assert_eq!(two.flows(&peer), None, "an answer has the offer's streams");
+        for none in ["c=IN IP4 media.example\r\nm=audio 4000 RTP/AVP 0\r\n", "m=audio 4000 RTP/AVP 0\r\n"] {
+            assert_eq!(media(none).flows(&peer), Some((vec![], false)), "{none}");
+        }
+        let fax = "c=IN IP4 192.0.2.1\r\nm=image 4000 udptl t38\r\n";
+        assert_eq!(media(fax).flows(&media(fax)), Some((vec![], false)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod bounded;
 mod breach;
 mod breaker;
 mod dialog;
+mod evidence;
 mod exchange;
 mod gate;
 mod hash;
@@ -107,6 +108,7 @@ impl Engine {
         let up = || self.dialogs.all.values().filter(|dialog| !dialog.is_over());
         let gate = self.sx.gate.counts();
         Stats {
+            flows: self.sx.flows.len(),
             waiting: self.sx.gate.waiting(),
             open_breakers: self.sx.gate.open_breakers(),
             delayed: gate.delayed,
@@ -203,6 +205,11 @@ impl Engine {
             Command::Refused { token, refusal } => {
                 if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)) {
                     dialog.own_refused(sx, token, refusal);
+                }
+            }
+            Command::Media { session, seen } => {
+                if let Some(evidence) = self.dialogs.of(session).and_then(|dialog| dialog.evidence.as_mut()) {
+                    evidence.saw(seen);
                 }
             }
             Command::Loss { packets: 0 } => {}

@@ -93,6 +93,9 @@ reasons! {
     TOO_MANY_REQUESTS = "too_many_requests",
     /// `refresh_failed`: the driver did not tell the numbers.
     NO_NUMBERS = "no_numbers",
+    /// `refresh_overdue`, `session_expiring`, `refresh_failed`: the server's RTP was seen, and none for a whole interval, though
+    /// the call is not on hold (`media_evidence`).
+    MEDIA_SILENT = "media_silent",
     /// `refresh_failed`, `session_expiring`: so many refreshes were due that `refresh_rate` left no time for this one.
     RATE_LIMITED = "rate_limited",
     /// `refresh_overdue`, `session_expiring`, `refresh_failed`: the trunk's breaker is open (`breaker_opened`), and this call was

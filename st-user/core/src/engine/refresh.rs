@@ -68,6 +68,8 @@ pub(super) struct Cycle {
     pub(super) prefer_invite: bool,
     /// Whether an UPDATE was turned down.
     pub(super) no_update: bool,
+    /// Whether it was told that the server's media are silent.
+    pub(super) silent: bool,
     /// When the turn that it waits for would come too late.
     pub(super) turn_ends: Option<Time>,
     /// Whether it was told that the trunk's breaker holds it back.
@@ -148,6 +150,7 @@ impl Dialog {
             peer: hop,
             cookie: self.cookie,
             state: self.numbers.fresh(),
+            media: self.evidence.as_ref().map(|evidence| evidence.flows().to_vec()).unwrap_or_default(),
         }));
     }
 
@@ -171,6 +174,10 @@ impl Dialog {
         }
         let policy = Arc::clone(&sx.policy);
         let Some((method, hop)) = self.way(sx, &policy, state) else { return };
+        if self.is_silent(sx) {
+            return self.hold_back(sx);
+        }
+        self.cycle.silent = false;
         let (_, rules, _) = self.rules(&policy);
         self.send(sx, rules, method, hop, state);
     }

@@ -173,6 +173,7 @@ impl Dialog {
             let event = told(EventKind::SessionRefreshed, self, sx);
             self.tell(sx, event);
         }
+        self.watch(sx);
         self.arrange(sx);
     }
 
@@ -280,7 +281,8 @@ impl Dialog {
     pub(super) fn expiring(&mut self, sx: &mut Shared) {
         if !std::mem::replace(&mut self.session.told_expiring, true) {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
-            let reason = self.waits_for(sx).map(Cow::from);
+            let silent = || self.cycle.silent.then_some(reason::MEDIA_SILENT);
+            let reason = self.waits_for(sx).or_else(silent).map(Cow::from);
             let deadline = self.session.deadline();
             let event = Event { by, deadline, reason, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) peers: Bounded<SocketAddr, Ways, Secret>,
     /// The fewest spaces that a server was seen to write before its CSeq numbers.
     pub(super) servers: Bounded<SocketAddr, u8, Secret>,
+    /// Media flows that are watched, and by how many dialogs.
+    pub(super) flows: HashMap<SocketAddr, u32, Secret>,
     /// What the server that was last heard writes in its own name: most dialogs have the same.
     pub(super) own_headers: OwnHeaders,
     /// How often packets were lost.
@@ -81,6 +83,7 @@ impl Shared {
             tokens: HashMap::with_hasher(secret),
             peers: Bounded::new(limits.remembered, secret),
             servers: Bounded::new(limits.remembered, secret),
+            flows: HashMap::with_hasher(secret),
             own_headers: OwnHeaders::default(),
             losses: 0,
             has_answers: false,

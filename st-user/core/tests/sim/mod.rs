@@ -103,6 +103,8 @@ pub struct Sim {
     pub tape: Vec<Taped>,
     /// Whether the driver never answers to `Arm`.
     pub deaf: bool,
+    /// Media flows that are watched, and when each was last seen.
+    pub flows: HashMap<SocketAddr, Option<Time>>,
     highest: HashMap<String, u32>,
     ring: VecDeque<(Direction, SocketAddr, Vec<u8>)>,
     timeout: Option<Time>,
@@ -139,6 +141,7 @@ impl Sim {
             interject: None,
             tape: Vec::new(),
             deaf: false,
+            flows: HashMap::new(),
             highest: HashMap::new(),
             ring: VecDeque::new(),
             timeout: None,
@@ -319,6 +322,8 @@ impl Sim {
                 }
                 Output::Arm(arm) => self.arm(arm),
                 Output::Inject(inject) => self.inject(inject),
+                Output::Watch { flow } => assert!(self.flows.insert(flow, None).is_none(), "watched twice: {flow}"),
+                Output::Unwatch { flow } => assert!(self.flows.remove(&flow).is_some(), "not watched: {flow}"),
                 Output::Retire { token } => self.kernel.retire(token),
                 Output::Disarm { call_id, local_tag, .. } => self.kernel.disarm((call_id, local_tag)),
             }
@@ -377,6 +382,10 @@ impl Sim {
         let state = self.kernel.arm((arm.call_id, arm.local_tag), arm.state);
         self.step(Step::AfterRead);
         self.drain();
+        let seen = arm.media.iter().filter_map(|flow| *self.flows.get(flow).expect("a flow that is watched")).max();
+        if let Some(seen) = seen {
+            self.engine.handle_command(self.now, Command::Media { session: arm.session, seen });
+        }
         self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Ok(state) });
     }
 
@@ -450,6 +459,13 @@ impl Sim {
             let (branch, number) = (call.branch(), call.next(Side::Server));
             let text = call.request(Side::Server, "INFO", number, &branch, true, "", "");
             self.wire_unread(text.into_bytes());
+        }
+    }
+
+    /// The server sends media from there.
+    pub fn rtp(&mut self, from: &str) {
+        if let Some(seen) = self.flows.get_mut(&from.parse().expect("an address")) {
+            *seen = Some(self.now);
         }
     }
 

@@ -199,6 +199,8 @@ impl World {
                 }
                 Output::Arm(arm) => self.driver.arming.push_back(arm),
                 Output::Inject(inject) => self.inject(&inject),
+                Output::Watch { flow } => assert!(self.kernel.flows.insert(flow), "watched twice: {flow}"),
+                Output::Unwatch { flow } => assert!(self.kernel.flows.remove(&flow), "not watched: {flow}"),
                 Output::Retire { token } => self.kernel.retire(token),
                 Output::Disarm { call_id, local_tag, .. } => {
                     if let Some(key) = Kernel::key(&call_id, &local_tag) {

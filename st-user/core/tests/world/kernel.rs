@@ -1,7 +1,7 @@
 //! The kernel programs' part, step for step as `st_egress` and `st_ingress` do it, with their own scan, key and mapping.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     ops::Range,
 };
@@ -62,6 +62,8 @@ pub(crate) struct Kernel {
     pub(crate) lost: Vec<Record>,
     /// The server's tags of dialogs in which a number did not fit.
     pub(crate) cramped: Vec<String>,
+    /// Media flows that are watched; nobody sends any here.
+    pub(crate) flows: HashSet<SocketAddr>,
     shifts: HashMap<u64, Shift>,
     tokens: HashMap<u64, Token>,
     window: Box<Window>,
@@ -79,6 +81,7 @@ impl Kernel {
             rng,
             lost: Vec::new(),
             cramped: Vec::new(),
+            flows: HashSet::new(),
             shifts: HashMap::new(),
             tokens: HashMap::new(),
             window: Box::new(Window { bytes: [0; CAPTURE + 16] }),

@@ -1,0 +1,119 @@
+//! Whether the server still sends media: a call whose RTP has stopped for a whole interval, though nobody holds it, is one that
+//! its server has lost without a word.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{Mode, dialog::Dialog, reason, shared::Shared};
+use crate::{Action, By, Event, EventKind, Output, Side, Time};
+
+/// What is known of the server's media in one dialog.
+#[derive(Clone, Debug)]
+pub(super) struct Evidence {
+    /// Where they come from; never empty.
+    flows: Vec<SocketAddr>,
+    /// Since when both sides have said without a break that they flow; `None` on hold.
+    since: Option<Time>,
+    /// When they were last seen.
+    seen: Option<Time>,
+}
+
+impl Evidence {
+    pub(super) fn flows(&self) -> &[SocketAddr] {
+        &self.flows
+    }
+
+    /// Takes in when they were last seen.
+    pub(super) fn saw(&mut self, at: Time) {
+        self.seen = self.seen.max(Some(at));
+    }
+
+    /// For how long they were silent though they had to flow. `None`: nobody holds the server to them, or none were ever seen.
+    fn silence(&self, now: Time) -> Option<Duration> {
+        Some(now.since(self.seen?.max(self.since?)))
+    }
+}
+
+impl Dialog {
+    /// Has the flows watched that the two sides agree on now.
+    pub(super) fn watch(&mut self, sx: &mut Shared) {
+        let wanted = self.flows(sx);
+        if let (Some(evidence), Some((flows, flowing))) = (&mut self.evidence, &wanted)
+            && evidence.flows == *flows
+        {
+            evidence.since = flowing.then(|| evidence.since.unwrap_or(sx.now));
+            return;
+        }
+        self.unwatch(sx);
+        if let Some((flows, flowing)) = wanted.filter(|(flows, _)| sx.watch(flows)) {
+            self.evidence = Some(Box::new(Evidence { flows, since: flowing.then_some(sx.now), seen: None }));
+        }
+    }
+
+    /// Has nothing watched any more.
+    pub(super) fn unwatch(&mut self, sx: &mut Shared) {
+        if let Some(evidence) = self.evidence.take() {
+            sx.unwatch(&evidence.flows);
+        }
+    }
+
+    /// The server's flows, and whether it has to send them; `None` where that is of no use or not known.
+    fn flows(&self, sx: &Shared) -> Option<(Vec<SocketAddr>, bool)> {
+        let policy = Arc::clone(&sx.policy);
+        let rules = self.rules(&policy).1;
+        let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
+        let server = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Server);
+        if !refreshes || !server || !rules.media_evidence {
+            return None;
+        }
+        self.server_media()?.flows(&self.peer_media()?).filter(|(flows, _)| !flows.is_empty())
+    }
+
+    /// Whether its media say that nobody is there any more.
+    pub(super) fn is_silent(&self, sx: &Shared) -> bool {
+        let policy = Arc::clone(&sx.policy);
+        let interval = self.session.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
+        let silence = self.evidence.as_ref().and_then(|evidence| evidence.silence(sx.now));
+        self.rules(&policy).1.media_evidence
+            && silence.zip(interval).is_some_and(|(silence, interval)| silence >= interval)
+    }
+
+    /// It is told, and nothing is sent unless media are seen again before the interval is over.
+    pub(super) fn hold_back(&mut self, sx: &mut Shared) {
+        if !std::mem::replace(&mut self.cycle.silent, true) {
+            let reason = Some(reason::MEDIA_SILENT.into());
+            let event = Event { reason, ..self.due_event(sx, EventKind::RefreshOverdue, By::Server) };
+            self.tell(sx, event);
+        }
+        self.later(sx, (reason::MEDIA_SILENT, None), self.session.pause() * 5);
+    }
+}
+
+impl Shared {
+    /// Has flows watched; false where there are too many.
+    fn watch(&mut self, flows: &[SocketAddr]) -> bool {
+        let new = |flow: &&SocketAddr| !self.flows.contains_key(flow);
+        if self.flows.len() + flows.iter().filter(new).count() > self.limits.flows {
+            self.stats.unwatched += 1;
+            return false;
+        }
+        for flow in flows {
+            let count = self.flows.entry(*flow).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.output(Output::Watch { flow: *flow });
+            }
+        }
+        true
+    }
+
+    fn unwatch(&mut self, flows: &[SocketAddr]) {
+        for flow in flows {
+            let Some(count) = self.flows.get_mut(flow) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                self.flows.remove(flow);
+                self.output(Output::Unwatch { flow: *flow });
+            }
+        }
+    }
+}
