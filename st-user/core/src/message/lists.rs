@@ -118,13 +118,15 @@ impl<'a> Iterator for Values<'a, '_> {
 
 /// Whether a comma list has `word` as an element. `same`: whether two words are, in whatever case.
 pub(super) fn has(list: &[u8], word: &[u8], same: fn(&[u8], &[u8]) -> bool) -> bool {
-    let (Some(first), false) = (word.first(), find(list, [b'"', b'<']).is_some()) else {
-        return Elements::new(list).any(|found| same(found, word));
-    };
-    let either = [first.to_ascii_lowercase(), first.to_ascii_uppercase()];
+    let Some(first) = word.first() else { return false };
+    let wanted = [first.to_ascii_lowercase(), first.to_ascii_uppercase(), b'"', b'<'];
     let mut at = 0;
-    while let Some(begin) = find(&list[at..], either).map(|found| at + found) {
+    while let Some(begin) = find(&list[at..], wanted).map(|found| at + found) {
         let (before, rest) = list.split_at(begin);
+        if matches!(rest[0], b'"' | b'<') {
+            // From here on commas need not part elements.
+            return Elements::new(list).any(|found| same(found, word));
+        }
         if let Some((found, behind)) = rest.split_at_checked(word.len())
             && same(found, word)
             && matches!(text::trim(before).last(), None | Some(b','))

@@ -1,6 +1,6 @@
 //! The scanner: what a SIP message says, read in place from bytes that nobody has vouched for.
 //!
-//! One pass over the start line and the header lines, no copy, and no allocation unless there are more than 32 of them;
+//! One pass over the start line and the header lines, no copy, and no allocation unless there are more than 24 of them;
 //! values are slices of the input, taken apart when they are asked for. It takes what the wire brings: compact names,
 //! folding, any case, blanks before the colon, repeated headers and comma lists, bare LF, bytes that are not UTF-8. What a
 //! message lacks or garbles reads as `None`; nothing panics.
@@ -78,7 +78,7 @@ pub enum Start<'a> {
 }
 
 /// How many header lines a message holds in itself; those of a longer one are on the heap.
-const INLINE_LINES: usize = 32;
+const INLINE_LINES: usize = 24;
 
 /// Where the value of one header line lies, without its outer blanks.
 #[derive(Clone, Copy, Debug)]
