@@ -3,8 +3,8 @@
 use std::{io, os::fd::AsFd as _, time::Duration};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload, NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -23,6 +23,8 @@ pub(crate) enum Want {
     One,
     /// All there is.
     Dump,
+    /// No answer but that it is done.
+    Done,
 }
 
 /// A netlink socket and its receive buffer.
@@ -53,6 +55,7 @@ impl Netlink {
         header.flags = match want {
             Want::One => NLM_F_REQUEST,
             Want::Dump => NLM_F_REQUEST | NLM_F_DUMP,
+            Want::Done => NLM_F_REQUEST | NLM_F_ACK,
         };
         let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         request.finalize();
@@ -83,6 +86,7 @@ impl Netlink {
                                 return Ok(());
                             }
                         }
+                        NetlinkPayload::Error(_) if want == Want::Done => return Ok(()),
                         NetlinkPayload::Error(_) | NetlinkPayload::Noop | NetlinkPayload::Overrun(_) | _ => {}
                     },
                 }

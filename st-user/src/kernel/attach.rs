@@ -1,5 +1,4 @@
-//! Hooks: TCX links and XDP links, pinned; below Linux 6.6 clsact filters by netlink, which outlive the daemon by
-//! themselves and are found again by their place.
+//! Hooks: TCX links and XDP links, pinned; below Linux 6.6 clsact filters in the place of TCX links.
 
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use aya::{
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
         links::{FdLink, PinnedLink as AyaPin},
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+        tc::TcAttachOptions,
     },
     util::KernelVersion,
 };
@@ -17,15 +16,11 @@ use st_ebpf::abi::names;
 use super::{
     Attached, Hook, KernelError,
     bpf::{self, LinkKind},
+    filters,
     interfaces::{Interface, Kind, XdpHook},
     pins::{PinnedLink, Pins, Side},
 };
 use crate::config::Attach;
-
-/// Where the clsact filter stands: ahead of what has no place of its own, and always there, so that the next daemon
-/// replaces it instead of adding a second.
-const FILTER_PRIORITY: u16 = 1;
-const FILTER_HANDLE: TcHandle = TcHandle::new(0, 0x5150);
 
 /// Attaches to interfaces, by links or by filters.
 pub(crate) struct Hooks {
@@ -51,7 +46,7 @@ impl Hooks {
         Ok(())
     }
 
-    /// Whether it is links that hold the programs, and not filters.
+    /// Whether it is links that hold the TC programs, and not filters.
     pub(crate) fn links(&self) -> bool {
         self.tcx
     }
@@ -62,14 +57,15 @@ impl Hooks {
     }
 
     /// Which program sees the packets that come in. What is there already stays, unless the operator says otherwise.
-    pub(crate) fn ingress(attach: Attach, interface: &Interface, pinned: Option<&PinnedLink>) -> LinkKind {
+    fn ingress(&self, attach: Attach, interface: &Interface, pinned: Option<&PinnedLink>) -> LinkKind {
+        let tc = if self.tcx { LinkKind::Tcx } else { LinkKind::Filter };
         match attach {
-            Attach::Tc => LinkKind::Tcx,
+            Attach::Tc => tc,
             Attach::Xdp => LinkKind::Xdp,
             Attach::Auto => match pinned.and_then(|link| link.info.kind) {
                 Some(kind) => kind,
                 // A native attach makes many a NIC reset, and costs a veth more than TC does.
-                None if interface.up || interface.kind == Kind::Veth => LinkKind::Tcx,
+                None if interface.up || interface.kind == Kind::Veth => tc,
                 None => LinkKind::Xdp,
             },
         }
@@ -93,18 +89,18 @@ impl Hooks {
             Pins::drop_link(&link.path)?;
         }
         let of = |side| mine.iter().find(|link| link.side == side);
-        let ingress = Self::ingress(attach, interface, of(Side::Ingress));
+        let ingress = self.ingress(attach, interface, of(Side::Ingress));
         if let Some(link) = of(Side::Ingress).filter(|link| link.info.kind != Some(ingress)) {
             // Another hook: the old program goes first, so that no packet meets both.
             Pins::drop_link(&link.path)?;
         }
-        if self.tcx && of(Side::Egress).is_none() {
-            refuse_twice(pins, interface)?;
+        if of(Side::Egress).is_none() {
+            self.refuse_twice(pins, interface)?;
         }
         // Egress first: a refresh needs it, and without it no number is ever committed.
         self.tc(ebpf, pins, interface, Side::Egress)?;
         match ingress {
-            LinkKind::Tcx => self.tc(ebpf, pins, interface, Side::Ingress),
+            LinkKind::Tcx | LinkKind::Filter => self.tc(ebpf, pins, interface, Side::Ingress),
             LinkKind::Xdp => self.xdp(ebpf, pins, interface),
         }
     }
@@ -115,11 +111,10 @@ impl Hooks {
             Side::Egress => (names::EGRESS, TcAttachType::Egress, "tc egress"),
         };
         let program = classifier(ebpf, name)?;
-        let path = pins.link(&interface.name, side);
         let attached = if self.tcx {
-            tcx(program, &path, interface, attach_type)
+            tcx(program, &pins.link(&interface.name, side), interface, attach_type)
         } else {
-            filter(program, interface, attach_type)
+            filters::put(program, pins, interface, side)
         };
         attached.map_err(|source| KernelError::Attach { interface: interface.name.clone(), hook, source })
     }
@@ -142,15 +137,22 @@ impl Hooks {
         Ok(())
     }
 
-    /// Takes the filters off an interface, where there are any.
-    pub(crate) fn detach_filters(&self, interface: &str) {
-        if self.tcx {
-            return;
-        }
-        for (attach_type, name) in [(TcAttachType::Ingress, names::INGRESS_TC), (TcAttachType::Egress, names::EGRESS)] {
-            if let Err(error) = tc::qdisc_detach_program(interface, attach_type, name) {
-                tracing::debug!(interface, %error, "no filter to take away");
+    /// The programs of another pin directory would take ours for forged: requests of this daemon's would not leave, and
+    /// the answers to them would not arrive.
+    fn refuse_twice(&self, pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
+        let attached = if self.tcx {
+            bpf::egress_programs(interface.index).unwrap_or_default()
+        } else {
+            filters::program(interface.index, Side::Egress).unwrap_or_default().into_iter().collect()
+        };
+        let other = pins.links_elsewhere().into_iter().find(|link| attached.contains(&link.info.program));
+        match other {
+            Some(link) => {
+                // DIR/vN/links/NAME
+                let pin_dir = link.path.ancestors().nth(3).unwrap_or(&link.path).to_owned();
+                Err(KernelError::Twice { interface: interface.name.clone(), pin_dir })
             }
+            None => Ok(()),
         }
     }
 }
@@ -171,21 +173,6 @@ pub(crate) fn describe(link: &PinnedLink, interface: Option<&Interface>) -> Atta
         program: link.info.program,
         pin: link.path.clone(),
         gone: interface.is_none_or(|one| one.index != link.info.interface),
-    }
-}
-
-/// The programs of another pin directory would take ours for forged: requests of this daemon's would not leave, and the
-/// answers to them would not arrive.
-fn refuse_twice(pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
-    let attached = bpf::egress_programs(interface.index).unwrap_or_default();
-    let other = pins.links_elsewhere().into_iter().find(|link| attached.contains(&link.info.program));
-    match other {
-        Some(link) => {
-            // DIR/vN/links/NAME
-            let pin_dir = link.path.ancestors().nth(3).unwrap_or(&link.path).to_owned();
-            Err(KernelError::Twice { interface: interface.name.clone(), pin_dir })
-        }
-        None => Ok(()),
     }
 }
 
@@ -241,27 +228,6 @@ fn xdp(program: &mut Xdp, path: &Path, interface: &Interface) -> Result<(), Prog
     }
 }
 
-fn filter(program: &mut SchedClassifier, interface: &Interface, attach_type: TcAttachType) -> Result<(), ProgramError> {
-    // There already, by us or by others, is as good.
-    if let Err(error) = tc::qdisc_add_clsact(&interface.name) {
-        tracing::debug!(interface = interface.name, %error, "clsact is there");
-    }
-    let options = NlOptions { priority: FILTER_PRIORITY, handle: FILTER_HANDLE, classid: None };
-    let id = match program.attach_with_options(&interface.name, attach_type, TcAttachOptions::Netlink(options)) {
-        Ok(id) => id,
-        Err(error) if super::error::errno(&error) == Some(libc::EEXIST) => {
-            let there =
-                SchedClassifierLink::attached(&interface.name, attach_type, FILTER_PRIORITY, FILTER_HANDLE, None)
-                    .map_err(TcError::IoError)?;
-            program.attach_to_link(there)?
-        }
-        Err(error) => return Err(error),
-    };
-    // Dropped, it would take the filter away.
-    std::mem::forget(program.take_link(id)?);
-    Ok(())
-}
-
 fn link_error(error: aya::programs::links::LinkError) -> ProgramError {
     ProgramError::IOError(std::io::Error::other(error))
 }
@@ -276,7 +242,7 @@ mod tests {
 
     #[test]
     fn auto_takes_tc_on_a_link_that_is_up_and_on_veth() {
-        let ingress = |attach, kind, up| {
+        let ingress = |tcx, attach, kind, up| {
             let interface = Interface {
                 index: 2,
                 name: "x".into(),
@@ -287,12 +253,15 @@ mod tests {
                 master: None,
                 xdp: None,
             };
-            Hooks::ingress(attach, &interface, None)
+            Hooks { tcx }.ingress(attach, &interface, None)
         };
-        assert_eq!(ingress(Attach::Auto, Kind::Other, true), LinkKind::Tcx);
-        assert_eq!(ingress(Attach::Auto, Kind::Other, false), LinkKind::Xdp);
-        assert_eq!(ingress(Attach::Auto, Kind::Veth, false), LinkKind::Tcx);
-        assert_eq!(ingress(Attach::Xdp, Kind::Veth, true), LinkKind::Xdp);
-        assert_eq!(ingress(Attach::Tc, Kind::Other, false), LinkKind::Tcx);
+        assert_eq!(ingress(true, Attach::Auto, Kind::Other, true), LinkKind::Tcx);
+        assert_eq!(ingress(true, Attach::Auto, Kind::Other, false), LinkKind::Xdp);
+        assert_eq!(ingress(true, Attach::Auto, Kind::Veth, false), LinkKind::Tcx);
+        assert_eq!(ingress(true, Attach::Xdp, Kind::Veth, true), LinkKind::Xdp);
+        assert_eq!(ingress(true, Attach::Tc, Kind::Other, false), LinkKind::Tcx);
+        assert_eq!(ingress(false, Attach::Tc, Kind::Other, false), LinkKind::Filter);
+        assert_eq!(ingress(false, Attach::Auto, Kind::Veth, true), LinkKind::Filter);
+        assert_eq!(ingress(false, Attach::Xdp, Kind::Veth, true), LinkKind::Xdp);
     }
 }

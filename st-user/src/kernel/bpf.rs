@@ -24,11 +24,13 @@ const MAX_PROGRAMS: usize = 64;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
-/// What hook a link belongs to.
+/// What holds a program at its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkKind {
     Tcx,
     Xdp,
+    /// A clsact filter, which is no link; its program is pinned instead.
+    Filter,
 }
 
 /// What the kernel says of a link.
@@ -44,10 +46,10 @@ pub(crate) struct LinkInfo {
     pub(crate) interface: u32,
 }
 
-/// A pinned link.
-pub(crate) struct RawLink(OwnedFd);
+/// A pinned link or program.
+pub(crate) struct Pinned(OwnedFd);
 
-impl RawLink {
+impl Pinned {
     /// `BPF_OBJ_GET`.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         #[repr(C)]
@@ -62,26 +64,36 @@ impl RawLink {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// `BPF_OBJ_GET_INFO_BY_FD`.
+    /// Of a link.
     pub(crate) fn info(&self) -> io::Result<LinkInfo> {
-        #[repr(C)]
-        struct Attr {
-            fd: u32,
-            len: u32,
-            info: u64,
-        }
         // The head of `struct bpf_link_info`: type, id, prog_id, padding, then the hook's own part, where both hooks
         // begin with the interface.
-        let mut info = [0_u32; 8];
-        let len = size_of_val(&info) as u32;
-        bpf(BPF_OBJ_GET_INFO_BY_FD, &Attr { fd: self.0.as_raw_fd() as u32, len, info: info.as_mut_ptr() as u64 })?;
-        let [kind, id, program, _, interface, ..] = info;
+        let [kind, id, program, _, interface, ..] = self.words()?;
         let kind = match kind {
             BPF_LINK_TYPE_TCX => Some(LinkKind::Tcx),
             BPF_LINK_TYPE_XDP => Some(LinkKind::Xdp),
             _ => None,
         };
         Ok(LinkInfo { kind, id, program, interface })
+    }
+
+    /// A program's id: `struct bpf_prog_info` begins with type and id.
+    pub(crate) fn program(&self) -> io::Result<u32> {
+        self.words().map(|[_, id, ..]| id)
+    }
+
+    /// `BPF_OBJ_GET_INFO_BY_FD`.
+    fn words(&self) -> io::Result<[u32; 8]> {
+        #[repr(C)]
+        struct Attr {
+            fd: u32,
+            len: u32,
+            info: u64,
+        }
+        let mut info = [0_u32; 8];
+        let len = size_of_val(&info) as u32;
+        bpf(BPF_OBJ_GET_INFO_BY_FD, &Attr { fd: self.0.as_raw_fd() as u32, len, info: info.as_mut_ptr() as u64 })?;
+        Ok(info)
     }
 
     /// `BPF_LINK_DETACH`: at once, where closing the last descriptor leaves it to a worker of the kernel's.

@@ -86,6 +86,11 @@ pub fn list() -> io::Result<Vec<Interface>> {
     Ok(found)
 }
 
+/// The index of an interface of this namespace.
+pub(crate) fn index(name: &str) -> io::Result<Option<u32>> {
+    Ok(list()?.into_iter().find(|one| one.name == name).map(|one| one.index))
+}
+
 /// The pairs among `names` that one packet crosses both. Names that do not exist are left out.
 pub fn overlaps(names: &[String]) -> io::Result<Vec<Overlap>> {
     Ok(overlaps_among(&list()?, names))

@@ -3,6 +3,7 @@
 mod attach;
 mod bpf;
 mod error;
+mod filters;
 mod flows;
 mod interfaces;
 mod maps;
@@ -161,7 +162,7 @@ impl Kernel {
             Err(error) => {
                 // Nothing half done is left behind; what an earlier daemon left to go on does go on.
                 let taken = match (fresh, upgrading) {
-                    (true, false) => take_away(&hooks, &pins, &interfaces),
+                    (true, false) => pins.remove().map(drop),
                     // The older version's links are still its own.
                     (true, true) if pins.links().is_empty() => pins.remove().map(drop),
                     (false, _) | (true, true) => Ok(()),
@@ -206,9 +207,6 @@ impl Kernel {
         if !force && pins.complete() {
             refuse_while_shifting(&maps::open_pinned(&pins)?)?;
         }
-        let all = list().map_err(KernelError::Interfaces)?;
-        let hooks = Hooks::new();
-        all.iter().for_each(|interface| hooks.detach_filters(&interface.name));
         let links = if force { pins.remove_all()? } else { pins.remove()? };
         drop(lock);
         Ok(Unloaded { links })
@@ -217,7 +215,7 @@ impl Kernel {
     /// At a clean end: takes everything away, or leaves it where dialogs depend on it.
     pub fn release(self) -> Result<Released, KernelError> {
         match self.maps.shifting() {
-            0 => take_away(&self.hooks, &self.pins, &self.interfaces).map(|()| Released::Unloaded),
+            0 => self.pins.remove().map(|_| Released::Unloaded),
             dialogs => Ok(Released::Kept { dialogs }),
         }
     }
@@ -229,7 +227,7 @@ impl Kernel {
 
     /// Who looks whether all is still as it was attached.
     pub(crate) fn lookout(&self) -> Lookout {
-        Lookout { pins: self.pins.clone(), links: self.hooks.links() }
+        Lookout { pins: self.pins.clone() }
     }
 
     /// Whether every packet that leaves by the interface crosses `st_egress`, as last seen: what leaves where that is not
@@ -245,10 +243,7 @@ impl Kernel {
         }
         self.all = view.interfaces;
         self.held = self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE).collect();
-        self.held.retain(|index| {
-            self.all.iter().any(|one| one.index == *index)
-                && view.linked.as_ref().is_none_or(|linked| linked.contains(index))
-        });
+        self.held.retain(|index| self.all.iter().any(|one| one.index == *index) && view.linked.contains(index));
         for interface in &mut self.interfaces {
             let name = &interface.name;
             match self.all.iter().find(|one| one.name == *name) {
@@ -343,11 +338,6 @@ fn bring_up(
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
     Ok((ebpf, maps, flows, ring))
-}
-
-fn take_away(hooks: &Hooks, pins: &Pins, interfaces: &[Interface]) -> Result<(), KernelError> {
-    interfaces.iter().for_each(|interface| hooks.detach_filters(&interface.name));
-    pins.remove().map(drop)
 }
 
 fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {

@@ -4,6 +4,9 @@
 //! <pin_dir>/v<ABI version>/maps/NAME
 //!                          links/IFNAME-ingress
 //!                          links/IFNAME-egress
+//!                          filters/IFNAME-ingress    without TCX: the program that is in a filter
+//!                          filters/IFNAME-egress
+//!                          filters/IFNAME-qdisc      the filters' qdisc was added by sipst
 //! ```
 //!
 //! bpf file systems allow no dot in a name: `eth0.100` is written `eth0:100`, as no interface's name has a colon.
@@ -21,7 +24,16 @@ use rustix::{
 };
 use st_ebpf::abi;
 
-use super::{KernelError, bpf, maps::SHAPES};
+use super::{
+    KernelError,
+    bpf::{self, LinkInfo, LinkKind},
+    filters, interfaces,
+    maps::SHAPES,
+};
+
+const LINKS: &str = "links";
+const FILTERS: &str = "filters";
+const MAPS: &str = "maps";
 
 /// The place where bpf file systems are mounted.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -48,13 +60,13 @@ impl Side {
     }
 }
 
-/// A link in the pin directory.
+/// A link in the pin directory, or the program of a filter.
 #[derive(Debug)]
 pub(crate) struct PinnedLink {
     pub(crate) path: PathBuf,
     pub(crate) interface: String,
     pub(crate) side: Side,
-    pub(crate) info: bpf::LinkInfo,
+    pub(crate) info: LinkInfo,
 }
 
 /// The pin directory of this ABI version.
@@ -79,11 +91,19 @@ impl Pins {
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {
-        self.root.join("maps").join(name)
+        self.root.join(MAPS).join(name)
     }
 
     pub(crate) fn link(&self, interface: &str, side: Side) -> PathBuf {
-        self.root.join("links").join(format!("{}-{}", interface.replace('.', ":"), side.name()))
+        self.root.join(LINKS).join(pin_name(interface, side.name()))
+    }
+
+    pub(crate) fn filter(&self, interface: &str, side: Side) -> PathBuf {
+        self.root.join(FILTERS).join(pin_name(interface, side.name()))
+    }
+
+    pub(crate) fn qdisc(&self, interface: &str) -> PathBuf {
+        self.root.join(FILTERS).join(pin_name(interface, "qdisc"))
     }
 
     /// Whether all maps are pinned.
@@ -98,7 +118,7 @@ impl Pins {
             return Err(KernelError::PinDir { path: self.parent.clone(), source });
         }
         self.mount()?;
-        for directory in ["maps", "links"] {
+        for directory in [MAPS, LINKS] {
             let path = self.root.join(directory);
             fs::create_dir_all(&path).map_err(|source| KernelError::PinDir { path, source })?;
         }
@@ -117,10 +137,9 @@ impl Pins {
         }
     }
 
-    /// The links that are there. Those that the kernel no longer knows are left out.
+    /// The links and filters that are there. Links that the kernel no longer knows are left out.
     pub(crate) fn links(&self) -> Vec<PinnedLink> {
-        let entries = fs::read_dir(self.root.join("links")).into_iter().flatten().flatten();
-        let mut found: Vec<_> = entries.filter_map(|entry| pinned_link(entry.path())).collect();
+        let mut found: Vec<_> = held(&self.root).filter_map(pinned_link).collect();
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found
     }
@@ -130,8 +149,8 @@ impl Pins {
         let mut found = Vec::new();
         let mut directories = vec![(PathBuf::from(BPFFS), 0)];
         while let Some((directory, depth)) = directories.pop() {
-            let is_ours = directory.file_name().is_some_and(|name| name == "links");
-            for path in fs::read_dir(&directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            let is_ours = directory.file_name().is_some_and(|name| name == LINKS || name == FILTERS);
+            for path in entries(&directory) {
                 if path.is_dir() && depth < MAX_DEPTH && path != self.root {
                     directories.push((path, depth + 1));
                 } else if is_ours {
@@ -142,15 +161,18 @@ impl Pins {
         found
     }
 
-    /// Takes a link off its interface and out of the directory.
+    /// Takes a link or a filter off its interface and out of the directory.
     pub(crate) fn drop_link(path: &Path) -> Result<(), KernelError> {
         let failed = |source| KernelError::PinDir { path: path.to_owned(), source };
-        match bpf::RawLink::open(path).and_then(|link| link.detach()) {
+        if is_filter(path) {
+            return drop_filter(path).map_err(failed);
+        }
+        match bpf::Pinned::open(path).and_then(|link| link.detach()) {
             Ok(()) => {}
             // Its interface is gone, or it is none: nothing is attached.
             Err(error) => tracing::debug!(path = %path.display(), %error, "a pinned link that is attached to nothing"),
         }
-        fs::remove_file(path).or_else(|error| if missing(&error) { Ok(()) } else { Err(error) }).map_err(failed)
+        unpin(path).map_err(failed)
     }
 
     /// Takes everything of this version away: links, maps, directories. Returns how many links there were.
@@ -184,11 +206,15 @@ impl Pins {
         Ok(number.map(|number| number.parse().unwrap_or(u32::MAX)))
     }
 
-    /// Takes the links of another version's directory over: they stay attached, with the program that is in them.
+    /// Takes the links and filters of another version's directory over: they stay attached, with the program that is in them.
     pub(crate) fn take_links(&self, other: &Self) -> Result<(), KernelError> {
-        for link in other.links() {
-            let to = self.link(&link.interface, link.side);
-            fs::rename(&link.path, &to).map_err(|source| KernelError::PinDir { path: to, source })?;
+        for directory in [LINKS, FILTERS] {
+            let (from, to) = (other.root.join(directory), self.root.join(directory));
+            let moved = entries(&from).into_iter().try_for_each(|path| {
+                fs::create_dir_all(&to)?;
+                fs::rename(&path, to.join(path.file_name().unwrap_or_default()))
+            });
+            moved.map_err(|source| KernelError::PinDir { path: to, source })?;
         }
         Ok(())
     }
@@ -246,15 +272,14 @@ fn on_bpffs(path: &Path) -> bool {
 
 fn remove_version(root: &Path) -> Result<usize, KernelError> {
     let mut links = 0;
-    for entry in fs::read_dir(root.join("links")).into_iter().flatten().flatten() {
-        Pins::drop_link(&entry.path())?;
+    for path in held(root) {
+        Pins::drop_link(&path)?;
         links += 1;
     }
-    for entry in fs::read_dir(root.join("maps")).into_iter().flatten().flatten() {
-        let path = entry.path();
+    for path in [FILTERS, MAPS].into_iter().flat_map(|directory| entries(&root.join(directory))) {
         fs::remove_file(&path).map_err(|source| KernelError::PinDir { path, source })?;
     }
-    for path in [root.join("links"), root.join("maps"), root.to_owned()] {
+    for path in [root.join(LINKS), root.join(FILTERS), root.join(MAPS), root.to_owned()] {
         match fs::remove_dir(&path) {
             Ok(()) => {}
             Err(error) if missing(&error) => {}
@@ -264,12 +289,66 @@ fn remove_version(root: &Path) -> Result<usize, KernelError> {
     Ok(links)
 }
 
-fn pinned_link(path: PathBuf) -> Option<PinnedLink> {
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// What is pinned for links and filters.
+fn held(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let all = [LINKS, FILTERS].map(|directory| entries(&root.join(directory)));
+    all.into_iter().flatten().filter(|path| place(path).is_some())
+}
+
+fn pin_name(interface: &str, what: &str) -> String {
+    format!("{}-{what}", interface.replace('.', ":"))
+}
+
+/// The interface and the side that a pin's name tells.
+fn place(path: &Path) -> Option<(String, Side)> {
     let (interface, side) = path.file_name()?.to_str()?.rsplit_once('-')?;
     let side = [Side::Ingress, Side::Egress].into_iter().find(|one| one.name() == side)?;
-    let interface = interface.replace(':', ".");
-    let info = bpf::RawLink::open(&path).and_then(|link| link.info()).ok()?;
+    Some((interface.replace(':', "."), side))
+}
+
+fn pinned_link(path: PathBuf) -> Option<PinnedLink> {
+    let (interface, side) = place(&path)?;
+    let pinned = bpf::Pinned::open(&path).ok()?;
+    let info = if is_filter(&path) {
+        let program = pinned.program().ok()?;
+        let holds = |index: &u32| filters::program(*index, side).is_ok_and(|there| there == Some(program));
+        let interface = interfaces::index(&interface).ok()?.filter(holds).unwrap_or(0);
+        LinkInfo { kind: Some(LinkKind::Filter), id: 0, program, interface }
+    } else {
+        pinned.info().ok()?
+    };
     Some(PinnedLink { path, interface, side, info })
+}
+
+fn is_filter(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|directory| directory == FILTERS)
+}
+
+/// Takes a filter off its interface, unless another program is in its place; after the last one the qdisc, if sipst has
+/// added that.
+fn drop_filter(path: &Path) -> io::Result<()> {
+    let Some((interface, side)) = place(path) else { return unpin(path) };
+    let index = interfaces::index(&interface)?;
+    if let Some(index) = index {
+        filters::take(index, side, bpf::Pinned::open(path)?.program()?)?;
+    }
+    unpin(path)?;
+    let beside = |what| path.with_file_name(pin_name(&interface, what));
+    let (qdisc, last) =
+        (beside("qdisc"), [Side::Ingress, Side::Egress].iter().all(|side| !beside(side.name()).exists()));
+    if last && qdisc.exists() {
+        index.map_or(Ok(()), filters::take_qdisc)?;
+        unpin(&qdisc)?;
+    }
+    Ok(())
+}
+
+fn unpin(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|error| if missing(&error) { Ok(()) } else { Err(error) })
 }
 
 fn missing(error: &io::Error) -> bool {

@@ -332,7 +332,7 @@ fn an_interface_whose_link_somebody_took_away_is_attached_to_again() {
         let links = Path::new(PIN_DIR).join(format!("v{}/links", st_ebpf::abi::VERSION));
         fs::remove_file(links.join("v0-egress")).unwrap();
         let stale = kernel.lookout().look().unwrap();
-        assert_eq!(stale.linked, Some(Vec::new()), "nothing may be sent there");
+        assert_eq!(stale.linked, [0_u32; 0], "nothing may be sent there");
         // The kernel takes the program away in its own time.
         look(&mut kernel);
         while !kernel.covers(index) {
@@ -358,20 +358,97 @@ fn two_pin_directories_do_not_share_an_interface() {
     });
 }
 
+/// As on a kernel without TCX.
+fn attach_filters(attach: Attach, pin_dir: &str) -> Result<Kernel, KernelError> {
+    let options = Options { pin_dir: pin_dir.into(), ..options(attach) };
+    Kernel::attach_by(Hooks::filters(), Pins::new(Path::new(pin_dir)), &options).map(|(kernel, _ring)| kernel)
+}
+
+fn tool(args: &[&str]) -> String {
+    let output = Command::new("tc").args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn filters(side: &str) -> usize {
+    tool(&["filter", "show", "dev", "v0", side]).matches("handle 0x5150").count()
+}
+
+fn has_clsact() -> bool {
+    tool(&["qdisc", "show", "dev", "v0"]).contains("clsact")
+}
+
 #[test]
-fn without_tcx_filters_are_used_and_taken_over() {
+fn without_tcx_filters_are_used_and_told_of_and_taken_over() {
     in_a_namespace(|| {
-        let filters = || {
-            let output = Command::new("tc").args(["filter", "show", "dev", "v0", "egress"]).output().unwrap();
-            String::from_utf8(output.stdout).unwrap().matches("handle").count()
-        };
-        drop(Kernel::attach_by(Hooks::filters(), Pins::new(Path::new(PIN_DIR)), &options(Attach::Tc)).unwrap());
-        assert_eq!(filters(), 1);
-        let (kernel, _ring) =
-            Kernel::attach_by(Hooks::filters(), Pins::new(Path::new(PIN_DIR)), &options(Attach::Tc)).unwrap();
-        assert_eq!(filters(), 1);
+        drop(attach_filters(Attach::Tc, PIN_DIR).unwrap());
+        assert_eq!((filters("ingress"), filters("egress"), hooks()), (1, 1, tc().into()));
+        let before = programs();
+        let kernel = attach_filters(Attach::Auto, PIN_DIR).unwrap();
+        assert_eq!((filters("ingress"), filters("egress"), hooks()), (1, 1, tc().into()));
+        assert!(programs().iter().all(|program| !before.contains(program)), "new programs in the same places");
         assert_eq!(kernel.release().unwrap(), Released::Unloaded);
-        assert_eq!(filters(), 0);
+        assert_eq!((filters("ingress"), filters("egress"), has_clsact()), (0, 0, false));
+        assert!(!Path::new(PIN_DIR).exists());
+    });
+}
+
+#[test]
+fn a_filter_goes_when_xdp_takes_its_place_and_comes_back() {
+    in_a_namespace(|| {
+        drop(attach_filters(Attach::Tc, PIN_DIR).unwrap());
+        drop(attach_filters(Attach::Xdp, PIN_DIR).unwrap());
+        assert_eq!((filters("ingress"), filters("egress"), hooks()), (0, 1, xdp().into()));
+        drop(attach_filters(Attach::Tc, PIN_DIR).unwrap());
+        assert_eq!((filters("ingress"), filters("egress"), hooks()), (1, 1, tc().into()));
+        Kernel::unload(Path::new(PIN_DIR), false).unwrap();
+        assert!(!has_clsact());
+    });
+}
+
+#[test]
+fn a_qdisc_that_others_have_made_or_use_stays() {
+    in_a_namespace(|| {
+        tool(&["qdisc", "add", "dev", "v0", "clsact"]);
+        attach_filters(Attach::Tc, PIN_DIR).unwrap().release().unwrap();
+        assert!(has_clsact(), "made by others");
+        tool(&["qdisc", "del", "dev", "v0", "clsact"]);
+        let kernel = attach_filters(Attach::Tc, PIN_DIR).unwrap();
+        tool(&["filter", "add", "dev", "v0", "egress", "pref", "9", "bpf", "bytecode", "1,6 0 0 4294967295,"]);
+        kernel.release().unwrap();
+        assert!(has_clsact() && tool(&["filter", "show", "dev", "v0", "egress"]).contains("pref 9"), "used by others");
+    });
+}
+
+#[test]
+fn filters_that_somebody_took_away_are_put_back_and_nothing_may_be_sent_until_then() {
+    in_a_namespace(|| {
+        let mut kernel = attach_filters(Attach::Tc, PIN_DIR).unwrap();
+        let index = list().unwrap().into_iter().find(|one| one.name == "v0").unwrap().index;
+        assert!(kernel.covers(index));
+        tool(&["qdisc", "del", "dev", "v0", "clsact"]);
+        let view = kernel.lookout().look().unwrap();
+        assert_eq!(view.linked, [0_u32; 0]);
+        kernel.follow(view);
+        assert_eq!((filters("ingress"), filters("egress"), hooks()), (1, 1, tc().into()));
+        look(&mut kernel);
+        assert!(kernel.covers(index));
+        kernel.release().unwrap();
+        assert!(!has_clsact());
+    });
+}
+
+#[test]
+fn two_pin_directories_do_not_share_a_filters_place() {
+    in_a_namespace(|| {
+        let kernel = attach_filters(Attach::Tc, "/sys/fs/bpf/more/other").unwrap();
+        let refused = attach_filters(Attach::Tc, PIN_DIR);
+        assert!(
+            matches!(refused, Err(KernelError::Twice { pin_dir, .. }) if pin_dir == Path::new("/sys/fs/bpf/more/other"))
+        );
+        assert_eq!((filters("ingress"), filters("egress")), (1, 1));
+        kernel.release().unwrap();
+        assert!(attach_filters(Attach::Tc, PIN_DIR).is_ok());
     });
 }
 

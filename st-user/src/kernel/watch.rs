@@ -25,15 +25,14 @@ pub(crate) struct View {
     pub(super) began: Instant,
     /// Every interface of this namespace.
     pub(super) interfaces: Vec<Interface>,
-    /// Indexes of the interfaces that have both links; `None` where filters hold the programs, which are not looked at.
-    pub(super) linked: Option<Vec<u32>>,
+    /// Indexes of the interfaces that have both programs, in links or filters.
+    pub(super) linked: Vec<u32>,
 }
 
 /// Looks. What it says is the namespace's of the thread that it is asked on.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookout {
     pub(super) pins: Pins,
-    pub(super) links: bool,
 }
 
 impl Lookout {
@@ -41,13 +40,10 @@ impl Lookout {
     pub(crate) fn look(&self) -> io::Result<View> {
         let began = Instant::now();
         let interfaces = interfaces::list()?;
-        let linked = self.links.then(|| {
-            let links = self.pins.links();
-            let holds =
-                |index: u32, side: Side| links.iter().any(|one| one.side == side && one.info.interface == index);
-            let both = |index: &u32| holds(*index, Side::Egress) && holds(*index, Side::Ingress);
-            interfaces.iter().map(|one| one.index).filter(both).collect()
-        });
+        let links = self.pins.links();
+        let holds = |index: u32, side: Side| links.iter().any(|one| one.side == side && one.info.interface == index);
+        let both = |index: &u32| holds(*index, Side::Egress) && holds(*index, Side::Ingress);
+        let linked = interfaces.iter().map(|one| one.index).filter(both).collect();
         Ok(View { began, interfaces, linked })
     }
 }
