@@ -4,6 +4,7 @@
 pub mod agent;
 mod host;
 mod ledger;
+pub mod matrix;
 mod process;
 mod program;
 mod sipp;

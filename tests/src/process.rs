@@ -71,7 +71,7 @@ pub struct Process {
 
 impl Process {
     /// Starts it on the calling thread, whose end would end it too.
-    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(mut command: Command) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: prctl is async-signal-safe, and nothing is allocated between fork and exec.

@@ -4,6 +4,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod load;
+mod matrix;
 mod setup;
 mod shell;
 mod soak;

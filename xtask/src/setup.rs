@@ -37,6 +37,10 @@ const STACKS: [Need; 7] = [
     (&["python3", "-c", "import venv, ensurepip"], "python3-venv"),
 ];
 
+/// What runs guests, and what goes into them beside the laboratory.
+const GUESTS: [Need; 3] =
+    [(&["qemu-system-x86_64"], "qemu-system-x86"), (&["busybox"], "busybox-static"), (&["dpkg-deb"], "dpkg")];
+
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
 
@@ -52,13 +56,16 @@ pub(crate) struct Wants {
     pub(crate) laboratory: bool,
     /// SIP software that only tests run.
     pub(crate) stacks: bool,
+    /// What runs guests with other kernels.
+    pub(crate) guests: bool,
 }
 
 impl Wants {
-    pub(crate) const EVERYTHING: Self = Self { kernel: true, laboratory: true, stacks: true };
-    pub(crate) const KERNEL: Self = Self { kernel: true, laboratory: false, stacks: false };
-    pub(crate) const LABORATORY: Self = Self { kernel: false, laboratory: true, stacks: false };
-    pub(crate) const TESTS: Self = Self { kernel: false, laboratory: true, stacks: true };
+    pub(crate) const EVERYTHING: Self = Self { kernel: true, laboratory: true, stacks: true, guests: true };
+    pub(crate) const KERNEL: Self = Self { kernel: true, laboratory: false, stacks: false, guests: false };
+    pub(crate) const LABORATORY: Self = Self { kernel: false, laboratory: true, stacks: false, guests: false };
+    pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
+    pub(crate) const MATRIX: Self = Self { guests: true, ..Self::LABORATORY };
 }
 
 /// Brings what is wanted and missing.
@@ -75,6 +82,10 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
         programs(&STACKS)?;
         sippy()?;
         step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy");
+    }
+    if wants.guests {
+        programs(&GUESTS)?;
+        step("setup", "qemu, busybox");
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    build, setup,
+    build, matrix, setup,
     shell::{self, step},
 };
 
@@ -40,6 +40,8 @@ enum Part {
     Kernel,
     /// Whole calls between network namespaces
     Net,
+    /// Debian's kernels under emulation, and the one that runs here
+    Matrix,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -49,13 +51,24 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if parts.iter().any(|part| matches!(part, Part::Net)) {
         setup::run(setup::Wants::TESTS)?;
     }
+    if parts.iter().any(|part| matches!(part, Part::Matrix)) {
+        setup::run(setup::Wants::MATRIX)?;
+    }
     build::run(&build::Options { release: false })?;
 
     let began = Instant::now();
     let mut total = Tally::default();
     for part in parts {
         let filter: Vec<&str> = options.only.as_deref().into_iter().collect();
-        let mut one = tally(&mut part.command(&filter))?;
+        let Some(mut command) = part.command(&filter) else {
+            // It is one thing: nothing in it has a name of its own.
+            if filter.is_empty() {
+                let matrix::Outcome { passed, failed } = matrix::run()?;
+                total += Tally { passed, failed, ..Tally::default() };
+            }
+            continue;
+        };
+        let mut one = tally(&mut command)?;
         if matches!(part, Part::Net) {
             try_again(&mut one)?;
         }
@@ -65,18 +78,19 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 impl Part {
-    /// Runs its tests; `filter` is for the test binaries.
-    fn command(self, filter: &[&str]) -> Command {
+    /// What runs its tests, if cargo does; `filter` is for the test binaries.
+    fn command(self, filter: &[&str]) -> Option<Command> {
         let mut cargo = shell::cargo();
         cargo.args(["test", "--no-fail-fast"]).env("SIPST", shell::sipst(false)).env("RUST_LIB_BACKTRACE", "0");
         let (name, what, harness): (_, &[&str], &[&str]) = match self {
             Self::Unit => ("unit", &["-pst-core", "-pst-ebpf", "-pxtask", "-psipst", "-pst-fuzz"], &[]),
-            Self::Kernel => ("kernel", &["-pst-tests", "--test", "kernel"], &[]),
+            Self::Kernel => ("kernel", &["-pst-tests", "--bin", "matrix", "--test", "kernel"], &[]),
             Self::Net => ("net", &["-pst-tests", "--lib", "--test", "net"], &["--test-threads", NET_THREADS]),
+            Self::Matrix => return None,
         };
         step("test", name);
         cargo.args(what).arg("--").args(filter).args(harness);
-        cargo
+        Some(cargo)
     }
 }
 
@@ -88,7 +102,9 @@ fn try_again(tally: &mut Tally) -> Result<()> {
     let mut again = Tally::default();
     for name in &tally.names {
         println!("\n{name} failed beside others: once more, alone");
-        again += self::tally(&mut Part::Net.command(&["--exact", name]))?;
+        if let Some(mut command) = Part::Net.command(&["--exact", name]) {
+            again += self::tally(&mut command)?;
+        }
     }
     if again.failed == 0 && again.broken == 0 && again.passed == tally.failed {
         tally.passed += tally.failed;

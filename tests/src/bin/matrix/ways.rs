@@ -1,0 +1,294 @@
+//! A kernel that sipst supports: what is loaded is attached as that kernel has it, keeps a call alive, stays when the
+//! daemon is killed, and goes when it is told to. By every way in.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use st_tests::{
+    Family, Lab, Sipst, Tap,
+    agent::{Agent, Enforce, Profile},
+    matrix::{Check, Subject, Verdict},
+};
+
+use crate::{
+    TCX, Version, bpf,
+    hooks::{self, Attached},
+};
+
+/// Longer than anything takes that happens at once, on a processor that is emulated.
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the peer asks for: a third of it is longer than a busy machine stands still for.
+const INTERVAL_S: u32 = 8;
+
+/// How the packets that come in are seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Tc,
+    /// On a veth, whose driver knows XDP.
+    XdpNative,
+    /// On a bridge, which does not.
+    XdpGeneric,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Tc, Self::XdpNative, Self::XdpGeneric];
+
+    fn attach(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::XdpNative | Self::XdpGeneric => "xdp",
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::XdpNative => "xdp native",
+            Self::XdpGeneric => "xdp generic",
+        }
+    }
+
+    fn interface(self) -> &'static str {
+        match self {
+            Self::Tc | Self::XdpNative => "eth0",
+            Self::XdpGeneric => "br0",
+        }
+    }
+
+    /// The hooks that must be taken.
+    fn hooks(self, version: Version) -> [&'static str; 2] {
+        let (ingress, egress) =
+            if version < TCX { ("clsact ingress", "clsact egress") } else { ("tcx ingress", "tcx egress") };
+        match self {
+            Self::Tc => [ingress, egress],
+            Self::XdpNative => ["xdp native", egress],
+            Self::XdpGeneric => ["xdp generic", egress],
+        }
+    }
+}
+
+pub(crate) fn look(version: Version, each: &mut dyn FnMut(Check) -> Result<()>) -> Result<()> {
+    let mut say = |subject, way: &str, verdict| each(Check { subject, way: way.into(), verdict });
+    say(Subject::Verify, "", judge(verified()))?;
+    if version < TCX {
+        say(Subject::Tcx, "", Verdict::Missing("TCX came with Linux 6.6".into()))?;
+    } else {
+        say(Subject::Clsact, "", Verdict::Missing("not used: the kernel has TCX".into()))?;
+    }
+    for way in Way::ALL {
+        let subject = match way {
+            Way::Tc if version < TCX => Subject::Clsact,
+            Way::Tc => Subject::Tcx,
+            Way::XdpNative => Subject::XdpNative,
+            Way::XdpGeneric => Subject::XdpGeneric,
+        };
+        let mut trial = match Trial::new(way, version) {
+            Ok(trial) => trial,
+            Err(error) => {
+                say(subject, "", Verdict::Fail(format!("{error:#}")))?;
+                continue;
+            }
+        };
+        say(subject, "", judge(trial.attached()))?;
+        say(Subject::Call, way.name(), judge(trial.call()))?;
+        say(Subject::Kill, way.name(), judge(trial.kill()))?;
+        say(Subject::Unload, way.name(), judge(trial.unload()))?;
+    }
+    Ok(())
+}
+
+fn judge(result: Result<()>) -> Verdict {
+    result.map_or_else(|error| Verdict::Fail(format!("{error:#}")), |()| Verdict::Pass)
+}
+
+/// Every program passes the verifier: the TC programs first, then XDP in the place of one.
+fn verified() -> Result<()> {
+    let lab = Lab::new()?;
+    for attach in ["tc", "xdp"] {
+        sipst(&lab, &["load", "--interface", "eth0", "--attach", attach])?;
+    }
+    sipst(&lab, &["unload"])?;
+    nothing_left(&lab, "eth0")
+}
+
+/// Runs `sipst` to its end, which must be a good one; what it printed.
+fn sipst(lab: &Lab, args: &[&str]) -> Result<String> {
+    let (code, shown, said) = Sipst::command(&lab.server, args)?;
+    ensure!(code == Some(0), "`sipst {}` ended with {code:?}: {said}", args.join(" "));
+    Ok(shown)
+}
+
+fn nothing_left(lab: &Lab, interface: &str) -> Result<()> {
+    let left = hooks::left(&lab.server, interface)?;
+    ensure!(left.is_empty(), "left behind: {}", left.join(", "));
+    // Elsewhere others have programs and maps too.
+    let (alone, until) = (std::process::id() == 1, Instant::now() + SOON);
+    while alone && bpf::loaded() > 0 {
+        // The kernel frees them behind its back.
+        ensure!(Instant::now() < until, "{} programs and maps stay loaded", bpf::loaded());
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// One way in, from the start of a daemon to the last of what it leaves.
+struct Trial {
+    way: Way,
+    version: Version,
+    sipst: Sipst,
+    lab: Lab,
+}
+
+impl Trial {
+    fn new(way: Way, version: Version) -> Result<Self> {
+        let lab = Lab::new()?;
+        if way == Way::XdpGeneric {
+            bridge(&lab)?;
+        }
+        Ok(Self { way, version, sipst: start(&lab, way)?, lab })
+    }
+
+    fn interface(&self) -> &'static str {
+        self.way.interface()
+    }
+
+    /// What is attached by the kernel's own word; an error where that is not what it must be, or not what sipst says.
+    fn hooks(&self) -> Result<Vec<Attached>> {
+        let seen = hooks::seen(&self.lab.server, self.interface())?;
+        let (mut wanted, mut found) = (self.way.hooks(self.version), seen.clone());
+        wanted.sort_unstable();
+        found.sort_by_key(|one| one.hook);
+        ensure!(found.iter().map(|one| one.hook).eq(wanted), "wanted {wanted:?}, the kernel has {seen:?}");
+        let status: Value = serde_json::from_str(&sipst(&self.lab, &["status", "--json"])?).context("sipst status")?;
+        let told = status["attached"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let told: Vec<_> = told.iter().filter_map(|one| one["program"].as_u64()).collect();
+        for one in &seen {
+            ensure!(told.contains(&u64::from(one.program)), "`sipst status` does not tell of {one}: {status}");
+        }
+        ensure!(told.len() == seen.len(), "`sipst status` tells of more than {seen:?}: {status}");
+        Ok(seen)
+    }
+
+    fn attached(&self) -> Result<()> {
+        self.hooks().map(drop)
+    }
+
+    /// A peer that hangs up when it is not refreshed is refreshed twice; the server's own requests are good all along.
+    fn call(&self) -> Result<()> {
+        let call = Call::start(&self.lab, Profile::strict_peer(INTERVAL_S, "uac"))?;
+        call.goes_on(2).and_then(|()| call.ends()).with_context(|| self.sipst.report())
+    }
+
+    /// `kill -9` between a refresh and the server's next request, and a new daemon after that.
+    fn kill(&mut self) -> Result<()> {
+        let patient = Profile { enforce: Enforce::No, ..Profile::strict_peer(INTERVAL_S, "uac") };
+        let call = Call::start(&self.lab, patient)?;
+        call.goes_on(1).with_context(|| self.sipst.report())?;
+        let before = self.hooks()?;
+        self.sipst.kill()?;
+        let after = self.hooks()?;
+        ensure!(before == after, "attached before the kill {before:?}, and after it {after:?}");
+        call.says("INFO")?;
+        self.sipst = start(&self.lab, self.way)?;
+        let anew = self.hooks()?;
+        ensure!(before.iter().all(|one| !anew.contains(one)), "the new daemon left the old programs: {anew:?}");
+        call.ends().with_context(|| self.sipst.report())?;
+        let numbers = |requests: Vec<st_tests::agent::Message>| -> Vec<u32> {
+            requests.iter().filter_map(|one| one.cseq().map(|cseq| cseq.number)).collect()
+        };
+        let (written, read) = (call.server.sent(), call.peer.requests("BYE"));
+        let written = written.into_iter().filter(|one| one.method() == Some("BYE")).collect();
+        ensure!(numbers(written) < numbers(read), "the BYE's number was not shifted\n{}", call.story());
+        Ok(())
+    }
+
+    /// What a killed daemon has left goes by `sipst unload`.
+    fn unload(&mut self) -> Result<()> {
+        self.sipst.kill()?;
+        sipst(&self.lab, &["unload", "--force"])?;
+        nothing_left(&self.lab, self.interface())
+    }
+}
+
+/// Puts the server's address on a bridge with the wire as its port.
+fn bridge(lab: &Lab) -> Result<()> {
+    let address = format!("{}/24", lab.wire.a.v4);
+    let commands: [&[&str]; 5] = [
+        &["link", "add", "br0", "type", "bridge"],
+        &["link", "set", "eth0", "master", "br0"],
+        &["address", "flush", "dev", "eth0"],
+        &["address", "add", &address, "dev", "br0"],
+        &["link", "set", "br0", "up"],
+    ];
+    commands.iter().try_for_each(|args| lab.server.run("ip", args).map(drop))
+}
+
+fn start(lab: &Lab, way: Way) -> Result<Sipst> {
+    let config = format!(
+        "interfaces: [{}]\nattach: {}\ntrunks:\n  - name: carrier\n    match: {{ peers: [10.0.0.0/8] }}\n    \
+         interval_floor: 2s\n    min_se: 2s\n    action: refresh\n",
+        way.interface(),
+        way.attach()
+    );
+    Sipst::start(&lab.server, &config)
+}
+
+/// A call that is up.
+struct Call {
+    server: Agent,
+    peer: Agent,
+    tap: Tap,
+}
+
+impl Call {
+    fn start(lab: &Lab, peer: Profile) -> Result<Self> {
+        let tap = Tap::start(&lab.peer, &lab.wire.b.interface)?;
+        let address = |end: &st_tests::End| (end.ip(Family::V4), 5060).into();
+        let peer = Agent::start(&lab.peer, address(&lab.wire.b), peer)?;
+        let server = Agent::start(&lab.server, address(&lab.wire.a), Profile::plain_server())?;
+        server.call(peer.address());
+        server.established(SOON)?;
+        peer.established(SOON)?;
+        Ok(Self { server, peer, tap })
+    }
+
+    fn story(&self) -> String {
+        format!("{}\n{}", self.peer, self.server)
+    }
+
+    fn goes_on(&self, refreshes: usize) -> Result<()> {
+        let until = Instant::now() + SOON;
+        while self.peer.refreshes().len() < refreshes {
+            ensure!(!self.peer.is_over(), "the peer hung up\n{}", self.story());
+            ensure!(Instant::now() < until, "no {refreshes} refreshes\n{}", self.story());
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.says("INFO")
+    }
+
+    /// A request of the server's own is accepted, in spite of the numbers that the refreshes took.
+    fn says(&self, method: &'static str) -> Result<()> {
+        if method == "BYE" {
+            self.server.bye()
+        } else {
+            self.server.request(method)
+        }
+        match self.server.answered(method, SOON)? {
+            200 => Ok(()),
+            status => bail!("{status} to the server's {method}\n{}", self.story()),
+        }
+    }
+
+    /// The server hangs up, and neither end has met anything odd.
+    fn ends(&self) -> Result<()> {
+        self.says("BYE")?;
+        self.peer.faultless()?;
+        self.server.faultless()?;
+        self.tap.datagrams().map(drop).context("a damaged packet")
+    }
+}

@@ -1,0 +1,98 @@
+//! `cargo xtask test matrix`: what sipst does on Debian's kernels, each under qemu's own emulation, and on the one that runs
+//! here. The checks themselves are the program `matrix` of package st-tests.
+
+mod guest;
+mod image;
+mod kernels;
+mod verdict;
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::Result;
+
+use self::{kernels::Release, verdict::Row};
+use crate::shell::{self, step};
+
+/// What is built for a machine on which there is nothing else.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// What every guest gets, and what two of them leave to this machine.
+const GUEST_MIB: u64 = 768;
+const SPARE_MIB: u64 = 1024;
+
+/// How many checks went well and how many did not.
+pub(crate) struct Outcome {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+/// Prints the table. An error where not even that can be made.
+pub(crate) fn run() -> Result<Outcome> {
+    build()?;
+    let queue = Mutex::new(kernels::RELEASES.iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let rows = thread::scope(|scope| {
+        let work = || std::iter::from_fn(next).map(|release| (release.version, there(release))).collect::<Vec<_>>();
+        let guests: Vec<_> = (0..at_once()).map(|_| scope.spawn(work)).collect();
+        let here = scope.spawn(here);
+        let mut rows: Vec<_> = guests.into_iter().flat_map(|one| one.join().unwrap_or_default()).collect();
+        rows.sort_by_key(|(version, _)| kernels::RELEASES.iter().position(|one| one.version == *version));
+        rows.into_iter().map(|(_, row)| row).chain(here.join()).collect::<Vec<_>>()
+    });
+    // A thread that panicked has left no row.
+    let lost = (kernels::RELEASES.len() + 1).saturating_sub(rows.len()) as u64;
+    println!("\n{}", verdict::table(&rows));
+    let sum = |count: fn(&Row) -> u64| rows.iter().map(count).sum::<u64>();
+    Ok(Outcome { passed: sum(Row::passed), failed: sum(Row::failed) + lost })
+}
+
+/// `sipst` and `matrix` without any library.
+fn build() -> Result<()> {
+    step("matrix", "building sipst and its checks without libraries");
+    let mut cargo = shell::cargo();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    cargo.args(["build", "--quiet", "-psipst", "-pst-tests", "--bin", "sipst", "--bin", "matrix", "--target", TARGET]);
+    shell::run(&mut cargo)
+}
+
+/// A program that [`build`] has left.
+fn built(name: &str) -> PathBuf {
+    shell::target().join(TARGET).join("debug").join(name)
+}
+
+/// Where kernels and images are kept.
+fn directory() -> PathBuf {
+    shell::target().join("matrix")
+}
+
+/// Two where there is memory for them.
+fn at_once() -> usize {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let available_kib: u64 = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0);
+    if available_kib / 1024 >= 2 * GUEST_MIB + SPARE_MIB { 2 } else { 1 }
+}
+
+/// On one of Debian's kernels.
+fn there(release: &Release) -> Row {
+    let run = || {
+        let kernel = kernels::fetch(release)?;
+        let image = image::make(&kernel, release.suite)?;
+        step("matrix", format_args!("Linux {}: under emulation", release.version));
+        guest::emulated(&image, release.suite)
+    };
+    let row = Row::new(format!("{} of {}", release.version, release.suite), run());
+    step("matrix", format_args!("Linux {}: {} checks good, {} not", release.version, row.passed(), row.failed()));
+    row
+}
+
+/// On the kernel that runs here.
+fn here() -> Row {
+    step("matrix", "the kernel that runs here");
+    Row::new("running here".into(), guest::here())
+}
