@@ -331,6 +331,26 @@ fn r24_the_remote_target_follows_the_peers_contact_and_the_routes_stay() {
 }
 
 #[test]
+fn r24_a_reliable_provisional_response_moves_the_target_even_if_a_failure_follows() {
+    for asker in [Side::Server, Side::Peer] {
+        for (rseq, target) in
+            [("Require: 100rel\r\nRSeq: 1\r\n", "sip:peer@198.51.100.77:5099"), ("", "sip:peer@198.51.100.20:5060")]
+        {
+            let mut sim = Sim::new(Action::Refresh);
+            let mut call = sim.call("a", Side::Server, UAC_90);
+            let moved = "Contact: <sip:peer@198.51.100.77:5099>\r\n";
+            let (asks, answers) = if asker == Side::Peer { (moved, "") } else { ("", moved) };
+            let asked = sim.request(&mut call, asker, "INVITE", asks, &sdp(asker));
+            sim.respond(&call, asker, &asked, "INVITE", 183, &[rseq, answers].concat());
+            sim.respond(&call, asker, &asked, "INVITE", 488, "");
+            sim.secs(46);
+            let sent = &sim.ours()[0].text;
+            assert!(sent.starts_with(&format!("UPDATE {target}")), "{asker:?} {rseq}: {sent}");
+        }
+    }
+}
+
+#[test]
 fn f20_the_next_hop_is_where_the_server_sends_itself() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim::Call::new("a", Side::Peer);

@@ -108,6 +108,24 @@ fn a_2xx_that_crosses_the_servers_cancel_is_a_session_until_its_bye() {
 }
 
 #[test]
+fn a_copy_of_a_2xx_begins_no_session_that_the_server_has_left_before_it_was_seen() {
+    for copies_before in [0, 1] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = Call::new("a", Side::Server);
+        sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+        let copy = |sim: &mut Sim| sim.answer(&call, 200, &(manners(Side::Peer, true) + UAC_90), &sdp(Side::Peer));
+        (0..copies_before).for_each(|_| copy(&mut sim));
+        let bye = call.request(Side::Server, "BYE", call.invite.0 + 1, "z9hG4bKbye", true, "", "");
+        sim.wire(Side::Server, bye.into_bytes());
+        copy(&mut sim);
+        sim.ack(&mut call);
+        sim.secs(200);
+        assert_eq!(sim.count(SessionStarted), copies_before, "{copies_before}");
+        assert_eq!(sim.arms.len(), 0, "{copies_before}");
+    }
+}
+
+#[test]
 fn a_reinvite_that_its_sender_cancels_delays_the_refresh_and_changes_nothing() {
     for side in [Side::Server, Side::Peer] {
         let mut sim = Sim::new(Action::Refresh);

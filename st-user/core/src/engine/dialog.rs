@@ -46,6 +46,16 @@ pub(super) struct Ids<'a> {
     pub(super) remote: &'a [u8],
 }
 
+impl<'a> Ids<'a> {
+    /// The tag of whoever `caller` called.
+    pub(super) fn callee(&self, caller: Side) -> &'a [u8] {
+        match caller {
+            Side::Server => self.remote,
+            Side::Peer => self.local,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// A 2xx was seen, the ACK not yet (R26).
@@ -331,10 +341,13 @@ impl Dialog {
         match status {
             ..200 => {
                 exchange.rings(now, message);
-                // R24
-                if sender == Side::Peer && message.reliable() {
+                // R24; RFC 6141, sections 4.6 and 4.7: even where the final response is a failure.
+                if message.reliable() {
                     let contact = exchange.talk.as_ref().and_then(|talk| talk.contact.clone());
-                    self.redirect(contact.as_deref());
+                    self.redirect(match sender {
+                        Side::Server => message.contact().map(|contact| contact.uri),
+                        Side::Peer => contact.as_deref(),
+                    });
                 }
             }
             200..300 => {

@@ -105,6 +105,8 @@ pub(super) struct Early {
     pub(super) disturbed: bool,
     /// The INVITE must have had a 2xx, which went by unseen.
     pub(super) answered_unseen: bool,
+    /// The callee's tags of dialogs that the server has left by a BYE: a copy of a 2xx that comes later begins none.
+    pub(super) left: Vec<Vec<u8>>,
 }
 
 /// A call that is being set up.
@@ -213,16 +215,20 @@ impl Invites {
         early.answered_unseen |= acks_2xx || cseq.method == MethodName::Invite;
         if sender == Side::Server {
             early.numbers.saw(cseq, packet.bytes.len());
+            let callee = heard.ids.map(|ids| ids.callee(key.caller));
+            if let Some(callee) = callee.filter(|_| cseq.method == MethodName::Bye && early.left.len() < MAX_FORKS) {
+                early.left.push(callee.to_vec());
+            }
         }
         let offers = matches!(cseq.method, MethodName::Update | MethodName::Prack) && message.body() != Body::None;
         early.disturbed |= offers;
         !early.answered_unseen
     }
 
-    /// The INVITE that a 2xx with a new tag belongs to; `None` also where it has made too many dialogs already: whoever is
-    /// called can make up tags without end.
-    pub(super) fn answered(&mut self, now: Time, key: &Key, cseq: CSeq) -> Option<(Arc<Invite>, Early)> {
-        let pending = self.get_mut(key)?;
+    /// The INVITE that a 2xx with a new tag of the callee's belongs to; `None` also where it has made too many dialogs already:
+    /// whoever is called can make up tags without end.
+    pub(super) fn answered(&mut self, now: Time, key: &Key, callee: &[u8], cseq: CSeq) -> Option<(Arc<Invite>, Early)> {
+        let pending = self.get_mut(key).filter(|pending| !pending.early.left.iter().any(|left| left == callee))?;
         let invite = pending.tries.iter().find(|invite| invite.number == cseq.number)?.clone();
         if pending.forks >= MAX_FORKS {
             self.refused_forks += 1;

@@ -343,7 +343,7 @@ impl Engine {
         let invite = invite::Key::new(self.sx.secret, client, call_id, from);
         match (message.status(), heard.ids) {
             (Some(..200), ids) => {
-                let callee = ids.map(|ids| if client == Side::Server { ids.remote } else { ids.local });
+                let callee = ids.map(|ids| ids.callee(client));
                 self.invites.provisional(self.sx.now, &invite, callee, message);
             }
             (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
@@ -355,7 +355,7 @@ impl Engine {
     /// A 2xx to an INVITE makes a dialog, one for each tag (forks).
     fn establish(&mut self, heard: &Heard<'_>, ids: Ids<'_>, invite: &invite::Key) {
         let refused = self.invites.refused_forks();
-        match self.invites.answered(self.sx.now, invite, heard.cseq) {
+        match self.invites.answered(self.sx.now, invite, ids.callee(heard.client), heard.cseq) {
             Some((invite, early)) => self.make(heard, ids, &invite, early),
             None if self.invites.refused_forks() > refused => self.sx.tell_limit("forks", MAX_FORKS),
             None => self.resume(heard, ids),

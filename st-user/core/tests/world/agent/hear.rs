@@ -86,6 +86,9 @@ impl Agent {
             if !msg.body.is_empty() {
                 self.remote_sdp.clone_from(&msg.body);
             }
+        } else {
+            // RFC 6141, section 4.7.
+            self.target = msg.contact.clone().unwrap_or_else(|| self.target.clone());
         }
         self.ask_with(now, Verb::Prack, Purpose::Other, |prack| prack.rack = Some((rseq, number)));
     }

@@ -158,6 +158,8 @@ impl Agent {
                 progress.body.clone_from(&self.sdp);
             }
             self.out.push(progress.clone());
+            // RFC 6141, section 4.6: whatever the final response is.
+            self.target = msg.contact.clone().unwrap_or_else(|| self.target.clone());
             (early, copy) = (Some(progress), Some(now + T1));
         }
         let (request, answers) = (msg.clone(), Some(now + after));
