@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    matrix::KEYRING,
     shell::{self, step},
     toolchain::{LLVM, Toolchain},
 };
@@ -38,8 +39,12 @@ const STACKS: [Need; 7] = [
 ];
 
 /// What runs guests, and what goes into them beside the laboratory.
-const GUESTS: [Need; 3] =
-    [(&["qemu-system-x86_64"], "qemu-system-x86"), (&["busybox"], "busybox-static"), (&["dpkg-deb"], "dpkg")];
+const GUESTS: [Need; 4] = [
+    (&["qemu-system-x86_64"], "qemu-system-x86"),
+    (&["busybox"], "busybox-static"),
+    (&["dpkg-deb"], "dpkg"),
+    (&["test", "-f", KEYRING], "debian-archive-keyring"),
+];
 
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";

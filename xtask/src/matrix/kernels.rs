@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::directory;
 use crate::shell::{self, step};
@@ -28,7 +28,8 @@ pub(crate) const RELEASES: [Release; 3] = [
 /// Depends on the newest kernel of a release. The one for clouds is the smallest.
 const META: &str = "linux-image-cloud-amd64";
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// What Debian signs its lists with.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Names another mirror than the one in apt's configuration.
 const MIRROR: &str = "DEBIAN_MIRROR";
@@ -42,13 +43,15 @@ pub(crate) fn fetch(release: &Release) -> Result<PathBuf> {
         return Ok(kernel);
     }
     step("matrix", format_args!("Linux {version}: fetching Debian {suite}'s"));
-    let apt = Apt::new(home.join("apt"), suite)?;
-    shell::run(apt.command("apt-get").args(["-qq", "update"]))?;
-    let shown = shell::output(apt.command("apt-cache").args(["show", META]));
-    let shown = shown.with_context(|| format!("Debian {suite} has no package {META}"))?;
-    let package = image_package(&shown).with_context(|| format!("{META} of Debian {suite} depends on no kernel"))?;
+    let mirror = mirror()?;
+    let cure = || format!("{mirror} should have Debian {suite} for amd64: name a mirror that has it by {MIRROR}=URI");
+    let apt = Apt::new(home.join("apt"), &mirror, suite)?;
+    apt.run("apt-get", &["-qq", "update"], &home).with_context(cure)?;
+    let shown = apt.run("apt-cache", &["show", META], &home).with_context(cure)?;
+    let package =
+        image_package(&shown).with_context(|| format!("its {META} depends on no kernel")).with_context(cure)?;
     if !package.starts_with(&format!("linux-image-{version}.")) {
-        bail!("Debian {suite}'s kernel is {package}");
+        return Err(anyhow!("its kernel is {package}, not {version}")).with_context(cure);
     }
     let (packages, partial) = (home.join("packages"), home.join("partial"));
     // An earlier attempt may have been cut short.
@@ -56,7 +59,7 @@ pub(crate) fn fetch(release: &Release) -> Result<PathBuf> {
         fs::remove_dir_all(leftover).with_context(|| format!("cannot remove {}", leftover.display()))?;
     }
     fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
-    shell::run(apt.command("apt-get").args(["-qq", "download", &package]).current_dir(&packages))?;
+    apt.run("apt-get", &["-qq", "download", &package], &packages).with_context(cure)?;
     shell::run(shell::clean("dpkg-deb").arg("-x").arg(only_entry(&packages)?).arg(&partial))?;
     fs::rename(&partial, &kernel).with_context(|| format!("cannot make {}", kernel.display()))?;
     fs::remove_dir_all(&packages).with_context(|| format!("cannot remove {}", packages.display()))?;
@@ -86,8 +89,8 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(home: PathBuf, suite: &str) -> Result<Self> {
-        let source = format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?);
+    fn new(home: PathBuf, mirror: &str, suite: &str) -> Result<Self> {
+        let source = format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
         let make = |path| fs::create_dir_all(home.join(path));
         let made = ["state/lists/partial", "cache/archives/partial", "preferences.d"].into_iter().try_for_each(make);
         made.with_context(|| format!("cannot make {}", home.display()))?;
@@ -95,6 +98,17 @@ impl Apt {
             fs::write(home.join(name), contents).with_context(|| format!("cannot write {name}"))?;
         }
         Ok(Self { home })
+    }
+
+    /// What it prints; an error in its own words.
+    fn run(&self, program: &str, args: &[&str], directory: &Path) -> Result<String> {
+        let mut command = self.command(program);
+        let output = command.args(args).current_dir(directory).output();
+        let output = output.with_context(|| format!("cannot run {program}"))?;
+        if !output.status.success() {
+            bail!("{program} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn command(&self, program: &str) -> Command {
@@ -114,6 +128,8 @@ impl Apt {
             "APT::Architecture=amd64",
             "APT::Architectures::=amd64",
             "APT::Sandbox::User=root",
+            // A list that could not be had is no list.
+            "APT::Update::Error-Mode=any",
             "Acquire::Languages=none",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
         ] {

@@ -95,6 +95,9 @@ pub(crate) fn look(version: Version, each: &mut dyn FnMut(Check) -> Result<()>) 
             }
         };
         say(subject, "", judge(trial.attached()))?;
+        if version < TCX {
+            say(Subject::Clsact, way.name(), judge(trial.put_back()))?;
+        }
         say(Subject::Call, way.name(), judge(trial.call()))?;
         say(Subject::Kill, way.name(), judge(trial.kill()))?;
         say(Subject::Unload, way.name(), judge(trial.unload()))?;
@@ -176,6 +179,18 @@ impl Trial {
 
     fn attached(&self) -> Result<()> {
         self.hooks().map(drop)
+    }
+
+    /// Filters that somebody takes away come back, though the daemon has given up most of its capabilities by now.
+    fn put_back(&self) -> Result<()> {
+        let before = self.hooks()?;
+        self.lab.server.run("tc", &["qdisc", "del", "dev", self.interface(), "clsact"])?;
+        let until = Instant::now() + SOON;
+        while hooks::seen(&self.lab.server, self.interface())?.len() < before.len() {
+            ensure!(Instant::now() < until, "filters stay away\n{}", self.sipst.report());
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.attached().with_context(|| self.sipst.report())
     }
 
     /// A peer that hangs up when it is not refreshed is refreshed twice; the server's own requests are good all along.
