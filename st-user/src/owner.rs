@@ -1,13 +1,13 @@
-//! Whose packets they are: is the socket that sent them still there, and under the same address?
+//! Whose packets they are: is the socket that sent them still there, under the same address, and does anybody read it?
 //!
 //! By sock_diag, which needs no capability. A dialog belongs to the socket that made it: once that is closed, the server
-//! has forgotten the call.
+//! has forgotten the call. A server that stands still lets datagrams lie in its socket and sends none.
 
 use std::{
     collections::{HashMap, HashSet},
     io,
     net::SocketAddr,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use netlink_packet_sock_diag::{
@@ -17,7 +17,10 @@ use netlink_packet_sock_diag::{
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use st_core::Refusal;
 
-use crate::netlink::{Netlink, Want};
+use crate::{
+    clock::monotonic_ns,
+    netlink::{Netlink, Want},
+};
 
 /// How old what is known of sockets may be.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -25,55 +28,128 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// How many sockets are kept of one asking. On a host with more, the rest count as gone.
 const MAX_SOCKETS: usize = 1 << 20;
 
+/// A look at a receive queue that is older says nothing about it now.
+const LOOK_AGE: Duration = Duration::from_secs(60);
+
 /// For all ports at once.
 const EVERY_PORT: u16 = 0;
+
+/// One socket, as it was listed.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    /// Where it is bound.
+    bound: SocketAddr,
+    /// What waits in it to be read, in bytes of the kernel's memory.
+    queued: u32,
+}
+
+/// A receive queue that was not empty at the last look.
+///
+/// One look tells nothing: a server under load has a queue too. But that one's shrinks from one look to another, or the server
+/// sends something between them.
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    /// When it was looked at, in nanoseconds of `CLOCK_MONOTONIC`.
+    at_ns: u64,
+    /// What was in it.
+    queued: u32,
+    /// Whether its socket has sent anything since.
+    spoke: bool,
+    /// What the look told: nobody is known to read it.
+    unread: bool,
+}
+
+impl Queue {
+    /// A look, after the one before if there was one.
+    fn look(before: Option<Self>, at_ns: u64, queued: u32) -> Self {
+        let before = before.filter(|before| before.is_fresh(at_ns));
+        let read = queued == 0 || before.is_some_and(|before| before.spoke || queued < before.queued);
+        Self { at_ns, queued, spoke: false, unread: !read }
+    }
+
+    fn is_fresh(&self, now_ns: u64) -> bool {
+        since(self.at_ns, now_ns) < LOOK_AGE
+    }
+}
 
 /// The UDP sockets of this namespace.
 pub struct Owners {
     netlink: Netlink,
-    /// By cookie: where each is bound.
-    sockets: HashMap<u64, SocketAddr>,
+    /// By cookie.
+    sockets: HashMap<u64, Listed>,
+    /// By cookie: those of servers whose queue was looked at less than [`LOOK_AGE`] ago, empty ones left out.
+    queues: HashMap<u64, Queue>,
     /// The ports that were asked for.
     asked: HashSet<u16>,
-    /// When the first of them was.
-    since: Instant,
+    /// When the first of them was, in nanoseconds of `CLOCK_MONOTONIC`.
+    listed_ns: u64,
 }
 
 impl Owners {
     /// Lists the sockets once, so that a kernel that cannot is found out at the start.
     pub fn open() -> io::Result<Self> {
         let netlink = Netlink::open(NETLINK_SOCK_DIAG)?;
-        let mut owners = Self { netlink, sockets: HashMap::new(), asked: HashSet::new(), since: Instant::now() };
+        let (sockets, queues, asked) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut owners = Self { netlink, sockets, queues, asked, listed_ns: monotonic_ns() };
         owners.ask(EVERY_PORT)?;
         Ok(owners)
     }
 
     /// Whether packets from `server`, sent by the socket with this cookie (0 for none), are a living local socket's own.
+    ///
+    /// [`Refusal::ServerHangs`] is a doubt at first, and certain once it was the answer several times, more than [`MAX_AGE`]
+    /// apart. A server that stands still and that nobody sends anything has an empty queue: it is not found out.
     pub fn check(&mut self, cookie: u64, server: SocketAddr) -> Result<(), Refusal> {
         if cookie == 0 {
             return Err(Refusal::Translated);
         }
-        if self.since.elapsed() > MAX_AGE {
+        if since(self.listed_ns, monotonic_ns()) > MAX_AGE {
             self.forget();
         }
-        let bound = self.find(cookie, server.port()).map_err(|error| {
+        let found = self.find(cookie, server.port()).map_err(|error| {
             tracing::warn!(%error, "the sockets of this host cannot be listed");
             Refusal::Send
         })?;
-        let bound = bound.ok_or(Refusal::ServerGone)?;
+        let Listed { bound, queued } = found.ok_or(Refusal::ServerGone)?;
         let own_address = bound.ip().is_unspecified() || bound.ip() == server.ip();
-        if own_address && bound.port() == server.port() { Ok(()) } else { Err(Refusal::Translated) }
+        if !own_address || bound.port() != server.port() {
+            return Err(Refusal::Translated);
+        }
+        if self.unread(cookie, queued) { Err(Refusal::ServerHangs) } else { Ok(()) }
     }
 
-    /// Where the socket is bound. First among those of the port: that is one answer of the kernel's, while a list of all,
+    /// The socket with this cookie has sent something at this time, in nanoseconds of `CLOCK_MONOTONIC`: whoever has it open did
+    /// not stand still then.
+    pub fn spoke(&mut self, cookie: u64, at_ns: u64) {
+        if let Some(queue) = self.queues.get_mut(&cookie).filter(|queue| at_ns > queue.at_ns) {
+            queue.spoke = true;
+        }
+    }
+
+    /// Judges a socket's queue, once for each listing.
+    fn unread(&mut self, cookie: u64, queued: u32) -> bool {
+        let before = self.queues.get(&cookie).copied();
+        if let Some(Queue { unread, .. }) = before.filter(|before| before.at_ns >= self.listed_ns) {
+            return unread;
+        }
+        let queue = Queue::look(before, monotonic_ns(), queued);
+        if queued == 0 {
+            self.queues.remove(&cookie);
+        } else {
+            self.queues.insert(cookie, queue);
+        }
+        queue.unread
+    }
+
+    /// The socket as it is listed. First among those of the port: that is one answer of the kernel's, while a list of all,
     /// which takes several, can miss a socket when others are closed meanwhile.
-    fn find(&mut self, cookie: u64, port: u16) -> io::Result<Option<SocketAddr>> {
+    fn find(&mut self, cookie: u64, port: u16) -> io::Result<Option<Listed>> {
         for port in [port, EVERY_PORT] {
             if !self.asked.contains(&port) {
                 self.ask(port)?;
             }
-            if let Some(bound) = self.sockets.get(&cookie) {
-                return Ok(Some(*bound));
+            if let Some(listed) = self.sockets.get(&cookie) {
+                return Ok(Some(*listed));
             }
         }
         Ok(None)
@@ -82,7 +158,8 @@ impl Owners {
     fn forget(&mut self) {
         self.sockets.clear();
         self.asked.clear();
-        self.since = Instant::now();
+        self.listed_ns = monotonic_ns();
+        self.queues.retain(|_, queue| queue.is_fresh(self.listed_ns));
     }
 
     fn ask(&mut self, port: u16) -> io::Result<()> {
@@ -100,13 +177,19 @@ impl Owners {
                 {
                     let SocketId { source_address, source_port, cookie, .. } = found.header.socket_id;
                     let bound = SocketAddr::new(source_address.to_canonical(), source_port);
-                    self.sockets.insert(u64::from_ne_bytes(cookie), bound);
+                    let listed = Listed { bound, queued: found.header.recv_queue };
+                    self.sockets.insert(u64::from_ne_bytes(cookie), listed);
                 }
             })?;
         }
         self.asked.insert(port);
         Ok(())
     }
+}
+
+/// From one time to another, both in nanoseconds of the same clock.
+fn since(then_ns: u64, now_ns: u64) -> Duration {
+    Duration::from_nanos(now_ns.saturating_sub(then_ns))
 }
 
 #[cfg(test)]
@@ -169,5 +252,81 @@ mod tests {
         assert_eq!(owners.check(cookie(&socket), other_port), Err(Refusal::Translated));
         assert_eq!(owners.check(cookie(&socket), other_address), Err(Refusal::Translated));
         assert_eq!(owners.check(0, bound), Err(Refusal::Translated));
+    }
+
+    /// The verdicts of looks a second apart: what was queued, and whether the socket sent anything before the next look.
+    fn verdicts(looks: &[(u32, bool)]) -> Vec<bool> {
+        let mut before: Option<Queue> = None;
+        let mut verdicts = Vec::new();
+        for (at_ns, (queued, spoke)) in (0..).step_by(1_000_000_000).zip(looks) {
+            let queue = Queue::look(before, at_ns, *queued);
+            verdicts.push(queue.unread);
+            before = Some(Queue { spoke: *spoke, ..queue });
+        }
+        verdicts
+    }
+
+    #[test]
+    fn a_queue_that_never_shrinks_is_read_by_nobody() {
+        assert_eq!(verdicts(&[(768, false), (768, false), (1536, false), (1536, false)]), [true; 4]);
+    }
+
+    #[test]
+    fn a_queue_that_is_empty_or_shrinks_is_read() {
+        assert_eq!(verdicts(&[(0, false), (0, false)]), [false, false]);
+        assert_eq!(verdicts(&[(2304, false), (1536, false), (768, false), (0, false)]), [true, false, false, false]);
+        assert_eq!(verdicts(&[(768, false), (2304, false), (1536, false)]), [true, true, false]);
+    }
+
+    #[test]
+    fn a_queue_that_is_always_full_is_read_while_its_server_speaks() {
+        assert_eq!(
+            verdicts(&[(212_992, true), (212_992, true), (212_992, false), (212_992, false)]),
+            [true, false, false, true]
+        );
+    }
+
+    #[test]
+    fn a_look_of_long_ago_says_nothing() {
+        let before = Queue::look(None, 0, 2304);
+        let late = u64::try_from(LOOK_AGE.as_nanos()).unwrap();
+        assert!(!Queue::look(Some(before), late - 1, 768).unread);
+        assert!(Queue::look(Some(before), late, 768).unread);
+    }
+
+    #[test]
+    fn what_lies_unread_in_a_socket_is_a_doubt_until_it_is_read_or_the_socket_sends() {
+        let (socket, sender) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (bound, cookie) = (socket.local_addr().unwrap(), cookie(&socket));
+        let mut owners = Owners::open().unwrap();
+        let mut look = |spoke: Option<u64>| {
+            if let Some(at_ns) = spoke {
+                owners.spoke(cookie, at_ns);
+            }
+            owners.forget();
+            (owners.check(cookie, bound), owners.queues.len())
+        };
+        sender.send_to(b"OPTIONS", bound).unwrap();
+        let before = monotonic_ns();
+        assert_eq!(look(None), (Err(Refusal::ServerHangs), 1));
+        assert_eq!(look(None), (Err(Refusal::ServerHangs), 1));
+        assert_eq!(look(Some(before)), (Err(Refusal::ServerHangs), 1), "sent before the last look");
+        assert_eq!(look(Some(monotonic_ns())), (Ok(()), 1));
+        assert_eq!(look(None), (Err(Refusal::ServerHangs), 1));
+        socket.recv(&mut [0; 16]).unwrap();
+        assert_eq!(look(None), (Ok(()), 0));
+    }
+
+    #[test]
+    fn a_socket_is_judged_once_for_each_listing() {
+        let (socket, sender) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (bound, cookie) = (socket.local_addr().unwrap(), cookie(&socket));
+        sender.send_to(b"OPTIONS", bound).unwrap();
+        let mut owners = Owners::open().unwrap();
+        owners.forget();
+        assert!(owners.unread(cookie, 1536));
+        assert!(owners.unread(cookie, 768), "the same listing, the same verdict");
+        owners.forget();
+        assert!(!owners.unread(cookie, 768));
     }
 }

@@ -275,6 +275,7 @@ impl<'a> Driver<'a> {
                 match ring::decode(&record) {
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
+                        self.owners.spoke(packet.cookie, time_ns);
                         self.leftovers.saw(now, &packet, |call_id, tag| self.kernel.maps.key(call_id, tag).ok());
                         self.engine.handle_packet(now, &packet);
                     }

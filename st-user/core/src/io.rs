@@ -50,6 +50,8 @@ pub struct SessionId(pub u64);
 pub enum Refusal {
     /// The socket that the server's packets came from is closed: the server has forgotten the call.
     ServerGone,
+    /// What is sent to that socket lies unread, and the server sends nothing: it stands still.
+    ServerHangs,
     /// No local socket sent the server's packets, or under another address: they are forwarded or translated here.
     Translated,
     /// The route to the peer leaves by an interface that is not attached.
@@ -70,8 +72,9 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ServerGone,
+        Self::ServerHangs,
         Self::Translated,
         Self::Unattached,
         Self::Identifiers,
@@ -86,6 +89,7 @@ impl Refusal {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::ServerGone => "server_gone",
+            Self::ServerHangs => "server_hangs",
             Self::Translated => "address_translated",
             Self::Unattached => "route_unattached",
             Self::Identifiers => "identifiers_too_long",

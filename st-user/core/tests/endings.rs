@@ -180,6 +180,7 @@ fn a_server_that_forgets_the_call_between_two_attempts_is_not_spoken_for_any_mor
 #[test]
 fn other_refusals_of_the_driver_are_told_with_their_reason() {
     for refusal in [
+        Refusal::ServerHangs,
         Refusal::Translated,
         Refusal::Unattached,
         Refusal::Identifiers,
@@ -223,7 +224,7 @@ fn a_host_that_cannot_send_is_asked_again_four_times_at_most_and_within_the_inte
 
 #[test]
 fn a_host_that_cannot_send_for_a_moment_is_asked_again() {
-    for refusal in [Refusal::Unattached, Refusal::MapFull, Refusal::Send] {
+    for refusal in [Refusal::ServerHangs, Refusal::Unattached, Refusal::MapFull, Refusal::Send] {
         let mut sim = Sim::new(Action::Refresh);
         sim.refusal = Some(refusal);
         sim.call("a", Side::Server, UAC_90);

@@ -339,13 +339,15 @@ impl Dialog {
             }
             Refusal::Ranges => self.later(sx, (refusal.reason(), None), RANGES_PAUSE),
             Refusal::ServerGone | Refusal::Translated | Refusal::Identifiers => self.bar(sx, refusal.reason()),
-            // A route that flaps, a queue that is full: it may pass, and the interval is long.
-            Refusal::Unattached | Refusal::MapFull | Refusal::Send if self.cycle.waits < MAX_WAITS => {
+            // A route that flaps, a queue that is full, a server that is busy: it may pass, and the interval is long.
+            Refusal::ServerHangs | Refusal::Unattached | Refusal::MapFull | Refusal::Send
+                if self.cycle.waits < MAX_WAITS =>
+            {
                 let left = self.session.end().map(|end| end.since(sx.now)).unwrap_or_default();
                 let delay = self.trouble().min(left / 8);
                 self.later(sx, (refusal.reason(), None), delay);
             }
-            Refusal::Unattached | Refusal::MapFull | Refusal::TooLong | Refusal::Send => {
+            Refusal::ServerHangs | Refusal::Unattached | Refusal::MapFull | Refusal::TooLong | Refusal::Send => {
                 self.fail(sx, refusal.reason(), None);
             }
         }
