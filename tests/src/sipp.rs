@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::Signal;
 
 use crate::{Host, Process};
 
@@ -190,5 +191,10 @@ impl Sipp {
     /// `kill -9`: a server that crashes.
     pub fn crash(&mut self) -> Result<()> {
         self.process.kill().map(drop).context("SIPp")
+    }
+
+    /// Sends it a signal: STOP makes it a server that stands still.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 }

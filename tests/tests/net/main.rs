@@ -9,6 +9,7 @@ mod bystanders;
 mod control;
 mod crash;
 mod daemon;
+mod dead;
 mod ends;
 mod foreign;
 mod media;
