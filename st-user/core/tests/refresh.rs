@@ -351,6 +351,23 @@ fn r24_a_reliable_provisional_response_moves_the_target_even_if_a_failure_follow
 }
 
 #[test]
+fn r24_a_copy_of_an_older_request_of_the_servers_does_not_move_the_target_back() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    let info = call.request(Side::Server, "INFO", call.invite.0 + 1, "z9hG4bKinfo", true, "", "");
+    sim.wire(Side::Server, info.clone().into_bytes());
+    let moved = "Contact: <sip:peer@198.51.100.77:5099>\r\n";
+    let asked = sim.request(&mut call, Side::Peer, "UPDATE", moved, "");
+    sim.respond(&call, Side::Peer, &asked, "UPDATE", 200, "");
+    // No answer to it was seen, and here is its copy; the copy of the 2xx's ACK likewise.
+    sim.wire(Side::Server, info.into_bytes());
+    sim.ack(&mut call);
+    sim.secs(50);
+    let sent = &sim.ours()[0].text;
+    assert!(sent.starts_with("UPDATE sip:peer@198.51.100.77:5099 SIP/2.0\r\n"), "{sent}");
+}
+
+#[test]
 fn f20_the_next_hop_is_where_the_server_sends_itself() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim::Call::new("a", Side::Peer);

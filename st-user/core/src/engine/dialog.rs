@@ -240,14 +240,13 @@ impl Dialog {
         self.hear(sx, heard, sender);
         let method = cseq.method;
         if sender == Side::Server {
+            let shows_the_way = self.is_first(heard);
             self.numbers.saw(cseq, packet.bytes.len());
             if sx.mode == super::Mode::Live {
                 sx.remember_spaces(packet.server, cseq.layout.spaces);
             }
             self.relayed |= heard.has_more_vias;
-            let hop_by_hop = method == MethodName::Cancel
-                || (method == MethodName::Ack && self.exchanges.acks_failure(sender, || heard.transaction(sx.secret)));
-            if let Some(target) = self.target.as_mut().filter(|_| !hop_by_hop) {
+            if let Some(target) = self.target.as_mut().filter(|_| shows_the_way) {
                 target.saw(sx.secret, packet.peer, message, heard.via);
             }
         }
@@ -288,6 +287,16 @@ impl Dialog {
                 }
             }
         }
+    }
+
+    /// Whether a request of the server's is one of this moment, which shows the way: a copy goes where it went at first, however
+    /// the target has moved since, and what goes hop by hop goes where its INVITE went.
+    fn is_first(&mut self, heard: &Heard<'_>) -> bool {
+        if heard.cseq.method == MethodName::Ack {
+            let invite = self.exchanges.of_ack(Side::Server, heard.cseq);
+            return invite.is_some_and(|invite| matches!(invite.stage, Stage::Succeeded(_)) && !invite.acked);
+        }
+        heard.cseq.method != MethodName::Cancel && self.numbers.is_new(heard.cseq)
     }
 
     /// A new INVITE, UPDATE or BYE.

@@ -164,17 +164,6 @@ impl Exchanges {
         self.all.iter_mut().rev().find(|known| known.is(sender, MethodName::Invite) && known.number == cseq.number)
     }
 
-    /// Whether an ACK belongs to a failure (R33): it has the branch of its INVITE.
-    pub(super) fn acks_failure(&self, sender: Side, branch: impl FnOnce() -> Option<Fingerprint>) -> bool {
-        let failed = |known: &Exchange| matches!(known.stage, Stage::Failed(_));
-        let invites = || self.all.iter().filter(|known| known.is(sender, MethodName::Invite));
-        if !invites().any(failed) {
-            return false;
-        }
-        let branch = branch();
-        branch.is_some() && invites().find(|known| known.branch == branch).is_some_and(failed)
-    }
-
     /// Takes in a new one; whether an older one had to go.
     pub(super) fn push(&mut self, exchange: Exchange) -> bool {
         let full = self.all.len() >= MAX_EXCHANGES;

@@ -38,6 +38,11 @@ impl Numbers {
         self.likely_spaces = answer.spaces_before(HeaderName::Contact).unwrap_or(0);
     }
 
+    /// Whether a request with this number is a later one than all before.
+    pub(super) fn is_new(&self, cseq: CSeq) -> bool {
+        self.highest.is_none_or(|highest| cseq.number > highest)
+    }
+
     /// Whether the server has written a number of its own.
     pub(super) const fn is_known(&self) -> bool {
         self.highest.is_some()
