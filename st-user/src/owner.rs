@@ -97,7 +97,7 @@ impl Owners {
 
     /// Whether packets from `server`, sent by the socket with this cookie (0 for none), are a living local socket's own.
     ///
-    /// [`Refusal::ServerHangs`] is a doubt at first, and certain once it was the answer several times, more than [`MAX_AGE`]
+    /// [`Refusal::ServerHangs`] is a doubt at first, and certain once it was the answer several times, more than a second
     /// apart. A server that stands still and that nobody sends anything has an empty queue: it is not found out.
     pub fn check(&mut self, cookie: u64, server: SocketAddr) -> Result<(), Refusal> {
         if cookie == 0 {
