@@ -278,15 +278,15 @@ fn tries_of_one_call_beyond_the_limit_displace_its_oldest() {
 #[test]
 fn copies_of_one_invite_by_a_thousand_ways_are_one() {
     let mut sim = limited(Limits::default());
-    let mut call = Call::new("a", Side::Server);
-    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    let mut call = Call::new("a", Side::Peer);
+    sim.invite(&mut call, &manners(Side::Peer, true), &sdp(Side::Peer));
     for number in 0..1_000 {
         let way = format!("z9hG4bKway{number}");
-        let copy = call.request(Side::Server, "INVITE", call.invite.0, &way, false, "", "");
-        sim.wire(Side::Server, copy.into_bytes());
+        let copy = call.request(Side::Peer, "INVITE", call.invite.0, &way, false, "", "");
+        sim.wire(Side::Peer, copy.into_bytes());
     }
     let stats = sim.engine.stats();
-    assert_eq!((stats.pending, stats.evicted_tries, stats.evicted_pending), (1, 0, 0));
+    assert_eq!((stats.strangers, stats.evicted_tries, stats.evicted_strangers), (1, 0, 0));
 }
 
 #[test]

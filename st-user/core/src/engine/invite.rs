@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Side, Time,
-    message::{Body, CSeq, Message, MethodName},
+    message::{Body, Message, MethodName},
 };
 
 /// How long an INVITE may be silent before it is forgotten (RFC 3261, section 16.6: timer C is more than three minutes,
@@ -72,6 +72,14 @@ impl Invite {
     /// Whether this is the request whose transaction a response, or the ACK to a failure, names.
     pub(super) fn is_answered_by(&self, heard: &Heard<'_>) -> bool {
         self.branch.is_some() && heard.branch() == self.branch.as_deref()
+    }
+
+    /// Whether a copy or a 2xx is of this try. What comes from the peer to the server's own has to name the branch, as any
+    /// client demands (RFC 3261, section 17.1.3): who only knows the call's other names makes no dialog. What the server says
+    /// needs no proof, and a peer's INVITE may come by several ways.
+    fn is_tried_by(&self, heard: &Heard<'_>) -> bool {
+        let branch = || heard.client == Side::Peer || self.branch.as_deref() == heard.branch();
+        self.number == heard.cseq.number && branch()
     }
 
     pub(super) fn new(heard: &Heard<'_>) -> Self {
@@ -177,7 +185,7 @@ impl Invites {
             pending.early.relayed |= relayed || heard.has_more_vias;
         }
         // Else it is a copy, or the same by another way: a proxy has forked it.
-        if pending.tries.iter().all(|known| known.number != cseq.number) {
+        if pending.tries.iter().all(|known| !known.is_tried_by(heard)) {
             if pending.tries.len() >= MAX_TRIES {
                 pending.tries.remove(0);
                 self.evicted_tries += 1;
@@ -227,9 +235,15 @@ impl Invites {
 
     /// The INVITE that a 2xx with a new tag of the callee's belongs to; `None` also where it has made too many dialogs already:
     /// whoever is called can make up tags without end.
-    pub(super) fn answered(&mut self, now: Time, key: &Key, callee: &[u8], cseq: CSeq) -> Option<(Arc<Invite>, Early)> {
+    pub(super) fn answered(
+        &mut self,
+        now: Time,
+        key: &Key,
+        callee: &[u8],
+        answer: &Heard<'_>,
+    ) -> Option<(Arc<Invite>, Early)> {
         let pending = self.get_mut(key).filter(|pending| !pending.early.left.iter().any(|left| left == callee))?;
-        let invite = pending.tries.iter().find(|invite| invite.number == cseq.number)?.clone();
+        let invite = pending.tries.iter().find(|invite| invite.is_tried_by(answer))?.clone();
         if pending.forks >= MAX_FORKS {
             self.refused_forks += 1;
             return None;

@@ -355,7 +355,7 @@ impl Engine {
     /// A 2xx to an INVITE makes a dialog, one for each tag (forks).
     fn establish(&mut self, heard: &Heard<'_>, ids: Ids<'_>, invite: &invite::Key) {
         let refused = self.invites.refused_forks();
-        match self.invites.answered(self.sx.now, invite, ids.callee(heard.client), heard.cseq) {
+        match self.invites.answered(self.sx.now, invite, ids.callee(heard.client), heard) {
             Some((invite, early)) => self.make(heard, ids, &invite, early),
             None if self.invites.refused_forks() > refused => self.sx.tell_limit("forks", MAX_FORKS),
             None => self.resume(heard, ids),
