@@ -74,3 +74,84 @@ fn an_invite_that_comes_by_two_ways_is_answered_on_either() {
         assert_eq!((sim.count(SessionStarted), sim.ours().len()), (1, 1), "{answered}");
     }
 }
+
+#[test]
+fn r17_the_min_se_of_a_request_that_the_server_never_answers_is_no_part_of_our_refreshes() {
+    for (answered, least) in [(false, "90"), (true, "1200")] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        let asked = sim.request(&mut call, Side::Peer, "UPDATE", &(manners(Side::Peer, true) + "Min-SE: 1200\r\n"), "");
+        if answered {
+            sim.respond(&call, Side::Peer, &asked, "UPDATE", 200, &manners(Side::Server, true));
+        }
+        sim.secs(60);
+        let text = &sim.ours()[0].text;
+        assert!(text.contains(&format!("Min-SE: {least}\r\n")), "{text}");
+    }
+}
+
+/// A stranger's requests with the dialog's names and a new branch each second, which a firewall drops.
+fn flood(sim: &mut Sim, call: &mut Call, method: &str, seconds: u64) {
+    for _ in 0..seconds {
+        sim.request(call, Side::Peer, method, "", "");
+        sim.secs(1);
+    }
+}
+
+#[test]
+fn requests_without_end_that_the_server_never_answers_do_not_stop_refreshes() {
+    for method in ["BYE", "UPDATE", "INVITE"] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        flood(&mut sim, &mut call, method, 200);
+        assert_eq!((sim.count(SessionEnded), sim.count(SessionExpired)), (0, 0), "{method}");
+        assert!(sim.ours().len() >= 3, "{method}: {}", sim.ours().len());
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
+fn a_bye_that_a_firewall_dropped_ends_nothing_while_the_server_speaks_with_others() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    let asked = sim.request(&mut call, Side::Peer, "BYE", "", "");
+    let copy = call.request(Side::Peer, "BYE", asked.0, &asked.1, true, "", "");
+    for _ in 0..2 {
+        sim.secs(4);
+        sim.wire(Side::Peer, copy.clone().into_bytes());
+    }
+    sim.call("b", Side::Server, "");
+    sim.secs(80);
+    assert_eq!((sim.count(SessionEnded), sim.ours().len()), (0, 1), "{:?}", sim.kinds());
+    // The real one.
+    let asked = sim.request(&mut call, Side::Peer, "BYE", "", "");
+    sim.respond(&call, Side::Peer, &asked, "BYE", 200, "");
+    assert_eq!(sim.count(SessionEnded), 1);
+}
+
+#[test]
+fn a_bye_that_the_server_had_ends_the_call_though_strangers_send_others_after_it() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    let asked = sim.request(&mut call, Side::Peer, "BYE", "", "");
+    let copy = call.request(Side::Peer, "BYE", asked.0, &asked.1, true, "", "");
+    sim.secs(1);
+    sim.wire(Side::Peer, copy.into_bytes());
+    for _ in 0..11 {
+        sim.request(&mut call, Side::Peer, "BYE", "", "");
+        sim.secs(3);
+    }
+    assert_eq!(sim.reasons(SessionEnded), ["bye_unanswered"]);
+}
+
+#[test]
+fn copies_of_a_bye_from_another_host_prove_nothing() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    let asked = sim.request(&mut call, Side::Peer, "BYE", "", "");
+    let copy = call.request(Side::Peer, "BYE", asked.0, &asked.1, true, "", "");
+    sim.wire_from("203.0.113.66:5060", copy.into_bytes());
+    sim.secs(80);
+    assert_eq!((sim.count(SessionEnded), sim.ours().len()), (0, 1));
+}

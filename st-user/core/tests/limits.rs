@@ -325,7 +325,7 @@ fn servers_beyond_the_limit_are_forgotten_and_counted() {
         sim.engine.handle_packet(sim.now, &packet);
         sim.settle();
     }
-    assert_eq!(sim.engine.stats().evicted_remembered, 11 - 2, "the call's own server is one of them");
+    assert_eq!(sim.engine.stats().evicted_remembered, 11 - 2 + 10 - 2, "their spaces, and when they were heard");
 }
 
 #[test]

@@ -232,8 +232,8 @@ fn r25_requests_of_the_servers_without_end_are_waited_for_up_to_session_expiring
 fn a_refresh_that_waited_to_the_end_says_for_what() {
     for (method, status, why) in [
         ("INVITE", 180, "invite_in_progress"),
-        ("UPDATE", 100, "request_in_progress"),
-        ("BYE", 100, "request_in_progress"),
+        ("UPDATE", 183, "request_in_progress"),
+        ("BYE", 183, "request_in_progress"),
     ] {
         let mut sim = Sim::new(Action::Refresh);
         let mut call = sim.call("a", Side::Server, UAC_90);

@@ -206,7 +206,7 @@ impl Dialog {
             dialog.numbers.saw_answer(answer);
         }
         // As the 2xx names it: several copies may have come by several ways.
-        let mut exchange = Exchange::new(sx.now, caller, &request, cseq, heard.transaction(sx.secret));
+        let mut exchange = Exchange::new(sx.now, caller, invite.peer, &request, cseq, heard.transaction(sx.secret));
         let said = early.said.as_ref().filter(|(tag, _)| *tag == callee_party.tag.unwrap_or_default());
         if let (Some((_, said)), Some(talk)) = (said, &mut exchange.talk) {
             talk.answered = said.clone();
@@ -259,9 +259,10 @@ impl Dialog {
             MethodName::Invite | MethodName::Update | MethodName::Bye => {
                 let branch = heard.transaction(sx.secret);
                 if let Some(known) = self.exchanges.of_request(sender, cseq, branch) {
-                    known.copies = known.copies.saturating_add(1);
+                    // What another host sends under its name proves nothing.
+                    known.copies = known.copies.saturating_add(u32::from(known.from == packet.peer));
                 } else {
-                    let full = self.exchanges.push(Exchange::new(sx.now, sender, message, cseq, branch));
+                    let full = self.exchanges.push(Exchange::new(sx.now, sender, packet.peer, message, cseq, branch));
                     sx.stats.evicted_exchanges += u64::from(full);
                     self.asked(sx, message, sender, method);
                 }
@@ -305,7 +306,10 @@ impl Dialog {
             (Side::Server, MethodName::Bye) => self.end(sx, Some(By::Server), bye_reason(message)),
             (Side::Peer, MethodName::Bye) => {
                 self.parting = Some(bye_reason(message));
-                sx.timers.set(self.id, Timer::Unanswered, sx.now + TRANSACTION);
+                // An earlier one's time goes on.
+                if self.exchanges.leaving(Side::Peer).filter(|bye| !bye.is_given_up(sx.now)).count() == 1 {
+                    sx.timers.set(self.id, Timer::Unanswered, sx.now + TRANSACTION);
+                }
             }
             (Side::Server, MethodName::Invite) => {
                 self.look.saw(&mut sx.own_headers, message);
@@ -315,8 +319,8 @@ impl Dialog {
                 self.look.saw_contact(message);
                 self.session.saw_server(message);
             }
-            // R17
-            (Side::Peer, _) => self.min_se = self.min_se.max(message.min_se()),
+            // Counts once the server has answered it.
+            (Side::Peer, _) => {}
         }
     }
 
@@ -419,6 +423,8 @@ impl Dialog {
                 }
                 self.session.saw_server(message);
                 self.redirect(contact.as_deref());
+                // R17
+                self.min_se = self.min_se.max(deal.terms.min_se);
             }
         }
         self.agree(sx, message, deal);
@@ -453,6 +459,7 @@ impl Dialog {
         match sender {
             Side::Server => {
                 self.server_heard = sx.now;
+                sx.hear_server(packet.server);
                 (self.tos, self.ttl) = (packet.tos, packet.ttl);
                 if self.cookie == 0 {
                     self.cookie = packet.cookie;
@@ -581,12 +588,16 @@ impl Dialog {
         self.end(sx, Some(By::Peer), reason);
     }
 
-    /// The server has let a BYE of the peer's unanswered. Over only if it was silent to its copies, and to all else: one
-    /// that comes alone may have been dropped by a firewall.
+    /// The server has let a BYE of the peer's unanswered. Over only if it was silent to its copies, and to everybody else: a
+    /// server that speaks has not had it. It may be a stranger's, and a firewall may have dropped it.
     pub(super) fn unanswered(&mut self, sx: &mut Shared) {
-        let Some(bye) = self.exchanges.leaving(Side::Peer) else { return };
-        if bye.copies > 1 && self.server_heard <= bye.heard {
-            self.end(sx, Some(By::Peer), reason::BYE_UNANSWERED.into());
+        let heard = self.server_heard.max(sx.server_heard(self.names.server));
+        let counts = |bye: &Exchange| bye.copies > 1 && bye.is_given_up(sx.now) && heard <= bye.heard;
+        if self.exchanges.leaving(Side::Peer).any(counts) {
+            return self.end(sx, Some(By::Peer), reason::BYE_UNANSWERED.into());
+        }
+        if let Some(next) = self.exchanges.leaving(Side::Peer).find(|bye| !bye.is_given_up(sx.now)) {
+            sx.timers.set(self.id, Timer::Unanswered, next.heard + TRANSACTION);
         }
     }
 
@@ -623,7 +634,9 @@ impl Dialog {
 
     /// The daemon ends: a dialog that is over needs its numbers no more, once its BYE is answered.
     pub(super) fn close(&mut self, sx: &mut Shared) {
-        if self.is_over() && [Side::Server, Side::Peer].iter().all(|side| self.exchanges.leaving(*side).is_none()) {
+        if self.is_over()
+            && [Side::Server, Side::Peer].iter().all(|side| self.exchanges.leaving(*side).next().is_none())
+        {
             self.disarm(sx);
         }
     }

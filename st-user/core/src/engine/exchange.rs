@@ -1,6 +1,8 @@
 //! The server's and the peer's own transactions in one dialog, as seen from beside: enough of each INVITE, UPDATE and BYE to
 //! know what its answer means and when none of them is open.
 
+use std::{net::SocketAddr, time::Duration};
+
 use super::{
     breach::Terms,
     hash::Fingerprint,
@@ -14,7 +16,7 @@ use crate::{
 };
 
 /// How long an INVITE that rings can be silent (RFC 3261, section 16.6, timer C).
-const RINGING: std::time::Duration = std::time::Duration::from_secs(180);
+const RINGING: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -27,7 +29,7 @@ pub(super) enum Stage {
 }
 
 /// How long a request of the peer's counts that the server says nothing to: a firewall may have dropped it.
-const IGNORED: std::time::Duration = std::time::Duration::from_secs(8);
+const IGNORED: Duration = Duration::from_secs(8);
 
 /// One transaction.
 #[derive(Clone, Debug)]
@@ -43,7 +45,9 @@ pub(super) struct Exchange {
     /// When it was last heard of.
     pub(super) heard: Time,
     provisional: bool,
-    /// How often its request was seen.
+    /// Where its request came from, or went to.
+    pub(super) from: SocketAddr,
+    /// How often it came from there.
     pub(super) copies: u32,
     /// What was said, until it has been settled.
     pub(super) talk: Option<Box<Talk>>,
@@ -63,9 +67,17 @@ pub(super) struct Talk {
 }
 
 impl Exchange {
-    /// `branch`: what stands for the one that names it.
-    pub(super) fn new(now: Time, sender: Side, request: &Message<'_>, cseq: CSeq, branch: Option<Fingerprint>) -> Self {
+    /// `from`: the peer's address; `branch`: what stands for the one that names it.
+    pub(super) fn new(
+        now: Time,
+        sender: Side,
+        from: SocketAddr,
+        request: &Message<'_>,
+        cseq: CSeq,
+        branch: Option<Fingerprint>,
+    ) -> Self {
         Self {
+            from,
             sender,
             method: cseq.method,
             number: cseq.number,
@@ -101,17 +113,28 @@ impl Exchange {
         }
     }
 
+    /// How long it counts while nothing answers it.
+    fn patience(&self) -> Duration {
+        if self.sender == Side::Peer && self.method != MethodName::Bye { IGNORED } else { TRANSACTION }
+    }
+
+    /// Whether it is the peer's, and the server has said nothing to it.
+    fn is_unheard_of_by_server(&self) -> bool {
+        self.sender == Side::Peer && self.stage == Stage::Open && !self.provisional
+    }
+
+    /// Whether its sender sends it no more.
+    pub(super) fn is_given_up(&self, now: Time) -> bool {
+        now.since(self.heard) >= TRANSACTION
+    }
+
     /// Whether a new INVITE or offer of ours has to wait for it (R27, R28): an INVITE until it is ACKed.
-    pub(super) fn is_open(&self, now: Time) -> bool {
+    fn is_open(&self, now: Time) -> bool {
         match self.stage {
             // Its final response went by unseen.
             Stage::Open if self.acked => false,
             Stage::Open if self.provisional && self.method == MethodName::Invite => now.since(self.heard) < RINGING,
-            // Else whoever can send into the dialog could keep it from being refreshed.
-            Stage::Open if self.sender == Side::Peer && self.method != MethodName::Bye => {
-                now.since(self.heard) < IGNORED
-            }
-            Stage::Open => now.since(self.heard) < TRANSACTION,
+            Stage::Open => now.since(self.heard) < self.patience(),
             Stage::Succeeded(at) | Stage::Failed(at) => {
                 self.method == MethodName::Invite && !self.acked && now.since(at) < TRANSACTION
             }
@@ -133,6 +156,8 @@ impl Talk {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exchanges {
     all: Vec<Exchange>,
+    /// Since when the peer asks and the server has answered nothing.
+    unanswered: Option<Time>,
 }
 
 impl Exchanges {
@@ -156,7 +181,11 @@ impl Exchanges {
         cseq: CSeq,
         branch: Option<Fingerprint>,
     ) -> Option<&mut Exchange> {
-        self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch == branch)
+        let found = self.all.iter_mut().rev().find(|known| known.is(sender, cseq.method) && known.branch == branch);
+        if sender == Side::Peer && found.is_some() {
+            self.unanswered = None;
+        }
+        found
     }
 
     /// The INVITE that an ACK is for.
@@ -174,25 +203,35 @@ impl Exchanges {
             let at = over.or_else(|| first(&|known| known.sender == Side::Peer)).unwrap_or(0);
             self.all.remove(at);
         }
+        if exchange.sender == Side::Peer {
+            self.unanswered.get_or_insert(exchange.heard);
+        }
         self.all.push(exchange);
         full
     }
 
     /// The open one that is in the way of a refresh of ours, BYEs among them.
     pub(super) fn open(&self, now: Time) -> Option<&Exchange> {
-        self.all.iter().find(|known| known.is_open(now))
+        self.all.iter().find(|known| self.is_open(known, now))
     }
 
     /// Whether a refresh by `sender` is under way.
     pub(super) fn refreshing(&self, now: Time, sender: Side) -> bool {
         let refreshes = |method| matches!(method, MethodName::Invite | MethodName::Update);
         self.all.iter().any(|known| {
-            known.sender == sender && refreshes(known.method) && known.stage == Stage::Open && known.is_open(now)
+            known.sender == sender && refreshes(known.method) && known.stage == Stage::Open && self.is_open(known, now)
         })
     }
 
-    /// The BYE of `sender`'s that has no final response.
-    pub(super) fn leaving(&self, sender: Side) -> Option<&Exchange> {
-        self.all.iter().find(|known| known.is(sender, MethodName::Bye) && known.stage == Stage::Open)
+    /// The BYEs of `sender`'s that have no final response.
+    pub(super) fn leaving(&self, sender: Side) -> impl Iterator<Item = &Exchange> {
+        self.all.iter().filter(move |known| known.is(sender, MethodName::Bye) && known.stage == Stage::Open)
+    }
+
+    /// Whether a new INVITE or offer of ours has to wait for that one. What the peer sends counts by the server's answer: while it
+    /// gives none, whoever can send into the dialog could keep it from being refreshed, by one new request after the other.
+    fn is_open(&self, known: &Exchange, now: Time) -> bool {
+        let ignored = |since| known.is_unheard_of_by_server() && now.since(since) >= known.patience();
+        known.is_open(now) && !self.unanswered.is_some_and(ignored)
     }
 }

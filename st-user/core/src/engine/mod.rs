@@ -124,7 +124,7 @@ impl Engine {
             own_requests: self.dialogs.all.values().map(|dialog| dialog.own.len()).sum(),
             refused_forks: self.invites.refused_forks(),
             evicted_tries: self.invites.evicted_tries(),
-            evicted_remembered: self.sx.peers.evicted() + self.sx.servers.evicted(),
+            evicted_remembered: self.sx.evicted_remembered(),
             evicted_pending,
             evicted_strangers: evicted_strangers + self.strays.evicted(),
             ..self.sx.stats

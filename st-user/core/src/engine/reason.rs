@@ -12,7 +12,7 @@ macro_rules! reasons {
 reasons! {
     /// `session_ended`: a BYE; its Reason header follows, if it had one.
     BYE = "bye",
-    /// `session_ended`: the peer's BYE was repeated and the server said nothing for 32 s.
+    /// `session_ended`: the peer's BYE was repeated, and the server said nothing for 32 s, to nobody.
     BYE_UNANSWERED = "bye_unanswered",
     /// `session_ended`: nobody has spoken in the dialog for two days.
     SILENT = "silent",

@@ -50,6 +50,10 @@ pub(super) struct Shared {
     pub(super) peers: Bounded<SocketAddr, Ways, Secret>,
     /// The fewest spaces that a server was seen to write before its CSeq numbers.
     pub(super) servers: Bounded<SocketAddr, u8, Secret>,
+    /// When servers were last heard of; the one that was last heard is not among them.
+    heard: Bounded<SocketAddr, Time, Secret>,
+    /// The server that was last heard of, and when.
+    last_heard: Option<(SocketAddr, Time)>,
     /// Media flows that are watched, and by how many dialogs.
     pub(super) flows: HashMap<SocketAddr, u32, Secret>,
     /// What the server that was last heard writes in its own name: most dialogs have the same.
@@ -83,6 +87,8 @@ impl Shared {
             tokens: HashMap::with_hasher(secret),
             peers: Bounded::new(limits.remembered, secret),
             servers: Bounded::new(limits.remembered, secret),
+            heard: Bounded::new(limits.remembered, secret),
+            last_heard: None,
             flows: HashMap::with_hasher(secret),
             own_headers: OwnHeaders::default(),
             losses: 0,
@@ -163,6 +169,25 @@ impl Shared {
         if let Some(ways) = self.peers.touch(peer, Ways::default) {
             learn(ways);
         }
+    }
+
+    /// How many peers and servers had to go because of [`Limits::remembered`].
+    pub(super) fn evicted_remembered(&self) -> u64 {
+        self.peers.evicted() + self.servers.evicted() + self.heard.evicted()
+    }
+
+    /// A server has sent something in a dialog.
+    pub(super) fn hear_server(&mut self, server: SocketAddr) {
+        // It has sent most messages of late.
+        if let Some((last, at)) = self.last_heard.replace((server, self.now)).filter(|(last, _)| *last != server) {
+            self.heard.insert(last, at);
+        }
+    }
+
+    /// When it last did; long ago where that is not known.
+    pub(super) fn server_heard(&self, server: SocketAddr) -> Time {
+        let last = self.last_heard.filter(|(last, _)| *last == server).map(|(_, at)| at);
+        last.or_else(|| self.heard.get(&server).copied()).unwrap_or(Time::from_micros(0))
     }
 
     pub(super) fn remember_spaces(&mut self, server: SocketAddr, spaces: u8) {

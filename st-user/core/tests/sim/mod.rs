@@ -258,6 +258,13 @@ impl Sim {
         self.settle();
     }
 
+    /// A message comes in from somebody else.
+    pub fn wire_from(&mut self, host: &str, bytes: Vec<u8>) {
+        self.tape.push((self.now, Direction::Ingress, bytes.clone()));
+        self.ring.push_back((Direction::Ingress, host.parse().expect("an address"), bytes));
+        self.settle();
+    }
+
     /// Queues it in the ring and does not tell the engine yet.
     fn wire_unread(&mut self, bytes: Vec<u8>) {
         self.ring.push_back((Direction::Egress, text::PEER.parse().expect("an address"), bytes.clone()));
