@@ -155,3 +155,37 @@ fn copies_of_a_bye_from_another_host_prove_nothing() {
     sim.secs(80);
     assert_eq!((sim.count(SessionEnded), sim.ours().len()), (0, 1));
 }
+
+#[test]
+fn strangers_change_nothing_that_a_refresh_says_or_where_it_goes() {
+    let refresh = |attacked: bool| {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        let asked = sim.request(&mut call, Side::Server, "INFO", "", "");
+        sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
+        if attacked {
+            let elsewhere = "Contact: <sip:x@203.0.113.66>\r\nRecord-Route: <sip:203.0.113.66;lr>\r\nMin-SE: 900\r\n\
+                             Session-Expires: 7200;refresher=uac\r\n";
+            for method in ["INVITE", "UPDATE", "INFO"] {
+                let text = call.request(Side::Peer, method, 900, "z9hG4bKx", true, elsewhere, &sdp(Side::Peer));
+                sim.wire_from("203.0.113.66:5060", text.into_bytes());
+            }
+            for (method, number) in [("INVITE", 1), ("UPDATE", 2), ("INFO", 2), ("BYE", 3)] {
+                for status in [180, 200, 401, 422, 481, 500] {
+                    let via = format!("SIP/2.0/UDP {};branch=z9hG4bKguess", sim::text::SERVER);
+                    let text = call.response(Side::Peer, status, method, number, &via, elsewhere, &sdp(Side::Peer));
+                    sim.wire_from("203.0.113.66:5060", text.into_bytes());
+                }
+            }
+        }
+        sim.secs(50);
+        assert_eq!((sim.count(SessionEnded), sim.engine.stats().sessions), (0, 1));
+        assert_eq!((sim.ours().len(), sim.kernel.holds().1), (1, 1), "one refresh, in its one dialog");
+        let peer = sim::text::PEER.parse().expect("an address");
+        assert!(sim.injected.iter().all(|inject| inject.peer == peer));
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+        sim.ours()[0].text.clone()
+    };
+    assert_eq!(refresh(true), refresh(false));
+}

@@ -1,5 +1,5 @@
 //! docs/rules.md has a row for every rule, and every test that it names exists; docs/reasons.md explains every reason;
-//! docs/bounds.md has a row for every bound of the engine.
+//! docs/bounds.md has a row for every bound of the engine; docs/security.md names a test for every attack.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be read fails the test")]
 
@@ -40,11 +40,15 @@ fn all_functions() -> HashSet<String> {
     found
 }
 
-/// The cells of the rows of all tables.
-fn rows() -> Vec<Vec<String>> {
-    let text = fs::read_to_string(root().join("docs/rules.md")).unwrap();
+/// The cells of the rows of all tables in a document.
+fn rows_of(document: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join(document)).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
     rows.map(|row| row.split(" | ").map(str::to_owned).collect()).collect()
+}
+
+fn rows() -> Vec<Vec<String>> {
+    rows_of("docs/rules.md")
 }
 
 /// What stands between backquotes.
@@ -107,15 +111,32 @@ fn every_reason_is_explained() {
 }
 
 #[test]
-fn every_bound_of_the_engine_has_a_row_whose_tests_exist() {
+fn every_bound_of_the_engine_has_a_row() {
     let text = fs::read_to_string(root().join("docs/bounds.md")).unwrap();
     let limits = fs::read_to_string(root().join("st-user/core/src/engine/limits.rs")).unwrap();
     let constants = limits.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
     for constant in constants {
         assert!(text.contains(&format!("| `{constant}` | ")), "{constant}");
     }
+}
+
+#[test]
+fn every_attack_names_a_test() {
+    let rows = rows_of("docs/security.md").into_iter();
+    let attacks: Vec<_> = rows.skip_while(|row| row[0] != "attack").skip(1).collect();
+    assert!(!attacks.is_empty());
+    for row in attacks {
+        assert!(row.len() == 3 && quoted(&row[2]).any(|word| word.ends_with("()")), "{row:?}");
+    }
+}
+
+#[test]
+fn every_test_with_brackets_in_a_document_exists() {
     let functions = all_functions();
-    for test in quoted(&text).filter_map(|word| word.strip_suffix("()")) {
-        assert!(functions.contains(test), "{test}");
+    for document in ["docs/bounds.md", "docs/security.md"] {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        for test in quoted(&text).filter_map(|word| word.strip_suffix("()")) {
+            assert!(functions.contains(test), "{document}: {test}");
+        }
     }
 }

@@ -141,7 +141,12 @@ impl Hooks {
     /// the answers to them would not arrive.
     fn refuse_twice(&self, pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
         let attached = if self.tcx {
-            bpf::egress_programs(interface.index).unwrap_or_default()
+            bpf::egress_programs(interface.index).unwrap_or_else(|error| {
+                // The kernel lists them for CAP_NET_ADMIN, which is given up by the time that an interface comes back.
+                let interface = &interface.name;
+                tracing::info!(interface, %error, "cannot look whether a sipst with another pin directory is attached there too");
+                Vec::new()
+            })
         } else {
             filters::program(interface.index, Side::Egress).unwrap_or_default().into_iter().collect()
         };

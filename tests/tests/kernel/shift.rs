@@ -272,6 +272,22 @@ fn only_the_dialogs_own_requests_and_responses_are_touched() {
 }
 
 #[test]
+fn a_dialog_whose_key_meets_anothers_is_not_shifted() {
+    let mut tester = Tester::new();
+    let key = tester.collide(SERVER, "call-1@host", "srv", known(2, 1));
+    let frame = Frame::new(SERVER, PEER).with(request("BYE", " 3 BYE").as_bytes());
+    let run = tester.run(Program::Egress, &frame);
+    assert_eq!((run.verdict, run.out), (Verdict::Pass, frame));
+    assert_eq!(tester.state(key).number, 2, "nor does its number count");
+    for program in INGRESS {
+        let frame = Frame::new(PEER, SERVER).with(response("200 OK", "z9hG4bK77", " 4 BYE").as_bytes());
+        let run = tester.run(program, &frame);
+        assert_eq!((run.verdict, run.out), (Verdict::Pass, frame), "{program:?}");
+    }
+    assert_eq!((tester.counter(Counter::ShiftedOut), tester.counter(Counter::ShiftedIn)), (0, 0));
+}
+
+#[test]
 fn identifiers_too_long_for_the_key_are_not_shifted() {
     let long = "c".repeat(300);
     let mut tester = Tester::new();

@@ -255,6 +255,13 @@ impl Tester {
         key
     }
 
+    /// Makes the entry of another dialog whose key meets that one's in the map.
+    pub(crate) fn collide(&mut self, server: &str, call_id: &str, tag: &str, shift: Shift) -> DialogKey {
+        let key = self.arm(server, call_id, tag, shift);
+        self.shifts().insert(key.map, Shift { check: !key.check, ..shift }, 0).unwrap();
+        key
+    }
+
     pub(crate) fn shift(&mut self, key: DialogKey) -> Shift {
         self.shifts().get(&key.map, 0).unwrap()
     }

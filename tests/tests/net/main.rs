@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod attackers;
 mod bystanders;
 mod control;
 mod crash;
