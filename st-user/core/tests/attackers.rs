@@ -165,7 +165,7 @@ fn strangers_change_nothing_that_a_refresh_says_or_where_it_goes() {
         sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
         if attacked {
             let elsewhere = "Contact: <sip:x@203.0.113.66>\r\nRecord-Route: <sip:203.0.113.66;lr>\r\nMin-SE: 900\r\n\
-                             Session-Expires: 7200;refresher=uac\r\n";
+                             Session-Expires: 7200;refresher=uac\r\nAllow: INVITE, ACK\r\n";
             for method in ["INVITE", "UPDATE", "INFO"] {
                 let text = call.request(Side::Peer, method, 900, "z9hG4bKx", true, elsewhere, &sdp(Side::Peer));
                 sim.wire_from("203.0.113.66:5060", text.into_bytes());

@@ -368,6 +368,8 @@ impl Dialog {
                 let Some(mut talk) = exchange.talk.take() else { return };
                 talk.hear_body(message);
                 let (contact, terms) = (talk.contact.take(), talk.terms);
+                let says = if sender == Side::Peer { talk.update } else { message.allows(b"UPDATE") };
+                self.peer_update = says.or(self.peer_update);
                 let unchanged = if talk.asked == Said::Nothing {
                     // The 2xx may make an offer, which the ACK answers.
                     exchange.talk = Some(talk).filter(|talk| talk.answered != Said::Nothing);
@@ -452,7 +454,7 @@ impl Dialog {
 
     /// What every message of the dialog tells.
     fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
-        let Heard { packet, message, .. } = *heard;
+        let Heard { packet, .. } = *heard;
         self.heard = sx.now;
         self.losses = sx.losses;
         sx.stats.too_long += u64::from(has_too_long(heard));
@@ -465,7 +467,8 @@ impl Dialog {
                     self.cookie = packet.cookie;
                 }
             }
-            Side::Peer => self.peer_update = message.allows(b"UPDATE").or(self.peer_update),
+            // What it says counts once it has answered the server, or the server it.
+            Side::Peer => {}
         }
     }
 

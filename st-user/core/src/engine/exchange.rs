@@ -62,6 +62,8 @@ pub(super) struct Talk {
     pub(super) answered: Said,
     /// Contact of a request of the peer's.
     pub(super) contact: Option<Vec<u8>>,
+    /// Whether the Allow of a request of the peer's lists UPDATE, where there is one.
+    pub(super) update: Option<bool>,
     /// What the request says about session timers.
     pub(super) terms: Terms,
 }
@@ -95,6 +97,7 @@ impl Exchange {
                     .and_then(Message::contact)
                     .filter(|contact| contact.uri.len() <= MAX_TARGET)
                     .map(|contact| contact.uri.to_vec()),
+                update: if sender == Side::Peer { request.allows(b"UPDATE") } else { None },
                 terms: Terms::of(request),
             })),
         }
