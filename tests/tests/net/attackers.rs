@@ -8,7 +8,10 @@ use std::{
 
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4};
 use socket2::{Domain, Protocol, Socket, Type};
-use st_tests::agent::Message;
+use st_tests::{
+    OWN_BRANCH,
+    agent::{Event, Message},
+};
 
 use crate::plan::{Call, Plan, SOON};
 
@@ -92,7 +95,7 @@ impl Stranger {
     fn answers(&self) {
         let [_, local, remote] = &self.names;
         for token in GUESSES {
-            let via = format!("Via: SIP/2.0/UDP {};rport=5060;branch=z9hG4bKsipst{token}\r\n", self.server);
+            let via = format!("Via: SIP/2.0/UDP {};rport=5060;branch={OWN_BRANCH}{token}\r\n", self.server);
             for status in [100, 200, 401, 408, 481, 500] {
                 for method in ["UPDATE", "INVITE", "BYE"] {
                     let rest = self.rest(false, local, remote, &format!("3 {method}"));
@@ -122,10 +125,10 @@ impl Stranger {
 fn leaked(call: &Call) -> Vec<Message> {
     let records = call.server.records().into_iter();
     let received = records.filter_map(|record| match record.event {
-        st_tests::agent::Event::Received(message) => Some(message),
-        _ => None,
+        Event::Received(message) => Some(message),
+        Event::Sent(_) | Event::Established | Event::Ended { .. } | Event::Fault(_) => None,
     });
-    received.filter(|message| message.header("Via").is_some_and(|via| via.contains("z9hG4bKsipst"))).collect()
+    received.filter(|message| message.header("Via").is_some_and(|via| via.contains(OWN_BRANCH))).collect()
 }
 
 #[test]
@@ -145,6 +148,7 @@ fn a_call_outlives_a_stranger_who_sends_what_they_like_with_the_daemon_and_witho
     assert_eq!(call.server.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
     let (by_peer, _) = call.peer.ended(SOON).unwrap();
     assert!(!by_peer, "{}", call.story());
+    assert_eq!(call.server.requests("OPTIONS").len(), 4, "what the stranger sends arrives\n{}", call.story());
     assert!(leaked(&call).is_empty(), "{:?}", leaked(&call));
     // An answer or an ICMP error that the server met would be a fault.
     call.clean();
@@ -153,7 +157,7 @@ fn a_call_outlives_a_stranger_who_sends_what_they_like_with_the_daemon_and_witho
     let sent = call.tap.datagrams().unwrap().into_iter().filter(|datagram| datagram.from == server);
     let ours = sent.filter(|datagram| {
         let text = String::from_utf8_lossy(&datagram.payload);
-        !text.starts_with("SIP/2.0 ") && text.contains("branch=z9hG4bKsipst")
+        !text.starts_with("SIP/2.0 ") && text.contains(OWN_BRANCH)
     });
     let hops: Vec<_> = ours.map(|datagram| datagram.to).collect();
     assert!(hops.len() >= 3, "{}", call.story());
