@@ -42,7 +42,8 @@ pub(crate) fn here() -> Result<Vec<Line>> {
 /// What it says, to the end.
 fn lines(command: Command) -> Result<Vec<Line>> {
     let mut process = Process::spawn(command)?;
-    let status = process.wait(PATIENCE)?;
+    let ended = process.wait(PATIENCE);
+    let status = ended.with_context(|| format!("it said, and then nothing more:\n{}", process.printed()))?;
     let lines: Vec<Line> = process.printed().lines().filter_map(|line| line.parse().ok()).collect();
     if lines.last() != Some(&Line::End) {
         bail!("it ended early ({status}); it said:\n{}\n{}", process.printed(), process.said());
