@@ -446,18 +446,65 @@ fn an_answer_to_a_token_that_nobody_knows_is_counted() {
     assert_eq!((sim.count(RefreshSucceeded), sim.engine.stats().unknown_answers), (0, 1));
 }
 
+/// The peer's headers and its answer to a re-INVITE: each kind of answer that is not where its media were.
+fn moves() -> Vec<(&'static str, String, String)> {
+    let (headers, body) = (manners(Side::Peer, false), sdp(Side::Peer));
+    let other = |what, answer: String| (what, headers.clone(), answer);
+    vec![
+        other("port", body.replace("6000", "6002")),
+        other("address", body.replace("c=IN IP4 198.51.100.20", "c=IN IP4 198.51.100.99")),
+        other("codec", body.replace("RTP/AVP 0 8", "RTP/AVP 9")),
+        other("direction", body.clone() + "a=sendonly\r\n"),
+        other(
+            "crypto",
+            body.clone() + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n",
+        ),
+        other("fingerprint", body.clone() + "a=fingerprint:sha-256 AA:BB\r\n"),
+        other("ICE", body.clone() + "a=ice-ufrag:F7gI\r\na=ice-pwd:x9cml/YzichV2+XlhiMu8g\r\n"),
+        ("Contact", headers.replace("20:5060", "20:5099"), body.clone()),
+    ]
+}
+
 #[test]
 fn f09_an_answer_that_moves_the_media_is_told_and_no_reinvite_goes_there_again() {
-    for moved in [
-        (manners(Side::Peer, false), sdp(Side::Peer).replace("6000", "6002")),
-        (manners(Side::Peer, false), sdp(Side::Peer).replace("c=IN IP4 198.51.100.20", "c=IN IP4 198.51.100.99")),
-        (manners(Side::Peer, false).replace("20:5060", "20:5099"), sdp(Side::Peer)),
-    ] {
-        let (mut sim, _) = turned_down(Rules::default(), false, &[Reply::OkWith(moved.0 + UAC_1800, moved.1)]);
-        assert_eq!(sim.reasons(NegotiationFault), ["answer_moved_media"]);
-        assert_eq!(sim.count(RefreshSucceeded), 1);
+    for (what, headers, body) in moves() {
+        let (mut sim, _) = turned_down(Rules::default(), false, &[Reply::OkWith(headers + UAC_1800, body)]);
+        assert_eq!(sim.reasons(NegotiationFault), ["answer_moved_media"], "{what}");
+        assert_eq!(sim.count(RefreshSucceeded), 1, "{what}");
         sim.secs(900);
-        assert_eq!((sim.ours().len(), refused(&sim)), (1, ("no_method", None)));
+        assert_eq!((sim.ours().len(), refused(&sim)), (1, ("no_method", None)), "{what}");
+        // Nor in any other call with it.
+        let mut other = sim::Call::new("b", Side::Server);
+        sim.establish(&mut other, UAC_1800, false);
+        sim.secs(901);
+        assert_eq!((sim.ours().len(), refused(&sim)), (1, ("no_method", None)), "{what}");
+    }
+}
+
+#[test]
+fn f10_an_answer_of_which_not_all_can_be_read_bars_reinvites_until_both_sides_say_it_whole() {
+    let multipart = "Content-Type: multipart/mixed;boundary=x\r\n".to_string();
+    let long = "x".repeat(8_192);
+    for (what, extra, body) in [
+        ("multipart", multipart, sdp(Side::Peer)),
+        ("cut", "l: 9999\r\n".into(), sdp(Side::Peer)),
+        ("too long", String::new(), format!("{}a={long}\r\n", sdp(Side::Peer))),
+    ] {
+        let headers = manners(Side::Peer, false) + UAC_1800 + &extra;
+        let (mut sim, mut call) = turned_down(Rules::default(), false, &[Reply::OkWith(headers, body)]);
+        assert_eq!((sim.count(RefreshSucceeded), sim.count(NegotiationFault)), (1, 0), "{what}");
+        sim.secs(900);
+        assert_eq!((sim.ours().len(), refused(&sim)), (1, ("no_method", None)), "{what}");
+        // A whole one of each side's.
+        let asked = sim.request(&mut call, Side::Server, "INVITE", &manners(Side::Server, false), &sdp(Side::Server));
+        let answer = manners(Side::Peer, false) + UAC_1800;
+        sim.respond_with(&call, Side::Server, &asked, "INVITE", 200, &answer, &sdp(Side::Peer));
+        let branch = call.branch();
+        let text = call.request(Side::Server, "ACK", asked.0, &branch, true, "", "");
+        sim.wire(Side::Server, text.into_bytes());
+        sim.secs(1_200);
+        assert_eq!((sim.ours().len(), sim.count(RefreshSucceeded)), (2, 2), "{what}");
+        sim.assert_numbers();
     }
 }
 

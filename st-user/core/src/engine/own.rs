@@ -395,7 +395,15 @@ impl Dialog {
 
     /// F9: the peer's answer must leave the media where they are.
     fn answer_moves(&mut self, message: &Message<'_>) -> bool {
-        let Some(sdp) = Said::by(message).sdp() else { return false };
+        let sdp = match Said::by(message) {
+            Said::Sdp(sdp) => sdp,
+            Said::Nothing => return false,
+            // Where the media are now is not known until somebody says it whole (F10).
+            Said::Unclear => {
+                (self.sdp, self.peer_sdp) = (None, None);
+                return false;
+            }
+        };
         let Some(answer) = self.peer_media_in(&sdp.bytes) else { return false };
         let moved = self.peer_media().is_some_and(|before| !before.stays_in(&answer));
         self.peer_sdp = Some(sdp.bytes);
