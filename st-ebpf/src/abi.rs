@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -39,6 +39,10 @@ pub const SHIFTED_HOSTS: u32 = 1_024;
 
 /// What every Via branch of an injected request begins with; 16 lower-case hexadecimal digits of the token follow.
 pub const BRANCH_PREFIX: [u8; 12] = *b"z9hG4bKsipst";
+
+/// What the branch of an injected request begins with that goes to the server in the peer's name: never that of
+/// another sipst, on the peer's host.
+pub const PEER_BRANCH_PREFIX: [u8; 12] = *b"z9hG4bKsipsp";
 
 /// Length of an injected request's Via branch.
 pub const BRANCH_LEN: usize = BRANCH_PREFIX.len() + 16;
@@ -165,9 +169,10 @@ pub struct Ports {
     pub words: [u64; 1024],
 }
 
-/// The numbers of one dialog; the key is [`crate::key::DialogKey::map`].
+/// The numbers of one side of a dialog, the server's or the peer's; the key is [`crate::key::DialogKey::map`].
 ///
-/// `st_egress` alone writes `word`, `ranges` and `closed_ns` of a live entry.
+/// `st_egress` alone writes `ranges` and `closed_ns` of a live entry; `word` too, but for the peer's requests, which raise it
+/// where they come in.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Shift {
@@ -187,7 +192,7 @@ pub struct Shift {
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Token {
-    /// Key of the dialog's [`Shift`].
+    /// Key of the [`Shift`] of the side in whose name it goes.
     pub dialog: u64,
     /// Its check.
     pub check: u64,
@@ -197,20 +202,20 @@ pub struct Token {
     pub committed: u64,
 }
 
-/// The finished ACK to the 2xx that a re-INVITE of sipst's own may get; the key is the re-INVITE's token. The ingress
+/// The finished ACK to the 2xx that a re-INVITE of sipst's own may get; the key is the re-INVITE's token. The
 /// programs send it where no daemon does: a 2xx without its ACK ends the call (RFC 3261, section 13.3.1.4).
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Ack {
     /// The token in its own Via branch.
     pub token: u64,
-    /// From where it goes.
+    /// The server's end.
     pub server: [u8; 16],
-    /// To where; a 2xx that came from elsewhere gets none.
+    /// The peer's; a 2xx between two others gets none.
     pub peer: [u8; 16],
-    /// The UDP port it goes from, network order.
+    /// The server's UDP port, network order.
     pub server_port: [u8; 2],
-    /// The UDP port it goes to, network order.
+    /// The peer's, network order.
     pub peer_port: [u8; 2],
     /// Not 0: the daemon that sent the re-INVITE is gone, and no other knows of it.
     pub orphan: u32,
@@ -304,13 +309,13 @@ counters! {
     Repeated = "repeated",
     /// Requests of sipst's own that were dropped.
     Refused = "refused",
-    /// The server's requests whose CSeq was rewritten.
+    /// Requests whose CSeq was rewritten: the server's on their way out, the peer's on their way in.
     ShiftedOut = "shifted_out",
     /// Responses to them whose CSeq was rewritten back.
     ShiftedIn = "shifted_in",
     /// The server's requests that were lengthened, because the number did not fit in its place.
     Lengthened = "lengthened",
-    /// The server's requests whose number did not fit in its place; passed as they were.
+    /// Requests whose number did not fit in its place; passed as they were.
     ShiftNoRoom = "shift_no_room",
     /// Responses with a number that is nobody's; passed as they were.
     ShiftNoNumber = "shift_no_number",

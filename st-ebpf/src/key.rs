@@ -1,5 +1,5 @@
-//! The dialog key: SipHash-2-4 with 128 bits of output over the Call-ID and the server's tag, each padded with zeros to
-//! whole words, and a word with both lengths. The kernel programs and user space compute it alike, from the boot-time key.
+//! The dialog key: SipHash-2-4 with 128 bits of output over the Call-ID and the tag of the side whose numbers they are, each
+//! padded with zeros to whole words, and a word with both lengths, whose highest bit says that the side is the peer. The kernel programs and user space compute it alike, from the boot-time key.
 
 /// The longest Call-ID that the kernel programs hash; dialogs with a longer one are never shifted.
 pub const MAX_CALL_ID: usize = 256;
@@ -7,7 +7,27 @@ pub const MAX_CALL_ID: usize = 256;
 /// The longest tag that the kernel programs hash; dialogs with a longer one are never shifted.
 pub const MAX_TAG: usize = 128;
 
-/// Where a dialog's numbers stand in the kernel's maps.
+/// Whose numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// The server's: those of its requests grow on their way out.
+    Server,
+    /// The peer's: those of its requests grow on their way in.
+    Peer,
+}
+
+impl Whose {
+    /// The length of this side's tag as [`Sip::finish`] takes it.
+    #[inline(always)]
+    pub const fn mark(self, tag_len: usize) -> usize {
+        match self {
+            Self::Server => tag_len,
+            Self::Peer => tag_len | 1 << 31,
+        }
+    }
+}
+
+/// Where the numbers of one side of a dialog stand in the kernel's maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DialogKey {
     /// The map key.
@@ -17,20 +37,25 @@ pub struct DialogKey {
 }
 
 impl DialogKey {
-    /// The key of a dialog, or `None` where the kernel programs would not come to it: identifiers that are too long, or
-    /// hold a byte at which the kernel's scan stops.
+    /// The key of the server's numbers in a dialog, or `None` where the kernel programs would not come to it: identifiers that
+    /// are too long, or hold a byte at which the kernel's scan stops.
     pub fn new(hash_key: [u64; 2], call_id: &[u8], server_tag: &[u8]) -> Option<Self> {
+        Self::of(hash_key, call_id, server_tag, Whose::Server)
+    }
+
+    /// That of one side's numbers; `tag` is its tag.
+    pub fn of(hash_key: [u64; 2], call_id: &[u8], tag: &[u8], whose: Whose) -> Option<Self> {
         let stops = |byte: &u8| *byte <= b' ';
-        if call_id.iter().any(stops) || server_tag.iter().any(|byte| stops(byte) || b";,>".contains(byte)) {
+        if call_id.iter().any(stops) || tag.iter().any(|byte| stops(byte) || b";,>".contains(byte)) {
             return None;
         }
-        if call_id.is_empty() || call_id.len() > MAX_CALL_ID || server_tag.is_empty() || server_tag.len() > MAX_TAG {
+        if call_id.is_empty() || call_id.len() > MAX_CALL_ID || tag.is_empty() || tag.len() > MAX_TAG {
             return None;
         }
         let mut hash = Sip::new(hash_key);
         hash.padded(call_id);
-        hash.padded(server_tag);
-        Some(hash.finish(call_id.len(), server_tag.len()))
+        hash.padded(tag);
+        Some(hash.finish(call_id.len(), whose.mark(tag.len())))
     }
 }
 
@@ -129,17 +154,19 @@ mod tests {
             key: [u64; 2],
             call_id in proptest::collection::vec(b'!'..=255, 1..=MAX_CALL_ID),
             tag in proptest::collection::vec(b'?'..=255, 1..=MAX_TAG),
+            peer: bool,
         ) {
             let mut bytes = Vec::new();
             for part in [&call_id, &tag] {
                 bytes.extend_from_slice(part);
                 bytes.resize(bytes.len().next_multiple_of(8), 0);
             }
-            bytes.extend_from_slice(&(call_id.len() as u64 | (tag.len() as u64) << 32).to_le_bytes());
+            let lengths = call_id.len() as u64 | (tag.len() as u64) << 32 | u64::from(peer) << 63;
+            bytes.extend_from_slice(&lengths.to_le_bytes());
             let mut reference = SipHasher24::new_with_keys(key[0], key[1]);
             reference.write(&bytes);
             let expected = reference.finish128();
-            let found = DialogKey::new(key, &call_id, &tag).unwrap();
+            let found = DialogKey::of(key, &call_id, &tag, if peer { Whose::Peer } else { Whose::Server }).unwrap();
             prop_assert_eq!((found.map, found.check), (expected.h1, expected.h2));
         }
     }

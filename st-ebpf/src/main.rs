@@ -1,8 +1,8 @@
 //! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC). Verdicts are given here and nowhere
 //! else: what is not dropped goes on to the next program (`TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that a user's
 //! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them and ICMP
-//! errors about them. One packet is sent back: the 2xx to a re-INVITE of sipst's own, made into its ACK where no daemon
-//! lives.
+//! errors about them. Two packets are sent back: the 2xx to a re-INVITE of sipst's own, made into its ACK where no daemon
+//! lives, and a request of sipst's in the peer's name, which is for the server.
 //!
 //! Kernel 6.1 or later: `bpf_loop` (5.17), `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes` (5.18).
 #![no_std]
@@ -26,10 +26,12 @@ mod programs {
     pub mod message;
     pub mod packet;
     pub mod rewrite;
+    pub mod shift;
+    pub mod turn;
 }
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
     helpers::generated::bpf_redirect,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -47,7 +49,7 @@ pub enum Fate {
     Pass,
     /// It is taken off the wire.
     Take,
-    /// It has become another, which leaves by the interface that it came in by.
+    /// It has become another, which goes the other way by the same interface.
     Back,
 }
 
@@ -73,9 +75,12 @@ pub fn st_ingress_tc(ctx: TcContext) -> i32 {
 
 #[classifier]
 pub fn st_egress(ctx: TcContext) -> i32 {
-    match egress(&Skb(ctx.skb.skb)) {
-        Fate::Pass | Fate::Back => TC_ACT_UNSPEC,
+    let skb = Skb(ctx.skb.skb);
+    match egress(&skb) {
+        Fate::Pass => TC_ACT_UNSPEC,
         Fate::Take => TC_ACT_SHOT,
+        // SAFETY: no pointers. It comes in by the interface that it was to leave by.
+        Fate::Back => unsafe { bpf_redirect(skb.interface(), BPF_F_INGRESS as u64) as i32 },
     }
 }
 

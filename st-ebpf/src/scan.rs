@@ -4,7 +4,7 @@
 //! kernel programs repeat it by `bpf_loop`, tests by a plain loop. All offsets are masked into the window, so that
 //! neither the verifier nor Rust needs to know what a hostile message says.
 
-use crate::abi::{BRANCH_LEN, BRANCH_PREFIX, CAPTURE};
+use crate::abi::{BRANCH_LEN, BRANCH_PREFIX, CAPTURE, PEER_BRANCH_PREFIX};
 
 /// The bytes of a message, with room to read eight of them at any offset below [`CAPTURE`].
 #[derive(Clone, Copy)]
@@ -653,18 +653,44 @@ impl Scan {
     }
 }
 
-/// Whether the branch at `span` begins as those of sipst's own requests do ([`BRANCH_PREFIX`]).
+/// Whether the branch at `span` begins as those of sipst's own requests in the server's name do ([`BRANCH_PREFIX`]).
 #[inline(always)]
 pub fn has_our_prefix(window: &Window, span: Span) -> bool {
-    const HEAD: u64 = text(BRANCH_PREFIX.first_chunk::<8>().unwrap().as_slice());
     const TAIL: u64 = text(BRANCH_PREFIX.last_chunk::<4>().unwrap().as_slice());
-    span.len >= BRANCH_PREFIX.len() as u32 && window.word(span.at) == HEAD && window.word(span.at + 8) & low(4) == TAIL
+    begins(window, span, TAIL)
 }
 
-/// The token in the branch at `span`, if it is that of one of sipst's own requests.
+/// The same of those in the peer's name ([`PEER_BRANCH_PREFIX`]).
+#[inline(always)]
+pub fn has_peer_prefix(window: &Window, span: Span) -> bool {
+    const TAIL: u64 = text(PEER_BRANCH_PREFIX.last_chunk::<4>().unwrap().as_slice());
+    begins(window, span, TAIL)
+}
+
+/// Whether a branch begins with what both prefixes begin with, and then `tail`.
+#[inline(always)]
+fn begins(window: &Window, span: Span, tail: u64) -> bool {
+    const HEAD: u64 = text(BRANCH_PREFIX.first_chunk::<8>().unwrap().as_slice());
+    const { assert!(HEAD == text(PEER_BRANCH_PREFIX.first_chunk::<8>().unwrap().as_slice())) };
+    span.len >= BRANCH_PREFIX.len() as u32 && window.word(span.at) == HEAD && window.word(span.at + 8) & low(4) == tail
+}
+
+/// The token in the branch at `span`, if it is that of one of sipst's own requests in the server's name.
 #[inline(always)]
 pub fn our_token(window: &Window, span: Span) -> Option<u64> {
-    if span.len != BRANCH_LEN as u32 || !has_our_prefix(window, span) {
+    if has_our_prefix(window, span) { token(window, span) } else { None }
+}
+
+/// The same in the peer's name.
+#[inline(always)]
+pub fn peer_token(window: &Window, span: Span) -> Option<u64> {
+    if has_peer_prefix(window, span) { token(window, span) } else { None }
+}
+
+/// The token behind the prefix of a branch.
+#[inline(always)]
+pub fn token(window: &Window, span: Span) -> Option<u64> {
+    if span.len != BRANCH_LEN as u32 {
         return None;
     }
     let digits = span.at + BRANCH_PREFIX.len() as u32;

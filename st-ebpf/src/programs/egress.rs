@@ -1,28 +1,28 @@
-//! Server to peer: dialog messages sampled, the server's numbers shifted, sipst's own requests committed. This is the
-//! only place where a number is given out.
+//! Server to peer: dialog messages sampled, the server's numbers shifted and the peer's shifted back, sipst's own requests
+//! committed, those in the peer's name turned back to the server, and its answers to them taken. This is the only place where
+//! a number is given out.
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use st_ebpf::{
     abi::{Counter, Shift, Token, direction, kind, refused},
-    cseq::{self, BLANKS, Close, RANGES, Range, State},
-    scan::{Start, has_our_prefix, method, our_token, part},
+    cseq::{self, Close, RANGES, Range, State},
+    key::Whose,
+    scan::{Start, has_our_prefix, has_peer_prefix, method, part, token},
 };
 
 use super::{
     access::Access,
-    lengthen::lengthen,
-    maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
+    ack::acknowledge,
+    maps::{SHIFTS, Scratch, TOKENS, count},
     media,
-    message::{describe, dialog_key, is_outside, scan, submit, take_in},
+    message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
-    rewrite::{Place, rewrite},
+    shift::{MAX_TRIES, copy_ranges, is_shifted, shift, shift_back, shift_back_quoted},
+    turn::turn,
 };
 use crate::Fate;
-
-/// How often a compare-and-swap is tried: each failure means that another CPU has moved this one dialog on.
-const MAX_TRIES: u32 = 4;
 
 /// 64*T1 (RFC 3261, section 17.1.1.1): after it no copy of a request is on its way any more.
 const TRANSACTION_NS: u64 = 32_000_000_000;
@@ -43,21 +43,35 @@ pub fn egress<A: Access>(access: &A) -> Fate {
     };
     match start {
         Start::Request(method) => return request(access, scratch, &datagram, captured, method),
-        Start::Response => response(access, scratch, &datagram, captured),
+        Start::Response => return response(access, scratch, &datagram, captured),
         Start::KeepAlive | Start::NotSip => {}
     }
     Fate::Pass
 }
 
-/// A response of the server's: sampled by its method.
+/// A response of the server's: taken where sipst asked in the peer's name, else sampled by its method, and its number shifted
+/// back.
 #[inline(always)]
-fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) {
-    scan(scratch, captured, part::CSEQ);
+fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
+    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM);
+    let described = describe(access, scratch, datagram, direction::EGRESS, captured);
+    let datagram = &forgetting(scratch);
+    if has_peer_prefix(&scratch.window, scratch.scan.branch) {
+        // Never for the peer, whatever the token says.
+        return match take_answer(scratch, captured, described) {
+            Some(token) if acknowledge(access, scratch, datagram, captured, token) => Fate::Back,
+            Some(_) | None => Fate::Take,
+        };
+    }
     if is_outside(scratch.scan.method) {
         count(Counter::OutsideResponse);
-    } else if describe(access, scratch, datagram, direction::EGRESS, captured) {
+    } else if described {
         submit(scratch, captured);
     }
+    if described && is_shifted(scratch) {
+        shift_back(access, scratch, datagram, Whose::Peer);
+    }
+    Fate::Pass
 }
 
 /// A request: sipst's own is committed, the server's is sampled and shifted.
@@ -65,11 +79,12 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
 fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) -> Fate {
     let quoting = match method {
         method::PRACK => part::RACK,
-        method::SUBSCRIBE => part::EVENT,
+        method::SUBSCRIBE | method::NOTIFY => part::EVENT,
         _ => 0,
     };
     scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoting);
-    let ours = has_our_prefix(&scratch.window, scratch.scan.branch);
+    let peers = has_peer_prefix(&scratch.window, scratch.scan.branch);
+    let ours = peers || has_our_prefix(&scratch.window, scratch.scan.branch);
     let in_dialog = scratch.scan.to_tag.len > 0;
     if !ours && !in_dialog && method != method::INVITE && method != method::CANCEL {
         count(Counter::OutsideRequest);
@@ -77,7 +92,11 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     }
     let described = describe(access, scratch, datagram, direction::EGRESS, captured);
     if ours {
-        return own_request(scratch, captured);
+        let fate = own_request(scratch, captured);
+        if fate != Fate::Pass || !peers {
+            return fate;
+        }
+        return if turn(access, scratch) { Fate::Back } else { Fate::Take };
     }
     if !described {
         return Fate::Pass;
@@ -88,126 +107,19 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         method::REGISTER | method::PUBLISH => count(Counter::OutsideRequest),
         _ => submit(scratch, captured),
     }
-    if in_dialog {
-        shift(access, scratch, datagram, method);
+    if in_dialog && is_shifted(scratch) {
+        if method == method::NOTIFY {
+            shift_back_quoted(access, scratch, datagram, Whose::Peer);
+        }
+        shift(access, scratch, datagram, method, Whose::Server);
     }
     Fate::Pass
-}
-
-/// The word and the ranges of an entry as they were together, if the entry is this dialog's.
-#[inline(always)]
-pub fn copy_ranges(entry: *mut Shift, check: u64, to: &mut [Range; RANGES]) -> Option<u64> {
-    let mut tries = 0;
-    while tries < 2 {
-        // SAFETY: an element of the map; it stays readable until the program ends, though it may be another dialog's by
-        // then, which `check` tells.
-        unsafe {
-            let generation = (&raw const (*entry).generation).read_volatile();
-            let word = (&raw const (*entry).word).read_volatile();
-            let mut index = 0;
-            while index < RANGES {
-                to[index] = (&raw const (*entry).ranges[index]).read_volatile();
-                index += 1;
-            }
-            let same = (&raw const (*entry).check).read_volatile() == check;
-            if !same {
-                return None;
-            }
-            if generation & 1 == 0 && (&raw const (*entry).generation).read_volatile() == generation {
-                return Some(word);
-            }
-        }
-        tries += 1;
-    }
-    None
-}
-
-/// Gives a request of the server's its number on the wire.
-#[inline(always)]
-fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32) {
-    // SAFETY: only whether it is there is asked.
-    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || scratch.scan.found & part::CSEQ == 0 {
-        return;
-    }
-    let Some(key) = dialog_key(scratch, scratch.scan.from_tag) else { return };
-    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
-    let number = scratch.scan.number;
-    if number > cseq::MAX_NUMBER as u64 {
-        return;
-    }
-    let number = number as u32;
-    // ACK and CANCEL have the number of their INVITE (RFC 3261, section 12.2.1.1) and raise nothing.
-    let raises = method != method::ACK && method != method::CANCEL;
-    let mut tries = 0;
-    let mut delta = None;
-    while tries < MAX_TRIES {
-        let Some(word) = copy_ranges(entry, key.check, &mut scratch.ranges) else { break };
-        let state = State::from_word(word);
-        let next = if raises { state.after_server(number) } else { state };
-        // Also where nothing changes: the swap says that word and ranges belong together.
-        // SAFETY: an aligned word of the map's element.
-        let (_, swapped) =
-            unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*entry).word, word, next.to_word()) };
-        if swapped {
-            delta = Some(next.delta);
-            break;
-        }
-        tries += 1;
-    }
-    let Some(delta) = delta else { return count(Counter::ShiftFailed) };
-    let mut datagram = *datagram;
-    let wire = cseq::to_wire(&scratch.ranges, delta, number);
-    if wire != number {
-        let at = scratch.scan.cseq.at;
-        if cseq_place(scratch).lacks(wire) && lengthen(access, scratch, &mut datagram, at) {
-            scratch.scan.cseq_spaces += BLANKS;
-        }
-        if rewrite(access, scratch, &datagram, cseq_place(scratch), wire) {
-            count(Counter::ShiftedOut);
-        }
-    }
-    shift_quoted(access, scratch, &mut datagram, delta);
-}
-
-/// Where the number in CSeq stands.
-#[inline(always)]
-fn cseq_place(scratch: &Scratch) -> Place {
-    Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false }
-}
-
-/// Gives a number that another header quotes the same place on the wire as that of the request which it stands for: RAck the
-/// INVITE's, `refer;id` in a SUBSCRIBE the REFER's.
-#[inline(always)]
-fn shift_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Datagram, delta: u32) {
-    let number = scratch.scan.quoted_number;
-    let left = scratch.scan.found & part::EVENT != 0;
-    if scratch.scan.found & (part::RACK | part::EVENT) == 0 || number > cseq::MAX_NUMBER as u64 {
-        return;
-    }
-    let wire = cseq::to_wire(&scratch.ranges, delta, number as u32);
-    if wire == number as u32 {
-        return;
-    }
-    let digits = scratch.scan.quoted;
-    let mut place = Place { digits, spaces: if left { 0 } else { scratch.scan.quoted_spaces }, left };
-    // The blanks go before the number in RAck, behind it in `refer;id`.
-    if place.lacks(wire) && lengthen(access, scratch, datagram, if left { digits.at + digits.len } else { digits.at }) {
-        if left {
-            place.digits.len += BLANKS;
-        } else {
-            place.digits.at += BLANKS;
-            place.spaces += BLANKS;
-        }
-    }
-    if rewrite(access, scratch, datagram, place, wire) {
-        count(Counter::ShiftedOut);
-    }
 }
 
 /// A request of sipst's own: passes once its number is committed.
 #[inline(always)]
 fn own_request(scratch: &mut Scratch, captured: u32) -> Fate {
-    let token = our_token(&scratch.window, scratch.scan.branch).unwrap_or(0);
+    let token = token(&scratch.window, scratch.scan.branch).unwrap_or(0);
     scratch.header.token = token;
     match record(token, &mut scratch.ranges) {
         Ok(counter) => {

@@ -1,19 +1,19 @@
-//! Peer to server: answers to sipst's requests are taken, dialog messages sampled, numbers in responses shifted back.
+//! Peer to server: answers to sipst's requests are taken, dialog messages sampled, numbers in responses shifted back, those of
+//! the peer's requests shifted.
 
 use st_ebpf::{
-    abi::{Counter, direction, kind},
-    cseq,
-    scan::{Span, Start, has_our_prefix, method, our_token, part, start},
+    abi::{Counter, direction},
+    key::Whose,
+    scan::{Start, has_our_prefix, method, part, peer_token, start},
 };
 
 use super::{
     access::Access,
     ack::acknowledge,
-    egress::copy_ranges,
-    maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
-    message::{describe, dialog_key, is_outside, load, reserve_reached, scan, scratch, submit, take_in},
+    maps::{Scratch, TOKENS, count},
+    message::{describe, is_outside, load, reserve_reached, scan, scratch, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
-    rewrite::{Place, rewrite},
+    shift::{is_shifted, shift, shift_back, shift_back_quoted},
 };
 use crate::Fate;
 
@@ -55,8 +55,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         }
         method::ACK | method::BYE | method::CANCEL | method::UPDATE | method::PRACK | method::INFO => {}
         _ => {
-            let quoting = if method == method::NOTIFY { part::CALL_ID | part::EVENT } else { 0 };
-            scan(scratch, captured, part::TO | quoting);
+            scan(scratch, captured, part::TO);
             if scratch.scan.to_tag.len == 0 {
                 return count(Counter::OutsideRequest);
             }
@@ -65,12 +64,25 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     if !describe(access, scratch, datagram, direction::INGRESS, captured) {
         return;
     }
+    if !is_shifted(scratch) {
+        return submit(scratch, captured);
+    }
+    let quoting = match method {
+        method::PRACK => part::RACK,
+        method::SUBSCRIBE | method::NOTIFY => part::EVENT,
+        _ => 0,
+    };
+    scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoting);
+    if peer_token(&scratch.window, scratch.scan.branch).is_some_and(|token| TOKENS.get_ptr(token).is_some()) {
+        // st_egress has turned it back to here. It has its number, and the daemon has seen it leave.
+        return;
+    }
     submit(scratch, captured);
-    if method == method::NOTIFY && scratch.scan.found & part::EVENT != 0 {
-        // `refer;id` quotes the number that the server's REFER had on the wire. No blank may stand before it.
-        let (tag, wire) = (scratch.scan.to_tag, scratch.scan.quoted_number);
-        let place = Place { digits: scratch.scan.quoted, spaces: 0, left: true };
-        restore(access, scratch, datagram, tag, place, wire);
+    if scratch.scan.to_tag.len > 0 {
+        if method == method::NOTIFY {
+            shift_back_quoted(access, scratch, datagram, Whose::Server);
+        }
+        shift(access, scratch, datagram, method, Whose::Peer);
     }
 }
 
@@ -81,19 +93,10 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     let described = describe(access, scratch, datagram, direction::INGRESS, captured);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
         // Never for the server, whatever the token says.
-        match our_token(&scratch.window, scratch.scan.branch) {
-            Some(token) if described && TOKENS.get_ptr(token).is_some() => {
-                scratch.header.kind = kind::ANSWER;
-                scratch.header.token = token;
-                submit(scratch, captured);
-                count(Counter::AnswerTaken);
-                if acknowledge(access, scratch, datagram, captured, token) {
-                    return Fate::Back;
-                }
-            }
-            _ => count(Counter::AnswerUnknown),
-        }
-        return Fate::Take;
+        return match take_answer(scratch, captured, described) {
+            Some(token) if acknowledge(access, scratch, datagram, captured, token) => Fate::Back,
+            Some(_) | None => Fate::Take,
+        };
     }
     if !described {
         return Fate::Pass;
@@ -103,40 +106,10 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     } else {
         submit(scratch, captured);
     }
-    shift_back(access, scratch, datagram);
+    if is_shifted(scratch) {
+        shift_back(access, scratch, datagram, Whose::Server);
+    }
     Fate::Pass
-}
-
-/// Gives the server its own number back, in the response to its request.
-#[inline(always)]
-fn shift_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram) {
-    if scratch.scan.found & part::CSEQ != 0 {
-        let (tag, wire) = (scratch.scan.from_tag, scratch.scan.number);
-        let place = Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false };
-        restore(access, scratch, datagram, tag, place, wire);
-    }
-}
-
-/// Writes the server's own number in place of `wire`. `tag`: the server's.
-#[inline(always)]
-fn restore<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, tag: Span, place: Place, wire: u64) {
-    // SAFETY: only whether it is there is asked.
-    if unsafe { SHIFTED.get(scratch.header.server) }.is_none() || wire > u32::MAX as u64 {
-        return;
-    }
-    let Some(key) = dialog_key(scratch, tag) else { return };
-    let Some(entry) = SHIFTS.get_ptr(key.map) else { return };
-    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return };
-    let state = cseq::State::from_word(word);
-    match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
-        Some(number) if number as u64 == wire => {}
-        Some(number) => {
-            if rewrite(access, scratch, datagram, place, number) {
-                count(Counter::ShiftedIn);
-            }
-        }
-        None => count(Counter::ShiftNoNumber),
-    }
 }
 
 /// An ICMP error about a request of sipst's would reach the server's socket as an error of its own.

@@ -8,13 +8,13 @@ use aya_ebpf::{
 };
 use st_ebpf::{
     abi::{CAPTURE, Counter, RING_STRANGERS, SampleHeader, flags, kind},
-    key::{DialogKey, MAX_CALL_ID, MAX_TAG, Sip},
-    scan::{MAX_STEPS, Scan, Span, Start, Window, method, start},
+    key::{DialogKey, MAX_CALL_ID, MAX_TAG, Sip, Whose},
+    scan::{MAX_STEPS, Scan, Span, Start, Window, method, start, token},
 };
 
 use super::{
     access::Access,
-    maps::{RING, SCRATCH, SETTINGS, Scratch, count},
+    maps::{RING, SCRATCH, SETTINGS, Scratch, TOKENS, count},
     packet::{Datagram, addresses},
 };
 
@@ -46,6 +46,14 @@ pub fn load<A: Access>(access: &A, scratch: &mut Scratch, payload: u32, len: u32
     Some(wanted)
 }
 
+/// The datagram, read back: the verifier forgets then by which of the many ways its headers were read, and follows the rest
+/// once.
+#[inline(always)]
+pub fn forgetting(scratch: &Scratch) -> Datagram {
+    // SAFETY: `take_in` has written it.
+    unsafe { scratch.datagram.as_ptr().read_volatile() }
+}
+
 /// Loads the message in a datagram and tells what it begins with and how much of it was loaded. What is no SIP is
 /// counted and not given.
 #[inline(always)]
@@ -57,9 +65,7 @@ pub fn take_in<A: Access>(
     count(Counter::Seen);
     let scratch = scratch(direction)?;
     scratch.datagram.write(*datagram);
-    // Read back: the verifier forgets then by which of the many ways the headers were read, and follows the rest once.
-    // SAFETY: written just now.
-    let datagram = unsafe { scratch.datagram.as_ptr().read_volatile() };
+    let datagram = forgetting(scratch);
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
         count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
         return None;
@@ -140,6 +146,24 @@ pub fn submit(scratch: &mut Scratch, captured: u32) {
     count(if result == 0 { Counter::Sampled } else { Counter::RingFull });
 }
 
+/// Hands an answer to a request of sipst's own, with its branch, to the daemon; its token, where that is on record.
+#[inline(always)]
+pub fn take_answer(scratch: &mut Scratch, captured: u32, described: bool) -> Option<u64> {
+    match token(&scratch.window, scratch.scan.branch) {
+        Some(token) if described && TOKENS.get_ptr(token).is_some() => {
+            scratch.header.kind = kind::ANSWER;
+            scratch.header.token = token;
+            submit(scratch, captured);
+            count(Counter::AnswerTaken);
+            Some(token)
+        }
+        _ => {
+            count(Counter::AnswerUnknown);
+            None
+        }
+    }
+}
+
 struct ScanContext {
     scan: *mut Scan,
     window: *const Window,
@@ -200,9 +224,9 @@ fn take(sip: Sip, window: &Window, span: Span, max: usize) -> Sip {
     context.sip
 }
 
-/// The key of the dialog in which the server's tag is `tag`; `None` where it is never shifted.
+/// The key of one side's numbers in the dialog in which its tag is `tag`; `None` where it is never shifted.
 #[inline(always)]
-pub fn dialog_key(scratch: &Scratch, tag: Span) -> Option<DialogKey> {
+pub fn dialog_key(scratch: &Scratch, tag: Span, whose: Whose) -> Option<DialogKey> {
     let call_id = scratch.scan.call_id;
     if call_id.len == 0 || call_id.len > MAX_CALL_ID as u32 || tag.len == 0 || tag.len > MAX_TAG as u32 {
         return None;
@@ -210,5 +234,5 @@ pub fn dialog_key(scratch: &Scratch, tag: Span) -> Option<DialogKey> {
     let settings = SETTINGS.get(0)?;
     let sip = take(Sip::new(settings.hash_key), &scratch.window, call_id, MAX_CALL_ID);
     let sip = take(sip, &scratch.window, tag, MAX_TAG);
-    Some(sip.finish(call_id.len as usize, tag.len as usize))
+    Some(sip.finish(call_id.len as usize, whose.mark(tag.len as usize)))
 }

@@ -16,13 +16,13 @@ const TOKEN: u64 = 0x0123_4567_89ab_cdef;
 const BRANCH: &str = "z9hG4bKsipst0123456789abcdef";
 const ANY_KEY: DialogKey = DialogKey { map: 1, check: 2 };
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// The ACK that goes from `server` to `peer`, as it is kept ready.
-fn ready(server: &str, peer: &str, message: &[u8]) -> Ack {
+pub(crate) fn ready(server: &str, peer: &str, message: &[u8]) -> Ack {
     let (from, to): (std::net::SocketAddr, std::net::SocketAddr) = (server.parse().unwrap(), peer.parse().unwrap());
     let packet = Frame::new(server, peer).with(message).split_off(14);
     let header_len = packet.len() - message.len();
@@ -50,7 +50,7 @@ fn ready(server: &str, peer: &str, message: &[u8]) -> Ack {
 }
 
 /// What leaves: the frame with its two ends' addresses exchanged and the ACK in it.
-fn expected(arrived: &Frame, message: &[u8]) -> Vec<u8> {
+pub(crate) fn expected(arrived: &Frame, message: &[u8]) -> Vec<u8> {
     let (from, to) = (arrived.to.to_string(), arrived.from.to_string());
     let mut bytes = Frame::new(&from, &to).tags(&arrived.tags).with(message);
     let (left, right) = bytes[..12].split_at_mut(6);

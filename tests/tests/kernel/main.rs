@@ -9,6 +9,7 @@ mod cost;
 mod frame;
 mod harmless;
 mod media;
+mod peer;
 mod quoted;
 mod race;
 mod sample;

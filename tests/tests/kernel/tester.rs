@@ -13,7 +13,7 @@ use aya::{
 use st_ebpf::{
     abi::{self, Ack, Counter, Flow, Ports, SampleHeader, Settings, Shift, Token, names},
     cseq::State,
-    key::DialogKey,
+    key::{DialogKey, Whose},
 };
 
 pub(crate) const HASH_KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
@@ -247,9 +247,14 @@ impl Tester {
         heartbeat.set(0, time_ns, 0).unwrap();
     }
 
-    /// Makes a dialog's entry, as the daemon does.
+    /// Makes the entry of the server's numbers in a dialog, as the daemon does.
     pub(crate) fn arm(&mut self, server: &str, call_id: &str, tag: &str, shift: Shift) -> DialogKey {
-        let key = DialogKey::new(HASH_KEY, call_id.as_bytes(), tag.as_bytes()).unwrap();
+        self.arm_of(Whose::Server, server, call_id, tag, shift)
+    }
+
+    /// The same of one side's numbers.
+    pub(crate) fn arm_of(&mut self, whose: Whose, server: &str, call_id: &str, tag: &str, shift: Shift) -> DialogKey {
+        let key = DialogKey::of(HASH_KEY, call_id.as_bytes(), tag.as_bytes(), whose).unwrap();
         self.shifted().insert(mapped(server.parse::<SocketAddr>().unwrap().ip()), 1, 0).unwrap();
         self.shifts().insert(key.map, Shift { check: key.check, ..shift }, 0).unwrap();
         key

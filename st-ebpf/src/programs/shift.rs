@@ -1,0 +1,194 @@
+//! Numbers on their way: those of a side's requests go up by what sipst has sent in its name, and come down again in the
+//! responses to them. The server's by `st_egress` out and the ingress programs back, the peer's the other way round.
+
+use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+
+use st_ebpf::{
+    abi::{Counter, Shift},
+    cseq::{self, BLANKS, RANGES, Range, State},
+    key::Whose,
+    scan::{Span, method, part},
+};
+
+use super::{
+    access::Access,
+    lengthen::lengthen,
+    maps::{SHIFTED, SHIFTS, Scratch, count},
+    message::dialog_key,
+    packet::Datagram,
+    rewrite::{Place, rewrite},
+};
+
+/// How often a compare-and-swap is tried: each failure means that another CPU has moved this one dialog on.
+pub const MAX_TRIES: u32 = 4;
+
+/// The word and the ranges of an entry as they were together, if the entry is this dialog's.
+#[inline(always)]
+pub fn copy_ranges(entry: *mut Shift, check: u64, to: &mut [Range; RANGES]) -> Option<u64> {
+    let mut tries = 0;
+    while tries < 2 {
+        // SAFETY: an element of the map; it stays readable until the program ends, though it may be another dialog's by
+        // then, which `check` tells.
+        unsafe {
+            let generation = (&raw const (*entry).generation).read_volatile();
+            let word = (&raw const (*entry).word).read_volatile();
+            let mut index = 0;
+            while index < RANGES {
+                to[index] = (&raw const (*entry).ranges[index]).read_volatile();
+                index += 1;
+            }
+            let same = (&raw const (*entry).check).read_volatile() == check;
+            if !same {
+                return None;
+            }
+            if generation & 1 == 0 && (&raw const (*entry).generation).read_volatile() == generation {
+                return Some(word);
+            }
+        }
+        tries += 1;
+    }
+    None
+}
+
+/// Whether any dialog of this server's address is shifted.
+#[inline(always)]
+pub fn is_shifted(scratch: &Scratch) -> bool {
+    // SAFETY: only whether it is there is asked.
+    unsafe { SHIFTED.get(scratch.header.server) }.is_some()
+}
+
+/// Gives a request of the server's (egress) or the peer's (ingress) its number for the other side.
+#[inline(always)]
+pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32, whose: Whose) {
+    if scratch.scan.found & part::CSEQ == 0 {
+        return;
+    }
+    let Some(key) = dialog_key(scratch, scratch.scan.from_tag, whose) else { return };
+    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
+    let number = scratch.scan.number;
+    if number > cseq::MAX_NUMBER as u64 {
+        return;
+    }
+    let number = number as u32;
+    // ACK and CANCEL have the number of their INVITE (RFC 3261, section 12.2.1.1) and raise nothing.
+    let raises = method != method::ACK && method != method::CANCEL;
+    let mut tries = 0;
+    let mut delta = None;
+    while tries < MAX_TRIES {
+        let Some(word) = copy_ranges(entry, key.check, &mut scratch.ranges) else { break };
+        let state = State::from_word(word);
+        let next = if raises { state.after_server(number) } else { state };
+        // Also where nothing changes: the swap says that word and ranges belong together.
+        // SAFETY: an aligned word of the map's element.
+        let (_, swapped) =
+            unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*entry).word, word, next.to_word()) };
+        if swapped {
+            delta = Some(next.delta);
+            break;
+        }
+        tries += 1;
+    }
+    let Some(delta) = delta else { return count(Counter::ShiftFailed) };
+    // XDP cannot tell whether a longer packet is taken further on.
+    let grows = matches!(whose, Whose::Server);
+    let mut datagram = *datagram;
+    let wire = cseq::to_wire(&scratch.ranges, delta, number);
+    if wire != number {
+        let at = scratch.scan.cseq.at;
+        if grows && cseq_place(scratch).lacks(wire) && lengthen(access, scratch, &mut datagram, at) {
+            scratch.scan.cseq_spaces += BLANKS;
+        }
+        if rewrite(access, scratch, &datagram, cseq_place(scratch), wire) {
+            count(Counter::ShiftedOut);
+        }
+    }
+    // What a NOTIFY quotes is the other side's.
+    if method != method::NOTIFY {
+        shift_quoted(access, scratch, &mut datagram, delta, grows);
+    }
+}
+
+/// Where the number in CSeq stands.
+#[inline(always)]
+fn cseq_place(scratch: &Scratch) -> Place {
+    Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false }
+}
+
+/// Gives a number that another header quotes the same place on the wire as that of the request which it stands for: RAck the
+/// INVITE's, `refer;id` in a SUBSCRIBE the REFER's.
+#[inline(always)]
+fn shift_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Datagram, delta: u32, grows: bool) {
+    let number = scratch.scan.quoted_number;
+    let left = scratch.scan.found & part::EVENT != 0;
+    if scratch.scan.found & (part::RACK | part::EVENT) == 0 || number > cseq::MAX_NUMBER as u64 {
+        return;
+    }
+    let wire = cseq::to_wire(&scratch.ranges, delta, number as u32);
+    if wire == number as u32 {
+        return;
+    }
+    let digits = scratch.scan.quoted;
+    let mut place = Place { digits, spaces: if left { 0 } else { scratch.scan.quoted_spaces }, left };
+    // The blanks go before the number in RAck, behind it in `refer;id`.
+    let end = if left { digits.at + digits.len } else { digits.at };
+    if grows && place.lacks(wire) && lengthen(access, scratch, datagram, end) {
+        if left {
+            place.digits.len += BLANKS;
+        } else {
+            place.digits.at += BLANKS;
+            place.spaces += BLANKS;
+        }
+    }
+    if rewrite(access, scratch, datagram, place, wire) {
+        count(Counter::ShiftedOut);
+    }
+}
+
+/// Gives a side its own number back, in the response to its request.
+#[inline(always)]
+pub fn shift_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, whose: Whose) {
+    if scratch.scan.found & part::CSEQ != 0 {
+        let (tag, wire) = (scratch.scan.from_tag, scratch.scan.number);
+        let place = Place { digits: scratch.scan.cseq, spaces: scratch.scan.cseq_spaces, left: false };
+        restore(access, scratch, datagram, tag, place, wire, whose);
+    }
+}
+
+/// The same in the other side's NOTIFY: `refer;id` quotes the number that the REFER had there. No blank may stand before it.
+#[inline(always)]
+pub fn shift_back_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, whose: Whose) {
+    if scratch.scan.found & part::EVENT != 0 {
+        let (tag, wire) = (scratch.scan.to_tag, scratch.scan.quoted_number);
+        let place = Place { digits: scratch.scan.quoted, spaces: 0, left: true };
+        restore(access, scratch, datagram, tag, place, wire, whose);
+    }
+}
+
+/// Writes a side's own number in place of `wire`. `tag`: that side's.
+#[inline(always)]
+fn restore<A: Access>(
+    access: &A,
+    scratch: &mut Scratch,
+    datagram: &Datagram,
+    tag: Span,
+    place: Place,
+    wire: u64,
+    whose: Whose,
+) {
+    if wire > u32::MAX as u64 {
+        return;
+    }
+    let Some(key) = dialog_key(scratch, tag, whose) else { return };
+    let Some(entry) = SHIFTS.get_ptr(key.map) else { return };
+    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return };
+    let state = State::from_word(word);
+    match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
+        Some(number) if number as u64 == wire => {}
+        Some(number) => {
+            if rewrite(access, scratch, datagram, place, number) {
+                count(Counter::ShiftedIn);
+            }
+        }
+        None => count(Counter::ShiftNoNumber),
+    }
+}
