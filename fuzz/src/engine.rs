@@ -3,8 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
-    Action, Arm, Command, Credentials, Direction, Engine, Inject, Method, Output, Packet, Policy, Refusal, Rules,
-    SessionId, Side, Time,
+    Action, Arm, Command, Credentials, Direction, Engine, Inject, Method, OnMoved, Output, Packet, Policy, Refusal,
+    Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode},
     message::{Body, Message},
 };
@@ -100,10 +100,10 @@ struct Course {
     /// Tokens on record: put there by a request, taken away once.
     tokens: HashSet<u64>,
     retired: HashSet<u64>,
-    /// Dialogs that the kernel may follow.
-    followed: HashSet<SessionId>,
+    /// Dialogs of which the kernel may follow that side's numbers.
+    followed: HashSet<(SessionId, Side)>,
     /// Those of them that it follows because the engine asked: each is given up in the end.
-    owed: HashSet<SessionId>,
+    owed: HashSet<(SessionId, Side)>,
 }
 
 impl Course {
@@ -122,6 +122,7 @@ impl Course {
             interval_floor: Duration::from_secs(input.pick(&[4, 90])),
             credentials: Some(Credentials { username: "u".into(), password: "p".into() }),
             strict_r12: input.flag(),
+            on_moved: OnMoved::TellServer,
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });
@@ -308,15 +309,15 @@ impl Course {
                 None => return,
             },
             how => {
-                let session = match self.armed.last() {
-                    Some(arm) if how > 2 => arm.session,
-                    _ => SessionId(u64::from(input.byte() & 7)),
+                let (session, side) = match self.armed.last() {
+                    Some(arm) if how > 2 => (arm.session, arm.side),
+                    _ => (SessionId(u64::from(input.byte() & 7)), Side::Server),
                 };
                 let state = State { known: input.flag(), number: input.word() >> 1, delta: input.word() >> 8 };
                 if how & 1 == 1 {
-                    Command::Armed { session, result: Err(refusal) }
+                    Command::Armed { session, side, result: Err(refusal) }
                 } else {
-                    Command::Armed { session, result: Ok(state) }
+                    Command::Armed { session, side, result: Ok(state) }
                 }
             }
         };
@@ -324,8 +325,8 @@ impl Course {
     }
 
     fn command(&mut self, command: Command) {
-        if let Command::Armed { session, result: Ok(_) } = command {
-            self.followed.insert(session);
+        if let Command::Armed { session, side, result: Ok(_) } = command {
+            self.followed.insert((session, side));
         }
         self.engine.handle_command(self.now, command);
         self.drain();
@@ -378,13 +379,13 @@ impl Course {
                 Output::Arm(arm) => {
                     assert!(arm.media.iter().all(|flow| self.flows.contains(flow)), "{:?} are not watched", arm.media);
                     assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for a refresh");
-                    let (session, state) = (arm.session, arm.state);
+                    let (session, side, state) = (arm.session, arm.side, arm.state);
                     self.armed.push(arm);
                     if self.honest {
                         self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen });
-                        self.engine.handle_command(self.now, Command::Armed { session, result: Ok(state) });
-                        self.followed.insert(session);
-                        self.owed.insert(session);
+                        self.engine.handle_command(self.now, Command::Armed { session, side, result: Ok(state) });
+                        self.followed.insert((session, side));
+                        self.owed.insert((session, side));
                     }
                 }
                 Output::Inject(inject) => self.inject(inject),
@@ -392,9 +393,9 @@ impl Course {
                     self.tokens.remove(&token);
                     assert!(self.retired.insert(token), "{token:x} is retired twice");
                 }
-                Output::Disarm { session, .. } => {
-                    assert!(self.followed.remove(&session), "nobody follows {session:?}");
-                    self.owed.remove(&session);
+                Output::Disarm { session, side, .. } => {
+                    assert!(self.followed.remove(&(session, side)), "nobody follows {session:?}");
+                    self.owed.remove(&(session, side));
                 }
                 Output::Timeout(at) => {
                     self.timeout = at;
@@ -413,17 +414,21 @@ impl Course {
         let text = inject.bytes.escape_ascii();
         let Ok(message) = Message::scan(&inject.bytes, false) else { panic!("no message: {text}") };
         assert_eq!(message.call_id(), Some(&inject.call_id[..]), "{text}");
-        assert_eq!(message.from().and_then(|from| from.tag), Some(&inject.local_tag[..]), "{text}");
+        assert_eq!(message.from().and_then(|from| from.tag), Some(&inject.tag[..]), "{text}");
         let Some(cseq) = message.cseq() else { panic!("no number: {text}") };
         assert_eq!(Some(cseq.method), message.request_method());
-        assert!(message.top_via().and_then(|via| via.our_token()).is_some(), "{text}");
+        let token = message.top_via().and_then(|via| match inject.side {
+            Side::Server => via.our_token(),
+            Side::Peer => via.peer_token(),
+        });
+        assert!(token.is_some(), "{text}");
         assert!(message.body() != Body::Cut, "{text}");
         if let Some(state) = inject.commit {
             assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for a refresh");
-            assert_eq!(message.top_via().and_then(|via| via.our_token()), Some(inject.token));
+            assert_eq!(token, Some(inject.token));
             assert!(message.to().is_some_and(|to| to.tag.is_some()), "{text}");
             assert_eq!(cseq.number, state.next_injected());
-            assert!(self.followed.contains(&inject.session), "its numbers are not followed");
+            assert!(self.followed.contains(&(inject.session, inject.side)), "its numbers are not followed");
         }
         self.sent.push(inject);
     }

@@ -9,7 +9,7 @@ use std::{
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
-use st_core::Refusal;
+use st_core::{Refusal, Side};
 use st_ebpf::abi::{ACK_BYTES, Ack};
 use tracing::{debug, warn};
 
@@ -75,10 +75,13 @@ impl Injector {
 }
 
 /// An ACK as the kernel programs can send it: `message`, with `token` in its Via branch, to the 2xx of a re-INVITE that left
-/// in the same envelope.
-pub fn ready_ack(envelope: &Envelope, token: u64, message: &[u8]) -> Result<Ack, Refusal> {
-    let packet = packet(envelope, message)?;
+/// in the same envelope, in that side's name.
+pub fn ready_ack(envelope: &Envelope, side: Side, token: u64, message: &[u8]) -> Result<Ack, Refusal> {
     let &Envelope { server, peer, .. } = envelope;
+    let packet = match side {
+        Side::Server => packet(envelope, message)?,
+        Side::Peer => packet(&Envelope { server: peer, peer: server, ..*envelope }, message)?,
+    };
     let header_len = packet.len() - message.len();
     let mut ack = Ack {
         token,
@@ -224,7 +227,7 @@ mod tests {
             (envelope("[2001:db8::1]:5060", "[2001:db8::2]:5080"), 48),
         ] {
             for message in [&b"ACK"[..], b"ACK sip:b SIP/2.0"] {
-                let ack = ready_ack(&envelope, 7, message).unwrap();
+                let ack = ready_ack(&envelope, Side::Server, 7, message).unwrap();
                 let sent = [&ack.headers[..ack.header_len as usize], &ack.message[..ack.len as usize]].concat();
                 assert_eq!(sent, packet(&envelope, message).unwrap());
                 assert_eq!((ack.token, ack.header_len, ack.orphan), (7, header_len, 0));
@@ -235,7 +238,7 @@ mod tests {
                 };
                 assert_eq!(ack.checksum, udp.checksum.to_be_bytes());
             }
-            assert_eq!(ready_ack(&envelope, 7, &[b'x'; 1500]).unwrap_err(), Refusal::TooLong);
+            assert_eq!(ready_ack(&envelope, Side::Server, 7, &[b'x'; 1500]).unwrap_err(), Refusal::TooLong);
         }
     }
 

@@ -4,13 +4,13 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use st_core::{
-    Direction, Packet, Time,
+    Direction, Packet, Side, Time,
     engine::{SILENCE, TRANSACTION},
     message::{Message, MethodName},
 };
 use st_ebpf::key::DialogKey;
 
-/// What is known of one of them.
+/// What is known of one of them: of one side's numbers.
 #[derive(Clone, Copy, Debug)]
 struct Leftover {
     /// When the server last spoke in it, or when this daemon began.
@@ -41,17 +41,22 @@ impl Leftovers {
     }
 
     /// Takes in a message. Only what the server itself says counts: anybody can send a BYE.
-    pub fn saw(&mut self, now: Time, packet: &Packet<'_>, key: impl FnOnce(&[u8], &[u8]) -> Option<DialogKey>) {
+    pub fn saw(&mut self, now: Time, packet: &Packet<'_>, key: impl Fn(&[u8], &[u8], Side) -> Option<DialogKey>) {
         if self.dialogs.is_empty() || packet.direction != Direction::Egress {
             return;
         }
         let Ok(message) = Message::scan(packet.bytes, packet.truncated) else { return };
-        let party = if message.request_method().is_some() { message.from() } else { message.to() };
-        let names = message.call_id().zip(party.and_then(|party| party.tag)).zip(message.cseq());
-        let Some(((call_id, tag), cseq)) = names else { return };
-        if let Some(dialog) = key(call_id, tag).and_then(|key| self.dialogs.get_mut(&key)) {
-            let over = dialog.over || cseq.method == MethodName::Bye;
-            *dialog = Leftover { heard: now, server: Some(packet.server.ip()), over };
+        let mut parties = [(Side::Server, message.from()), (Side::Peer, message.to())];
+        if message.request_method().is_none() {
+            parties = [(Side::Server, message.to()), (Side::Peer, message.from())];
+        }
+        let Some((call_id, cseq)) = message.call_id().zip(message.cseq()) else { return };
+        for (side, party) in parties {
+            let key = party.and_then(|party| party.tag).and_then(|tag| key(call_id, tag, side));
+            if let Some(numbers) = key.and_then(|key| self.dialogs.get_mut(&key)) {
+                let over = numbers.over || cseq.method == MethodName::Bye;
+                *numbers = Leftover { heard: now, server: Some(packet.server.ip()), over };
+            }
         }
     }
 
@@ -78,8 +83,14 @@ mod tests {
 
     const KEY: DialogKey = DialogKey { map: 1, check: 2 };
 
-    fn key(call_id: &[u8], tag: &[u8]) -> Option<DialogKey> {
-        (call_id == b"call" && tag == b"server").then_some(KEY)
+    const PEERS: DialogKey = DialogKey { map: 3, check: 4 };
+
+    fn key(call_id: &[u8], tag: &[u8], side: Side) -> Option<DialogKey> {
+        match (call_id, tag, side) {
+            (b"call", b"server", Side::Server) => Some(KEY),
+            (b"call", b"peer", Side::Peer) => Some(PEERS),
+            _ => None,
+        }
     }
 
     fn at(seconds: u64) -> Time {
@@ -108,12 +119,15 @@ mod tests {
     #[test]
     fn a_leftover_goes_a_transaction_after_the_servers_bye_or_its_answer_to_the_peers() {
         for (start, tags) in [("BYE sip:b SIP/2.0", ["server", "peer"]), ("SIP/2.0 200 OK", ["peer", "server"])] {
-            let mut leftovers = Leftovers::new(at(0), [KEY], vec![]);
+            let mut leftovers = Leftovers::new(at(0), [KEY, PEERS], vec![]);
             saw(&mut leftovers, 5, Direction::Egress, start, tags, "BYE");
             // A copy.
             saw(&mut leftovers, 9, Direction::Egress, start, tags, "BYE");
             assert_eq!(leftovers.due(at(9 + 32)), []);
-            assert_eq!(leftovers.due(at(9 + 33)), [(KEY, Some([192, 0, 2, 1].into()))]);
+            let mut due = leftovers.due(at(9 + 33));
+            due.sort_by_key(|(key, _)| key.map);
+            // The server's numbers and the peer's.
+            assert_eq!(due, [KEY, PEERS].map(|key| (key, Some([192, 0, 2, 1].into()))));
             assert_eq!(leftovers.due(at(9 + 34)), []);
         }
     }

@@ -276,7 +276,8 @@ impl<'a> Driver<'a> {
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
                         self.owners.spoke(packet.cookie, time_ns);
-                        self.leftovers.saw(now, &packet, |call_id, tag| self.kernel.maps.key(call_id, tag).ok());
+                        self.leftovers
+                            .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
                         self.engine.handle_packet(now, &packet);
                     }
                     Some(Record::Refused { token, refusal }) => {
@@ -308,8 +309,8 @@ impl<'a> Driver<'a> {
             match self.engine.poll_output() {
                 Output::Event(event) => self.sink.event(&event),
                 Output::Arm(arm) if self.arming.len() < MAX_ARMING => self.arming.push_back(arm),
-                Output::Arm(Arm { session, .. }) => {
-                    self.command(Command::Armed { session, result: Err(Refusal::MapFull) });
+                Output::Arm(Arm { session, side, .. }) => {
+                    self.command(Command::Armed { session, side, result: Err(Refusal::MapFull) });
                 }
                 Output::Inject(inject) => {
                     if let Err(refusal) = self.inject(&inject) {
@@ -319,10 +320,10 @@ impl<'a> Driver<'a> {
                 Output::Watch { flow } => self.kernel.flows.watch(flow),
                 Output::Unwatch { flow } => self.kernel.flows.unwatch(flow),
                 Output::Retire { token } => self.kernel.maps.retire(token),
-                Output::Disarm { call_id, local_tag, server, .. } => {
+                Output::Disarm { side, call_id, tag, server, .. } => {
                     let maps = &mut self.kernel.maps;
                     // An entry that cannot be found or taken away goes on as it is; the maps have told of it.
-                    let _ = maps.key(&call_id, &local_tag).and_then(|key| maps.disarm(key, Some(server.ip())));
+                    let _ = maps.key(&call_id, &tag, side).and_then(|key| maps.disarm(key, Some(server.ip())));
                 }
                 Output::Timeout(at) => {
                     self.wake = at;
@@ -351,14 +352,14 @@ impl<'a> Driver<'a> {
             if let Some(seen) = seen.map(|time_ns| self.clock.past(time_ns)) {
                 self.command(Command::Media { session: arm.session, seen });
             }
-            self.command(Command::Armed { session: arm.session, result });
+            self.command(Command::Armed { session: arm.session, side: arm.side, result });
             self.outputs();
         }
     }
 
     /// Sees to it that the dialog can be refreshed from here, and that it has its entry.
     fn prepare(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
-        let key = self.kernel.maps.key(&arm.call_id, &arm.local_tag)?;
+        let key = self.kernel.maps.key(&arm.call_id, &arm.tag, arm.side)?;
         self.owners.check(arm.cookie, arm.server)?;
         self.injector.open(arm.server.ip())?;
         let way = self.routes.interface(arm.server, arm.peer).map_err(|error| {
@@ -374,14 +375,16 @@ impl<'a> Driver<'a> {
     }
 
     fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {
-        let Inject { token, commit, ack, call_id, local_tag, server, peer, tos, ttl, bytes, .. } = inject;
-        let key = self.kernel.maps.key(call_id, local_tag)?;
+        let Inject { side, token, commit, ack, call_id, tag, server, peer, tos, ttl, bytes, .. } = inject;
+        let key = self.kernel.maps.key(call_id, tag, *side)?;
         let envelope = Envelope { server: *server, peer: *peer, tos: *tos, ttl: *ttl };
         let maps = &mut self.kernel.maps;
         // On record before it leaves: st_egress drops what it does not know. Its ACK with it: nobody may live to send that.
         let new = maps.record(*token, key, *commit)?;
         let kept = match ack {
-            Some(ack) => ready_ack(&envelope, ack.token, &ack.bytes).and_then(|ready| maps.keep(*token, key, &ready)),
+            Some(ack) => {
+                ready_ack(&envelope, *side, ack.token, &ack.bytes).and_then(|ready| maps.keep(*token, key, &ready))
+            }
             None => Ok(()),
         };
         kept.and_then(|()| self.injector.send(&envelope, bytes)).inspect_err(|_| {

@@ -15,6 +15,7 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
+    ingress::icmp_error,
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
@@ -31,7 +32,8 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 #[inline(always)]
 pub fn egress<A: Access>(access: &A) -> Fate {
     let datagram = match read(access, |ip, source| media::saw(access, ip, source)) {
-        Packet::Other | Packet::IcmpError { .. } => return Fate::Pass,
+        Packet::Other => return Fate::Pass,
+        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len, Whose::Peer),
         Packet::Unread(reason) => {
             count(reason);
             return Fate::Pass;

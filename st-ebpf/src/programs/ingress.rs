@@ -4,7 +4,7 @@
 use st_ebpf::{
     abi::{Counter, direction},
     key::Whose,
-    scan::{Start, has_our_prefix, method, part, peer_token, start},
+    scan::{Start, has_our_prefix, has_peer_prefix, method, part, peer_token, start},
 };
 
 use super::{
@@ -26,7 +26,7 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
             count(reason);
             return Fate::Pass;
         }
-        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len),
+        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len, Whose::Server),
         Packet::Sip(datagram) => datagram,
     };
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
@@ -112,16 +112,25 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     Fate::Pass
 }
 
-/// An ICMP error about a request of sipst's would reach the server's socket as an error of its own.
+/// An ICMP error about a request of sipst's in the server's name would reach the server's socket as an error of its own; one in
+/// the peer's would leave for the peer.
 #[inline(always)]
-fn icmp_error<A: Access>(access: &A, payload: u32, len: u32) -> Fate {
-    let Some(scratch) = scratch(direction::INGRESS) else { return Fate::Pass };
+pub fn icmp_error<A: Access>(access: &A, payload: u32, len: u32, whose: Whose) -> Fate {
+    let direction = match whose {
+        Whose::Server => direction::INGRESS,
+        Whose::Peer => direction::EGRESS,
+    };
+    let Some(scratch) = scratch(direction) else { return Fate::Pass };
     let Some(captured) = load(access, scratch, payload, len) else { return Fate::Pass };
     if !matches!(start(&scratch.window), Start::Request(_)) {
         return Fate::Pass;
     }
     scan(scratch, captured, part::VIA);
-    if !has_our_prefix(&scratch.window, scratch.scan.branch) {
+    let ours = match whose {
+        Whose::Server => has_our_prefix(&scratch.window, scratch.scan.branch),
+        Whose::Peer => has_peer_prefix(&scratch.window, scratch.scan.branch),
+    };
+    if !ours {
         return Fate::Pass;
     }
     count(Counter::IcmpTaken);

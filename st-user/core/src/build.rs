@@ -1,9 +1,10 @@
-//! Messages in the server's name: refreshes, and the ACK and CANCEL that belong to them (R18-R25, R32, R33).
+//! Messages in the server's name: refreshes, and the ACK and CANCEL that belong to them (R18-R25, R32, R33); and those in the
+//! peer's that tell the server of its media (F9).
 //!
 //! All values are the server's or the peer's own, as [`crate::message`] read them, byte for byte and whatever their
 //! encoding; line ends of folds become spaces, so that no value can add a line.
 
-use st_ebpf::abi::BRANCH_PREFIX;
+use st_ebpf::abi::{BRANCH_PREFIX, PEER_BRANCH_PREFIX};
 
 use crate::{
     digest::Answer,
@@ -129,8 +130,30 @@ pub fn reinvite(template: &Template<'_>, refresh: &Refresh<'_>, content_type: &[
 
 /// The ACK to a 2xx (R32): the INVITE's number and credentials, a branch of its own.
 pub fn ack_2xx(template: &Template<'_>, cseq: u32, token: u64, answers: &[Answer]) -> Vec<u8> {
-    let mut out = head(template, cseq, token, MethodName::Ack);
+    let mut out = head(template, &BRANCH_PREFIX, cseq, token, MethodName::Ack);
     out.answers(answers);
+    out.body(None, &[]);
+    out.bytes
+}
+
+/// A re-INVITE in the peer's name, whose orientation `template` has, that offers `sdp`, byte for byte. Of session timers it speaks
+/// only where there is an interval in seconds: the server stays the refresher.
+pub fn peers_reinvite(template: &Template<'_>, cseq: u32, token: u64, interval_s: Option<u32>, sdp: &[u8]) -> Vec<u8> {
+    let mut out = head(template, &PEER_BRANCH_PREFIX, cseq, token, MethodName::Invite);
+    if let Some(contact) = template.contact {
+        out.line(HeaderName::Contact, contact);
+    }
+    if let Some(interval_s) = interval_s {
+        out.line(HeaderName::Supported, TIMER);
+        out.line(HeaderName::SessionExpires, format!("{interval_s};refresher=uas").as_bytes());
+    }
+    out.body(Some(b"application/sdp"), sdp);
+    out.bytes
+}
+
+/// The ACK to its 2xx.
+pub fn peers_ack_2xx(template: &Template<'_>, cseq: u32, token: u64) -> Vec<u8> {
+    let mut out = head(template, &PEER_BRANCH_PREFIX, cseq, token, MethodName::Ack);
     out.body(None, &[]);
     out.bytes
 }
@@ -163,9 +186,9 @@ fn hop_by_hop(invite: &[u8], method: MethodName, to: Option<&[u8]>) -> Option<Ve
     Some(out.bytes)
 }
 
-fn head(template: &Template<'_>, cseq: u32, token: u64, method: MethodName) -> Writer {
+fn head(template: &Template<'_>, prefix: &[u8], cseq: u32, token: u64, method: MethodName) -> Writer {
     let mut out = Writer::new(method, &template.path.uri);
-    let branch = [&BRANCH_PREFIX, format!("{token:016x}").as_bytes()].concat();
+    let branch = [prefix, format!("{token:016x}").as_bytes()].concat();
     out.line(HeaderName::Via, &[b"SIP/2.0/UDP ", template.sent_by, b";rport;branch=", &branch].concat());
     out.number(HeaderName::MaxForwards, MAX_FORWARDS);
     template.path.routes.iter().for_each(|route| out.line(HeaderName::Route, route));
@@ -177,7 +200,7 @@ fn head(template: &Template<'_>, cseq: u32, token: u64, method: MethodName) -> W
 }
 
 fn refresh_head(template: &Template<'_>, refresh: &Refresh<'_>, method: MethodName) -> Writer {
-    let mut out = head(template, refresh.cseq, refresh.token, method);
+    let mut out = head(template, &BRANCH_PREFIX, refresh.cseq, refresh.token, method);
     if let Some(contact) = template.contact {
         out.line(HeaderName::Contact, contact);
     }

@@ -77,6 +77,8 @@ pub enum EventKind {
     NegotiationFault,
     /// Packets were lost before they could be read, or the capture lacks some: alert.
     CaptureLoss,
+    /// The server has accepted a re-INVITE in the peer's name, which says where the peer's media are now.
+    ServerTold,
     /// Refreshes on a trunk come to nothing: but for calls that were refreshed before, and one other now and then, no more are
     /// sent there: alert.
     BreakerOpened,
@@ -102,6 +104,7 @@ impl EventKind {
             | Self::RefreshSent
             | Self::RefreshSucceeded
             | Self::SessionEnded
+            | Self::ServerTold
             | Self::BreakerClosed => false,
         }
     }
@@ -122,6 +125,7 @@ impl EventKind {
             Self::SessionEnded => "session_ended",
             Self::NegotiationFault => "negotiation_fault",
             Self::CaptureLoss => "capture_loss",
+            Self::ServerTold => "server_told",
             Self::BreakerOpened => "breaker_opened",
             Self::BreakerClosed => "breaker_closed",
         }

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr};
 
 use st_ebpf::cseq::State;
 
-use crate::{Event, Time};
+use crate::{Event, Side, Time};
 
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,7 +115,9 @@ pub enum Command {
     Armed {
         /// Which session.
         session: SessionId,
-        /// The numbers as the kernel has them, or why there can be no injection.
+        /// Whose numbers.
+        side: Side,
+        /// They as the kernel has them, or why there can be no injection.
         result: Result<State, Refusal>,
     },
     /// Before the answer to [`Output::Arm`]: one of the flows in [`Arm::media`] was seen, last at this time. For one that was not
@@ -140,20 +142,22 @@ pub enum Command {
     },
 }
 
-/// Make the kernel follow a dialog's numbers, and tell what they are.
+/// Make the kernel follow one side's numbers in a dialog, and tell what they are.
 ///
 /// The driver checks that the dialog can be refreshed from here (the server's socket lives, its address is its own, the
-/// route is attached), makes the dialog's shift entry from `state` if there is none, reads the state of the entry, **then
+/// route is attached), makes that side's shift entry from `state` if there is none, reads the state of the entry, **then
 /// hands every packet that the kernel had sampled by then to the engine**, then answers with [`Command::Armed`] and the
 /// state as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// Which session.
     pub session: SessionId,
+    /// Whose numbers.
+    pub side: Side,
     /// Call-ID, as on the wire.
     pub call_id: Vec<u8>,
-    /// The server's tag.
-    pub local_tag: Vec<u8>,
+    /// That side's tag.
+    pub tag: Vec<u8>,
     /// The server's address.
     pub server: SocketAddr,
     /// The next hop.
@@ -175,11 +179,13 @@ pub struct ReadyAck {
     pub bytes: Vec<u8>,
 }
 
-/// Send a message in the server's name.
+/// Send a message in one side's name to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inject {
     /// Which session.
     pub session: SessionId,
+    /// In whose name.
+    pub side: Side,
     /// The token in its Via branch.
     pub token: u64,
     /// `Some`: the message takes the next number, on condition that the kernel's state is this one. `None`: it needs no
@@ -190,11 +196,11 @@ pub struct Inject {
     /// The first copy of a re-INVITE: what its 2xx has to get even if the engine's process is gone by then. The driver keeps
     /// it where it outlives the process, until the re-INVITE's token is retired.
     pub ack: Option<ReadyAck>,
-    /// The server's tag.
-    pub local_tag: Vec<u8>,
-    /// From here.
+    /// That side's tag.
+    pub tag: Vec<u8>,
+    /// The server's address.
     pub server: SocketAddr,
-    /// To here.
+    /// The next hop: to here, or in the peer's name from here.
     pub peer: SocketAddr,
     /// TOS or traffic class.
     pub tos: u8,
@@ -211,7 +217,7 @@ pub enum Output {
     Event(Event),
     /// Follow a dialog's numbers; answer with [`Command::Armed`].
     Arm(Arm),
-    /// Send a message in the server's name.
+    /// Send a message in one side's name.
     Inject(Inject),
     /// Watch a media flow of the server's: keep in mind when a datagram from this address last left.
     Watch {
@@ -228,14 +234,16 @@ pub enum Output {
         /// The token.
         token: u64,
     },
-    /// The dialog is over for good: take its shift entry away.
+    /// The dialog is over for good: take a shift entry of its away.
     Disarm {
         /// Which session.
         session: SessionId,
+        /// Whose numbers.
+        side: Side,
         /// Call-ID, as on the wire.
         call_id: Vec<u8>,
-        /// The server's tag.
-        local_tag: Vec<u8>,
+        /// That side's tag.
+        tag: Vec<u8>,
         /// The server's address.
         server: SocketAddr,
     },

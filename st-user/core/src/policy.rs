@@ -30,6 +30,15 @@ pub enum Method {
     Reinvite,
 }
 
+/// What is done where the peer's answer to a re-INVITE of sipst's moves its media or its Contact, which the server has not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMoved {
+    /// An alert, and nothing more.
+    Alert,
+    /// The same, and a re-INVITE to the server in the peer's name.
+    TellServer,
+}
+
 /// Digest credentials for a peer that challenges refreshes.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -102,6 +111,8 @@ pub struct Rules {
     pub media_evidence: bool,
     /// How fast refreshes leave to this trunk.
     pub refresh_rate: Rate,
+    /// When an answer moves the media.
+    pub on_moved: OnMoved,
 }
 
 impl Default for Rules {
@@ -116,6 +127,7 @@ impl Default for Rules {
             strict_r12: false,
             media_evidence: true,
             refresh_rate: const { Rate::new(200).expect("a rate") },
+            on_moved: OnMoved::Alert,
         }
     }
 }

@@ -142,7 +142,11 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 let session = session.unwrap_or(SessionId(*id));
                 engine.handle_command(
                     now,
-                    Command::Armed { session, result: if *ok { Ok(state) } else { Err(refusal) } },
+                    Command::Armed {
+                        session,
+                        side: if *number % 2 == 0 { Side::Server } else { Side::Peer },
+                        result: if *ok { Ok(state) } else { Err(refusal) },
+                    },
                 );
             }
             Input::Refused(token) => {

@@ -260,8 +260,8 @@ fn an_answer_of_the_driver_that_nobody_waits_for_changes_nothing() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = started(&mut sim, Side::Server, 1, " ");
     for session in [SessionId(1), SessionId(77)] {
-        sim.command(Command::Armed { session, result: Ok(State::default()) });
-        sim.command(Command::Armed { session, result: Err(Refusal::ServerGone) });
+        sim.command(Command::Armed { session, side: Side::Server, result: Ok(State::default()) });
+        sim.command(Command::Armed { session, side: Side::Server, result: Err(Refusal::ServerGone) });
     }
     sim.command(Command::Refused { token: 5, refusal: Refusal::Moved });
     assert_eq!(sim.injected.len(), 0);

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, Policy, Rate, Rules};
+use st_core::{Action, Method, OnMoved, Policy, Rate, Rules};
 
 use super::*;
 
@@ -85,6 +85,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     strict_r12: false,
                     media_evidence: true,
                     refresh_rate: Rate::new(200).unwrap(),
+                    on_moved: OnMoved::Alert,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -164,6 +165,7 @@ const DEFAULT: &[&str] = &[
     "strict_r12",
     "media_evidence",
     "refresh_rate",
+    "on_moved",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -444,6 +446,14 @@ fn a_rate_is_a_number_or_off_and_nothing_is_said_to_be_sent_that_never_would_be(
         &["3:42: `refresh_rate` is higher than the 50 of all trunks together: lower it"],
     );
     says("default: {refresh_rate: 20}", &["2:11: says how to refresh, but no `action` is given"]);
+}
+
+#[test]
+fn on_moved_is_alert_or_tell_server() {
+    let on_moved = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.on_moved;
+    assert_eq!(on_moved("default: {action: refresh, on_moved: tell-server}"), OnMoved::TellServer);
+    assert_eq!(on_moved("default: {action: refresh, on_moved: alert}"), OnMoved::Alert);
+    says("default: {action: refresh, on_moved: yes}", &["2:38: `on_moved` is `yes`: use one of alert, tell-server"]);
 }
 
 #[test]

@@ -11,11 +11,11 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use rand::RngExt as _;
-use st_core::Refusal;
+use st_core::{Refusal, Side};
 use st_ebpf::{
     abi::{self, Ack, Counter, Ports, Settings, Shift, Token, names},
     cseq::State,
-    key::DialogKey,
+    key::{DialogKey, Whose},
 };
 
 use super::{KernelError, error::errno, pins::Pins};
@@ -165,9 +165,13 @@ fn bitmap(ports: &[u16]) -> Ports {
 }
 
 impl Maps {
-    /// Where a dialog's numbers stand, or why the kernel programs cannot find them.
-    pub fn key(&self, call_id: &[u8], server_tag: &[u8]) -> Result<DialogKey, Refusal> {
-        DialogKey::new(self.settings.hash_key, call_id, server_tag).ok_or(Refusal::Identifiers)
+    /// Where the numbers of one side of a dialog, with that tag, stand, or why the kernel programs cannot find them.
+    pub fn key(&self, call_id: &[u8], tag: &[u8], side: Side) -> Result<DialogKey, Refusal> {
+        let whose = match side {
+            Side::Server => Whose::Server,
+            Side::Peer => Whose::Peer,
+        };
+        DialogKey::of(self.settings.hash_key, call_id, tag, whose).ok_or(Refusal::Identifiers)
     }
 
     /// Makes a dialog's entry from `state`, unless it has one. From then on the kernel follows its numbers.

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use st_core::Refusal;
+use st_core::{Refusal, Side};
 use st_ebpf::cseq::State;
 
 use super::*;
@@ -44,7 +44,7 @@ fn xdp() -> [(String, Hook); 2] {
 }
 
 fn key(kernel: &Kernel) -> st_ebpf::key::DialogKey {
-    kernel.maps.key(b"call", b"tag").unwrap()
+    kernel.maps.key(b"call", b"tag", Side::Server).unwrap()
 }
 
 const HOST: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -71,7 +71,7 @@ fn the_next_daemon_takes_over_maps_and_links() {
         let before = programs();
         drop(first);
         let (second, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
-        assert_eq!(second.maps.key(b"call", b"tag"), Ok(key), "the hash key is the same");
+        assert_eq!(second.maps.key(b"call", b"tag", Side::Server), Ok(key), "the hash key is the same");
         assert_eq!(second.maps.state(key), Ok(SHIFTED));
         assert_eq!(hooks(), tc());
         assert!(programs().iter().all(|program| !before.contains(program)), "new programs in the same links");
@@ -207,7 +207,7 @@ fn an_older_versions_links_and_dialogs_are_taken_over() {
     for (attach, expected) in [(Attach::Tc, tc()), (Attach::Xdp, xdp())] {
         in_a_namespace(|| {
             let mut first = older(attach);
-            let (known, unknown) = (key(&first), first.maps.key(b"other", b"tag").unwrap());
+            let (known, unknown) = (key(&first), first.maps.key(b"other", b"tag", Side::Server).unwrap());
             let unknown_state = State { known: false, number: 3, delta: 0 };
             first.maps.arm(known, HOST, SHIFTED).unwrap();
             first.maps.arm(unknown, HOST, unknown_state).unwrap();
@@ -457,7 +457,7 @@ fn entries_of_one_host_are_counted() {
     in_a_namespace(|| {
         let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
         let maps = &mut kernel.maps;
-        let (a, b) = (maps.key(b"a", b"t").unwrap(), maps.key(b"b", b"t").unwrap());
+        let (a, b) = (maps.key(b"a", b"t", Side::Server).unwrap(), maps.key(b"b", b"t", Side::Server).unwrap());
         assert_eq!(maps.state(a), Err(Refusal::MapFull));
         maps.arm(a, HOST, SHIFTED).unwrap();
         maps.arm(b, HOST, SHIFTED).unwrap();
@@ -477,7 +477,7 @@ fn a_number_is_asked_for_once_and_what_needs_none_may_come_again() {
     in_a_namespace(|| {
         let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
         let maps = &mut kernel.maps;
-        let key = maps.key(b"a", b"t").unwrap();
+        let key = maps.key(b"a", b"t", Side::Server).unwrap();
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Err(Refusal::Send));
         assert_eq!(maps.record(1, key, None), Ok(false));
@@ -495,11 +495,11 @@ fn a_reinvite_whose_2xx_must_be_acked_stays_on_record_with_its_ack() {
     in_a_namespace(|| {
         let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
         let maps = &mut kernel.maps;
-        let key = maps.key(b"a", b"t").unwrap();
+        let key = maps.key(b"a", b"t", Side::Server).unwrap();
         let addresses = ["192.0.2.1:5060", "192.0.2.2:5060"].map(|address| address.parse().unwrap());
         let envelope = Envelope { server: addresses[0], peer: addresses[1], tos: 0, ttl: 64 };
-        maps.keep(1, key, &ready_ack(&envelope, 2, b"ACK").unwrap()).unwrap();
-        assert_eq!(maps.keep(1, key, &ready_ack(&envelope, 3, b"ACK").unwrap()), Err(Refusal::Send));
+        maps.keep(1, key, &ready_ack(&envelope, Side::Server, 2, b"ACK").unwrap()).unwrap();
+        assert_eq!(maps.keep(1, key, &ready_ack(&envelope, Side::Server, 3, b"ACK").unwrap()), Err(Refusal::Send));
         assert_eq!(maps.record(3, key, None), Ok(true), "the ACK that was refused is off the record");
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
         assert_eq!(maps.record(4, key, Some(SHIFTED)), Ok(true));
@@ -517,7 +517,7 @@ fn what_is_pinned_can_be_looked_at() {
         assert!(matches!(Kernel::open_pinned(Path::new(PIN_DIR)), Err(KernelError::NotLoaded { .. })));
         let (kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
         let maps = Kernel::open_pinned(Path::new(PIN_DIR)).unwrap();
-        assert_eq!(maps.key(b"call", b"tag"), Ok(key(&kernel)));
+        assert_eq!(maps.key(b"call", b"tag", Side::Server), Ok(key(&kernel)));
         assert_eq!(maps.counter(st_ebpf::abi::Counter::Sampled).unwrap(), 0);
     });
 }

@@ -139,6 +139,7 @@ impl Call {
             EventKind::SessionStarted
             | EventKind::CaptureLoss
             | EventKind::RefreshSucceeded
+            | EventKind::ServerTold
             | EventKind::BreakerOpened
             | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {

@@ -183,7 +183,8 @@ fn arm(cookie: u64, server: SocketAddr, peer: &str) -> Arm {
     Arm {
         session: st_core::SessionId(1),
         call_id: b"call".to_vec(),
-        local_tag: b"tag".to_vec(),
+        side: st_core::Side::Server,
+        tag: b"tag".to_vec(),
         server,
         peer: peer.parse().unwrap(),
         cookie,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Enforce, Message, Profile, Update};
+use super::{Enforce, MEDIA_PORT, Message, Profile, Update};
 
 /// A word that is used once in this process.
 pub(super) fn fresh(prefix: &str) -> String {
@@ -135,15 +135,15 @@ pub(super) fn allow(profile: &Profile) -> &'static str {
     }
 }
 
-/// The agent's one SDP.
+/// The agent's SDP, whose version changes with it.
 pub(super) fn sdp(profile: &Profile, own: SocketAddr) -> String {
     let family = match own.ip() {
         IpAddr::V4(_) => "IP4",
         IpAddr::V6(_) => "IP6",
     };
-    let ip = own.ip();
+    let (ip, port, version) = (own.ip(), profile.media_port, 1 + profile.media_port - MEDIA_PORT);
     format!(
-        "v=0\r\no={} 77 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0 101\r\n\
+        "v=0\r\no={} 77 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
          a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n",
         profile.name
     )

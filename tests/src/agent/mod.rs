@@ -105,6 +105,10 @@ pub struct Profile {
     pub ack_patience: Duration,
     /// How long it thinks about a re-INVITE, behind a 100. It hears nothing else meanwhile.
     pub thinks: Duration,
+    /// Whether its media go elsewhere when the next re-INVITE comes, by its answer. From then on it takes UPDATE.
+    pub moves: bool,
+    /// Where its media are, by its SDP.
+    pub media_port: u16,
 }
 
 impl Profile {
@@ -123,6 +127,8 @@ impl Profile {
             strict_cseq: true,
             ack_patience: Duration::from_secs(6),
             thinks: Duration::ZERO,
+            moves: false,
+            media_port: MEDIA_PORT,
         }
     }
 
@@ -141,9 +147,14 @@ impl Profile {
             strict_cseq: true,
             ack_patience: Duration::from_secs(6),
             thinks: Duration::ZERO,
+            moves: false,
+            media_port: MEDIA_PORT,
         }
     }
 }
+
+/// Where an agent's media are at first.
+pub const MEDIA_PORT: u16 = 40_000;
 
 /// What an agent went through.
 #[derive(Clone, Debug)]

@@ -394,6 +394,10 @@ impl Ua {
             thread::sleep(self.profile.thinks);
         }
         self.check_offer(request, method);
+        if method == "INVITE" && std::mem::take(&mut self.profile.moves) {
+            self.profile.media_port += 2;
+            self.profile.update = Update::Accept;
+        }
         let timer = self.profile.timer.filter(|_| self.profile.knows_timers).map(|timer| {
             let asked = request.session_expires();
             let least: u32 = request.header("Min-SE").and_then(|value| value.parse().ok()).unwrap_or(0);

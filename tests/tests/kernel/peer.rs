@@ -11,6 +11,7 @@ use crate::{
     ack::{expected, now, ready},
     frame::{Frame, checksum_is_right},
     shift::known,
+    take::icmp,
     tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict},
 };
 
@@ -261,6 +262,23 @@ fn the_servers_answer_never_leaves_whatever_the_token_says() {
             }
             let counter = if on_record { Counter::AnswerTaken } else { Counter::AnswerUnknown };
             assert_eq!(tester.counter(counter), 1, "{status}");
+        }
+    }
+}
+
+#[test]
+fn an_icmp_error_of_this_hosts_about_it_does_not_leave_and_others_do() {
+    let mut tester = Tester::new();
+    for (v6, (server, peer)) in [false, true].into_iter().zip(ENDS) {
+        let kind = if v6 { 1 } else { 3 };
+        for (branch, verdict) in
+            [(BRANCH, Verdict::Take), ("z9hG4bKsipst0123456789abcdef", Verdict::Pass), ("z9hG4bK77", Verdict::Pass)]
+        {
+            tester.reset();
+            let quoted = Frame::new(peer, server).with(request("INVITE", branch, " 11 INVITE").as_bytes());
+            let run = tester.run(Program::Egress, &icmp(v6, kind, &quoted, 500));
+            assert_eq!((run.verdict, run.records.len()), (verdict, 0), "{v6} {branch}");
+            assert_eq!(tester.counter(Counter::IcmpTaken), u64::from(verdict == Verdict::Take), "{v6} {branch}");
         }
     }
 }

@@ -115,7 +115,7 @@ fn what_only_looks_like_an_answer_passes() {
 }
 
 /// An ICMP error (`kind`) from the peer that quotes `quoted`, a frame of the server's, up to `quote` bytes of IP.
-fn icmp(v6: bool, kind: u8, quoted: &[u8], quote: usize) -> Vec<u8> {
+pub(crate) fn icmp(v6: bool, kind: u8, quoted: &[u8], quote: usize) -> Vec<u8> {
     let ip = &quoted[14..];
     let content = [&[kind, 3, 0, 0, 0, 0, 0, 0], &ip[..quote.min(ip.len())]].concat();
     let mut frame = if v6 { Frame::new(PEER_V6, SERVER_V6) } else { Frame::new(PEER, SERVER) };

@@ -15,6 +15,7 @@ mod ends;
 mod foreign;
 mod media;
 mod mid_call;
+mod moved;
 mod numbers;
 mod plan;
 mod privilege;

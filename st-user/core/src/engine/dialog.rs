@@ -20,6 +20,7 @@ use super::{
     session::{Deal, Session},
     shared::Shared,
     target::{Look, Target},
+    telling::Telling,
     timers::{TRANSACTION, Timer},
 };
 use crate::{
@@ -76,7 +77,7 @@ pub(super) struct Dialog {
     pub(super) started: Time,
     heard: Time,
     /// When the server was last heard of.
-    server_heard: Time,
+    pub(super) server_heard: Time,
     /// [`Shared::losses`] when the dialog began.
     losses_before: u64,
     /// [`Shared::losses`] when the dialog was last heard of.
@@ -96,6 +97,8 @@ pub(super) struct Dialog {
     pub(super) target: Option<Target>,
     pub(super) look: Look,
     pub(super) numbers: Numbers,
+    /// The peer's numbers, as far as they were seen.
+    pub(super) peer_numbers: Numbers,
     /// R17.
     pub(super) min_se: Option<u32>,
     /// F8: what the server last sent in an offer or answer that held; `None` while that is not known.
@@ -116,8 +119,12 @@ pub(super) struct Dialog {
     pub(super) proven: bool,
     /// Why nothing is sent in this dialog any more.
     pub(super) barred: Option<&'static str>,
-    /// Whether the kernel follows its numbers.
+    /// Whether the kernel follows the server's numbers.
     pub(super) followed: bool,
+    /// And the peer's.
+    pub(super) peer_followed: bool,
+    /// What the server has to be told, or was.
+    pub(super) telling: Option<Box<Telling>>,
     /// What the peer's BYE says.
     parting: Option<Cow<'static, str>>,
 }
@@ -183,6 +190,7 @@ impl Dialog {
             target: peers.contact().filter(|_| fits).and_then(|contact| Target::new(contact.uri, routes, invite.peer)),
             look: Look::default(),
             numbers: early.numbers,
+            peer_numbers: early.peer_numbers,
             min_se: None,
             sdp: None,
             peer_sdp: None,
@@ -196,6 +204,8 @@ impl Dialog {
             proven: false,
             barred: None,
             followed: false,
+            peer_followed: false,
+            telling: None,
             parting: None,
         };
         // There is a Contact: it, the addresses or the routes are too long.
@@ -203,6 +213,7 @@ impl Dialog {
         dialog.look.saw(&mut sx.own_headers, servers);
         dialog.session.saw_server(servers);
         if caller == Side::Peer {
+            dialog.peer_numbers.saw_peers(cseq);
             dialog.numbers.saw_answer(answer);
         }
         // As the 2xx names it: several copies may have come by several ways.
@@ -249,6 +260,8 @@ impl Dialog {
             if let Some(target) = self.target.as_mut().filter(|_| shows_the_way) {
                 target.saw(sx.secret, packet.peer, message, heard.via);
             }
+        } else {
+            self.peer_numbers.saw_peers(cseq);
         }
         if self.is_over() {
             return;
@@ -578,6 +591,7 @@ impl Dialog {
         self.unwatch(sx);
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
+        self.stop_telling(sx);
         if self.own.is_empty() {
             // Nothing is sent in it any more, not even an ACK.
             (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());
@@ -619,17 +633,21 @@ impl Dialog {
         for own in std::mem::take(&mut self.own) {
             own.retire(sx, self.id);
         }
+        self.retire_telling(sx);
         self.disarm(sx);
         true
     }
 
     /// The kernel need not follow its numbers any more.
     fn disarm(&mut self, sx: &mut Shared) {
-        if std::mem::take(&mut self.followed) {
+        let server = std::mem::take(&mut self.followed).then(|| (Side::Server, self.names.local_tag()));
+        let peer = std::mem::take(&mut self.peer_followed).then(|| (Side::Peer, self.names.remote_tag()));
+        for (side, tag) in server.into_iter().chain(peer) {
             sx.output(Output::Disarm {
                 session: self.id,
+                side,
                 call_id: self.names.call_id().to_vec(),
-                local_tag: self.names.local_tag().to_vec(),
+                tag: tag.to_vec(),
                 server: self.names.server,
             });
         }

@@ -103,6 +103,8 @@ impl Invite {
 pub(super) struct Early {
     /// The server's own numbers.
     pub(super) numbers: Numbers,
+    /// The peer's.
+    pub(super) peer_numbers: Numbers,
     /// This host passes the call on: it is no end of it.
     pub(super) relayed: bool,
     /// The last session description in a provisional response, and the tag of whoever sent it.
@@ -227,6 +229,8 @@ impl Invites {
             if let Some(callee) = callee.filter(|_| cseq.method == MethodName::Bye && early.left.len() < MAX_FORKS) {
                 early.left.push(callee.to_vec());
             }
+        } else {
+            early.peer_numbers.saw_peers(cseq);
         }
         let offers = matches!(cseq.method, MethodName::Update | MethodName::Prack) && message.body() != Body::None;
         early.disturbed |= offers;

@@ -29,6 +29,7 @@ mod sdp;
 mod session;
 mod shared;
 mod target;
+mod telling;
 mod timers;
 mod turn;
 mod verdict;
@@ -178,6 +179,7 @@ impl Engine {
                 Timer::Retry => dialog.attempt(sx),
                 Timer::Armed => dialog.arm_again(sx),
                 Timer::TooLate => dialog.comes_too_late(sx),
+                Timer::Tell => dialog.tell_timer(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),
@@ -197,13 +199,15 @@ impl Engine {
         let sx = &mut self.sx;
         match command {
             Command::Armed { .. } | Command::Refused { .. } if sx.mode == Mode::Replay => {}
-            Command::Armed { session, result } => {
-                if let Some(dialog) = self.dialogs.of(session) {
-                    dialog.armed(sx, result);
-                }
-            }
+            Command::Armed { session, side, result } => match (self.dialogs.of(session), side) {
+                (Some(dialog), Side::Server) => dialog.armed(sx, result),
+                (Some(dialog), Side::Peer) => dialog.peer_armed(sx, result),
+                (None, _) => {}
+            },
             Command::Refused { token, refusal } => {
-                if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)) {
+                if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session))
+                    && !dialog.peers_refused(sx, token, refusal)
+                {
                     dialog.own_refused(sx, token, refusal);
                 }
             }
@@ -271,7 +275,16 @@ impl Engine {
         let Heard { client, is_request, ids, cseq, via, .. } = heard;
         let key = ids.map(|ids| self.key(ids));
         let token = via.filter(|_| client == Side::Server).and_then(|via| via.our_token());
-        if let Some(token) = token {
+        // In the peer's name; it is seen on its way out, where it is turned round.
+        let peers = via.and_then(|via| via.peer_token()).filter(|token| self.sx.tokens.contains_key(token));
+        if let Some(token) = peers {
+            let dialog = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
+            match dialog {
+                Some(dialog) if is_request => dialog.peers_left(token),
+                Some(dialog) => dialog.peers_answer(&mut self.sx, token, message, cseq),
+                None => {}
+            }
+        } else if let Some(token) = token {
             self.own(&heard, token, key);
         } else if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(&key)) {
             if is_request {

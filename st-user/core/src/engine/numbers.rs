@@ -33,6 +33,11 @@ impl Numbers {
         self.highest = self.highest.max(Some(cseq.number));
     }
 
+    /// The same of the peer's: it never becomes longer on its way in.
+    pub(super) fn saw_peers(&mut self, cseq: CSeq) {
+        self.saw(cseq, usize::MAX);
+    }
+
     /// Takes in a 2xx of the server's: it writes its headers all alike, though CSeq itself may be copied from the peer.
     pub(super) fn saw_answer(&mut self, answer: &Message<'_>) {
         self.likely_spaces = answer.spaces_before(HeaderName::Contact).unwrap_or(0);

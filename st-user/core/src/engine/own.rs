@@ -161,6 +161,7 @@ impl Dialog {
     /// Whether an INVITE of ours waits for its final response.
     pub(super) fn is_inviting(&self) -> bool {
         self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open())
+            || self.telling.as_ref().is_some_and(|telling| telling.is_open())
     }
 
     /// Asks for a message to be sent.
@@ -187,11 +188,12 @@ impl Dialog {
         }
         sx.output(Output::Inject(Inject {
             session: self.id,
+            side: Side::Server,
             token,
             commit,
             ack,
             call_id: self.names.call_id().to_vec(),
-            local_tag: self.names.local_tag().to_vec(),
+            tag: self.names.local_tag().to_vec(),
             server: self.names.server,
             peer: hop,
             tos: self.tos,
@@ -378,12 +380,14 @@ impl Dialog {
         if method == MethodName::Update && sx.ways(hop).silent_update {
             sx.remember(hop, |ways| ways.silent_update = false);
         }
+        let mut has_moved = false;
         if method == MethodName::Invite {
             if self.cycle.prefer_invite {
                 // F7
                 sx.remember(hop, |ways| ways.silent_update = true);
             }
-            if self.answer_moves(message) || moved {
+            has_moved = self.answer_moves(message) || moved;
+            if has_moved {
                 sx.remember(hop, |ways| ways.moves_media = true);
                 self.fault(sx, reason::ANSWER_MOVED_MEDIA, "no more re-INVITE to this peer");
             }
@@ -391,6 +395,9 @@ impl Dialog {
         self.redirect(message.contact().map(|contact| contact.uri));
         let deal = Deal { sender: Side::Server, by: By::Sipst, method, terms, unchanged: true };
         self.agree(sx, message, deal);
+        if has_moved {
+            self.tell_server(sx, hop);
+        }
     }
 
     /// F9: the peer's answer must leave the media where they are.

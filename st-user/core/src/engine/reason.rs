@@ -32,6 +32,13 @@ reasons! {
     BELOW_FLOOR = "interval_below_floor",
     /// `negotiation_fault`: the peer moved its media or its Contact in the answer to a re-INVITE of sipst's.
     ANSWER_MOVED_MEDIA = "answer_moved_media",
+    /// `negotiation_fault`: what `answer_moved_media` tells could not be told to the server (`on_moved: tell-server`); why follows.
+    SERVER_NOT_TOLD = "server_not_told",
+    /// `negotiation_fault`: the server was told where the peer's media are, and has moved its own in its answer, or this cannot
+    /// be read.
+    SERVER_MOVED_MEDIA = "server_moved_media",
+    /// `server_not_told`: the peer's answer had no session description that can be read.
+    NO_SDP = "no_sdp",
     /// `negotiation_fault`: the peer has to refresh, and the server turns that down.
     SERVER_REFUSES_REFRESH = "server_refuses_refresh",
 

@@ -16,7 +16,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Action, Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, Time, build,
+    Action, Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, Side, Time, build,
     digest::Answer,
     message::{MethodName, Role},
 };
@@ -144,8 +144,9 @@ impl Dialog {
         sx.timers.set(self.id, Timer::Armed, sx.now + ARM_PATIENCE);
         sx.output(Output::Arm(Arm {
             session: self.id,
+            side: Side::Server,
             call_id: self.names.call_id().to_vec(),
-            local_tag: self.names.local_tag().to_vec(),
+            tag: self.names.local_tag().to_vec(),
             server: self.names.server,
             peer: hop,
             cookie: self.cookie,

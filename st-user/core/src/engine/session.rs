@@ -67,6 +67,11 @@ impl Session {
             self.knows_timers || message.first(HeaderName::SessionExpires).is_some() || message.supports(b"timer");
     }
 
+    /// Whether the server has shown that it has timers of its own.
+    pub(super) const fn knows_timers(&self) -> bool {
+        self.knows_timers
+    }
+
     /// Takes in what is to be told with the next event.
     pub(super) fn breached(&mut self, breaches: Vec<Breach>) {
         for breach in breaches {

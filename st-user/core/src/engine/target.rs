@@ -100,16 +100,20 @@ impl Target {
         }
     }
 
-    /// Whether a Contact names another host or port than the one in use.
-    pub(super) fn is_elsewhere(&self, contact: &[u8]) -> bool {
+    /// The remote target: the peer's last Contact.
+    pub(super) fn remote(&self) -> &[u8] {
         let strict =
             self.path.routes.len() == self.routes.len() && !self.routes.is_empty() && self.path.routes != self.routes;
-        let current = match self.path.routes.last() {
+        match self.path.routes.last() {
             Some(last) if strict => route_uri(last),
             Some(_) | None => &self.path.uri,
-        };
+        }
+    }
+
+    /// Whether a Contact names another host or port than the one in use.
+    pub(super) fn is_elsewhere(&self, contact: &[u8]) -> bool {
         let place = |uri| Uri::parse(uri).map(|uri| (uri.host.to_ascii_lowercase(), uri.port.unwrap_or(SIP_PORT)));
-        place(current) != place(contact)
+        place(self.remote()) != place(contact)
     }
 
     pub(super) fn path(&self) -> &Path {

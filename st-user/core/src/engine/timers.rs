@@ -34,6 +34,8 @@ pub(super) enum Timer {
     Armed,
     /// When the turn of a refresh that waits for it would come too late.
     TooLate,
+    /// When what the server has to be told is tried, sent again or given up.
+    Tell,
     /// When somebody has to act.
     Act,
     /// When the peer may soon hang up.

@@ -1,7 +1,7 @@
 //! Typed views of the headers that the engine reads.
 
 use st_ebpf::{
-    abi::{BRANCH_LEN, BRANCH_PREFIX},
+    abi::{BRANCH_LEN, BRANCH_PREFIX, PEER_BRANCH_PREFIX},
     cseq::MAX_NUMBER,
 };
 
@@ -153,10 +153,19 @@ impl<'a> Via<'a> {
         Some(Self { value, transport, sent_by, branch })
     }
 
-    /// The token, where the branch is one of sipst's own.
+    /// The token, where the branch is one of sipst's own in the server's name.
     pub fn our_token(&self) -> Option<u64> {
+        self.token(&BRANCH_PREFIX)
+    }
+
+    /// The same in the peer's name.
+    pub fn peer_token(&self) -> Option<u64> {
+        self.token(&PEER_BRANCH_PREFIX)
+    }
+
+    fn token(&self, prefix: &[u8]) -> Option<u64> {
         let branch = self.branch.filter(|branch| branch.len() == BRANCH_LEN)?;
-        branch.strip_prefix(&BRANCH_PREFIX)?.iter().try_fold(0, |token: u64, &b| {
+        branch.strip_prefix(prefix)?.iter().try_fold(0, |token: u64, &b| {
             let digit = match b {
                 b'0'..=b'9' => b - b'0',
                 b'a'..=b'f' => b - b'a' + 10,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use st_core::{Inject, Refusal, Time};
 use st_ebpf::cseq::{Close, RANGES, Range, State, close, from_wire, to_wire};
 
-/// Call-ID and the server's tag.
+/// Call-ID and the tag of the side whose numbers they are.
 pub type Key = (Vec<u8>, Vec<u8>);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +37,7 @@ impl Kernel {
         self.entries.entry(key).or_insert(Entry { state: fresh, ..Entry::default() }).state
     }
 
-    /// A request of the server's: its number on the wire.
+    /// A request of that side's: its number for the other.
     pub fn server(&mut self, key: &Key, number: u32) -> u32 {
         let Some(entry) = self.entries.get_mut(key) else { return number };
         entry.state = entry.state.after_server(number);
@@ -52,7 +52,7 @@ impl Kernel {
 
     /// A request of sipst's own.
     pub fn inject(&mut self, now: Time, inject: &Inject) -> Result<(), Refusal> {
-        let key = (inject.call_id.clone(), inject.local_tag.clone());
+        let key = (inject.call_id.clone(), inject.tag.clone());
         let fresh = Token { key: key.clone(), expected: inject.commit, committed: inject.commit.is_none() };
         let token = self.tokens.entry(inject.token).or_insert(fresh);
         assert_eq!(token.key, key, "a token belongs to one dialog");

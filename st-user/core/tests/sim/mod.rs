@@ -10,7 +10,7 @@ pub mod kernel;
 pub mod text;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -84,6 +84,8 @@ pub struct Sim {
     pub kernel: Kernel,
     /// What the driver answers to `Arm` instead of reading the numbers.
     pub refusal: Option<Refusal>,
+    /// The same for the peer's numbers alone.
+    pub peer_refusal: Option<Refusal>,
     /// What becomes of injected requests instead of leaving.
     pub refused: Option<Refusal>,
     pub arms: Vec<Arm>,
@@ -97,8 +99,16 @@ pub struct Sim {
     pub seen: Vec<Seen>,
     /// Lower or equal numbers that the peer got: there must be none.
     pub violations: Vec<String>,
+    /// What the server answers to a re-INVITE in the peer's name; when there is no more, 200.
+    pub server_replies: VecDeque<Reply>,
+    /// What arrived at the server in the peer's name.
+    pub told: Vec<Seen>,
     /// Another request of the server's at this step.
     pub interject: Option<(Step, Call)>,
+    /// Whether the numbers have always moved when a request in the peer's name is to be committed.
+    pub peer_moves_on: bool,
+    /// A request of the peer's that comes in before the next one in its name is committed.
+    pub peer_interjects: Option<Call>,
     /// What a capture at the peer's end has.
     pub tape: Vec<Taped>,
     /// Whether the driver never answers to `Arm`.
@@ -106,6 +116,8 @@ pub struct Sim {
     /// Media flows that are watched, and when each was last seen.
     pub flows: HashMap<SocketAddr, Option<Time>>,
     highest: HashMap<String, u32>,
+    server_highest: HashMap<String, u32>,
+    server_branches: HashSet<Vec<u8>>,
     ring: VecDeque<(Direction, SocketAddr, Vec<u8>)>,
     timeout: Option<Time>,
 }
@@ -130,6 +142,7 @@ impl Sim {
             events: Vec::new(),
             kernel: Kernel::default(),
             refusal: None,
+            peer_refusal: None,
             refused: None,
             arms: Vec::new(),
             injected: Vec::new(),
@@ -138,11 +151,17 @@ impl Sim {
             expires: "Session-Expires: 90;refresher=uac\r\n",
             seen: Vec::new(),
             violations: Vec::new(),
+            server_replies: VecDeque::new(),
+            told: Vec::new(),
             interject: None,
+            peer_moves_on: false,
+            peer_interjects: None,
             tape: Vec::new(),
             deaf: false,
             flows: HashMap::new(),
             highest: HashMap::new(),
+            server_highest: HashMap::new(),
+            server_branches: HashSet::new(),
             ring: VecDeque::new(),
             timeout: None,
         }
@@ -213,7 +232,7 @@ impl Sim {
         // The peer answers to the number that it got.
         let number = match asker {
             Side::Server => self.kernel.server(&call.key(), asked.0),
-            Side::Peer => asked.0,
+            Side::Peer => self.kernel.server(&call.peer_key(), asked.0),
         };
         let text = call.response(asker.other(), status, method, number, &via, extra, body);
         self.wire(asker.other(), text.into_bytes());
@@ -252,10 +271,37 @@ impl Sim {
             }
             Side::Peer => {
                 self.tape.push((self.now, Direction::Ingress, bytes.clone()));
-                self.ring.push_back((Direction::Ingress, peer, bytes));
+                self.ring.push_back((Direction::Ingress, peer, bytes.clone()));
+                self.shift_in(&bytes);
             }
         }
         self.settle();
+    }
+
+    /// A message of the peer's comes in with the number that the server gets.
+    fn shift_in(&mut self, bytes: &[u8]) {
+        let Ok(message) = Message::scan(bytes, false) else { return };
+        let names = message.call_id().zip(message.from().and_then(|from| from.tag)).zip(message.cseq());
+        let (Some(method), Some(((call_id, tag), cseq))) = (message.request_method(), names) else { return };
+        if message.to().and_then(|to| to.tag).is_some() {
+            let number = self.kernel.server(&(call_id.to_vec(), tag.to_vec()), cseq.number);
+            let raises = !matches!(method, MethodName::Ack | MethodName::Cancel);
+            self.at_server(bytes, number, raises);
+        }
+    }
+
+    /// The server gets a request inside the dialog: it takes no number twice and none that is lower, but for copies.
+    fn at_server(&mut self, bytes: &[u8], number: u32, raises: bool) {
+        let message = Message::scan(bytes, false).expect("SIP");
+        let branch = message.top_via().and_then(|via| via.branch).unwrap_or_default().to_vec();
+        let call_id = String::from_utf8_lossy(message.call_id().unwrap_or_default()).into_owned();
+        if raises && self.server_branches.insert(branch) {
+            let highest = self.server_highest.entry(call_id).or_default();
+            if number <= *highest {
+                self.violations.push(format!("{number} at the server after {highest}"));
+            }
+            *highest = number.max(*highest);
+        }
     }
 
     /// A message comes in from somebody else.
@@ -332,7 +378,7 @@ impl Sim {
                 Output::Watch { flow } => assert!(self.flows.insert(flow, None).is_none(), "watched twice: {flow}"),
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow).is_some(), "not watched: {flow}"),
                 Output::Retire { token } => self.kernel.retire(token),
-                Output::Disarm { call_id, local_tag, .. } => self.kernel.disarm((call_id, local_tag)),
+                Output::Disarm { call_id, tag, .. } => self.kernel.disarm((call_id, tag)),
             }
         }
         panic!("more than {MOST_OUTPUTS} outputs at once: {:?}", self.events.last());
@@ -382,32 +428,46 @@ impl Sim {
         if self.deaf {
             return;
         }
-        if let Some(refusal) = self.refusal {
-            return self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Err(refusal) });
+        if let Some(refusal) = self.refusal.or(self.peer_refusal.filter(|_| arm.side == Side::Peer)) {
+            return self.engine.handle_command(
+                self.now,
+                Command::Armed { session: arm.session, side: arm.side, result: Err(refusal) },
+            );
         }
         self.step(Step::BeforeRead);
-        let state = self.kernel.arm((arm.call_id, arm.local_tag), arm.state);
+        let state = self.kernel.arm((arm.call_id, arm.tag), arm.state);
         self.step(Step::AfterRead);
         self.drain();
         let seen = arm.media.iter().filter_map(|flow| *self.flows.get(flow).expect("a flow that is watched")).max();
         if let Some(seen) = seen {
             self.engine.handle_command(self.now, Command::Media { session: arm.session, seen });
         }
-        self.engine.handle_command(self.now, Command::Armed { session: arm.session, result: Ok(state) });
+        self.engine
+            .handle_command(self.now, Command::Armed { session: arm.session, side: arm.side, result: Ok(state) });
     }
 
     fn inject(&mut self, inject: Inject) {
         self.injected.push(inject.clone());
-        if inject.commit.is_some() {
+        if inject.commit.is_some() && inject.side == Side::Server {
             self.step(Step::BeforeCommit);
         }
-        let result = self.refused.map_or_else(|| self.kernel.inject(self.now, &inject), Err);
+        if let Some(mut call) = self.peer_interjects.take_if(|_| inject.commit.is_some() && inject.side == Side::Peer) {
+            let (branch, number) = (call.branch(), call.next(Side::Peer));
+            let bytes = call.request(Side::Peer, "INFO", number, &branch, true, "", "").into_bytes();
+            self.shift_in(&bytes);
+            self.ring.push_back((Direction::Ingress, inject.peer, bytes));
+        }
+        let moved = Some(Refusal::Moved).filter(|_| self.peer_moves_on && inject.side == Side::Peer);
+        let result = self.refused.or(moved).map_or_else(|| self.kernel.inject(self.now, &inject), Err);
         if let Err(refusal) = result {
             return self.engine.handle_command(self.now, Command::Refused { token: inject.token, refusal });
         }
         self.ring.push_back((Direction::Egress, inject.peer, inject.bytes.clone()));
         let message = Message::scan(&inject.bytes, false).expect("SIP");
         let method = message.request_method().expect("a request");
+        if inject.side == Side::Peer {
+            return self.tell(method, &inject);
+        }
         self.at_peer(method, &inject.bytes, true);
         if matches!(method, MethodName::Invite | MethodName::Update) {
             let copy = self.seen.last().is_some_and(|seen| seen.copy);
@@ -423,11 +483,31 @@ impl Sim {
         }
     }
 
-    /// The peer answers a request of sipst's own.
+    /// The server gets a request of sipst's in the peer's name, and answers an INVITE.
+    fn tell(&mut self, method: MethodName, inject: &Inject) {
+        let message = Message::scan(&inject.bytes, false).expect("SIP");
+        let number = message.cseq().expect("CSeq").number;
+        let raises = !matches!(method, MethodName::Ack | MethodName::Cancel);
+        self.at_server(&inject.bytes, number, raises);
+        let branch = message.top_via().and_then(|via| via.branch).map(String::from_utf8_lossy).expect("a branch");
+        let copy = self.told.iter().any(|seen| seen.branch == branch && seen.method == method);
+        let text = String::from_utf8_lossy(&inject.bytes).into_owned();
+        self.told.push(Seen { at: self.now, method, number, branch: branch.into_owned(), text, ours: true, copy });
+        if method == MethodName::Invite && !copy {
+            let reply = self.server_replies.pop_front().unwrap_or(Reply::Ok);
+            self.reply(&inject.bytes, &reply);
+        }
+    }
+
+    /// The peer answers a request of sipst's own, or the server one in the peer's name.
     pub fn reply(&mut self, request: &[u8], reply: &Reply) {
         let message = Message::scan(request, false).expect("SIP");
         let invite = message.request_method() == Some(MethodName::Invite);
-        let usual = || (manners(Side::Peer, true) + self.expires, if invite { sdp(Side::Peer) } else { String::new() });
+        let told = message.top_via().and_then(|via| via.peer_token()).is_some();
+        let usual = || match told {
+            true => (manners(Side::Server, false), sdp(Side::Server)),
+            false => (manners(Side::Peer, true) + self.expires, if invite { sdp(Side::Peer) } else { String::new() }),
+        };
         let mut from: SocketAddr = text::PEER.parse().expect("an address");
         if matches!(reply, Reply::Foreign | Reply::ForeignRings) {
             from.set_ip("203.0.113.66".parse().expect("an address"));
@@ -450,6 +530,9 @@ impl Sim {
         let text = format!(
             "SIP/2.0 {status} Because\r\n{via}{sender}{to}{call_id}{cseq}{extra}{kind}Content-Length: {length}\r\n\r\n{body}"
         );
+        if told {
+            return self.ring.push_back((Direction::Egress, from, text.into_bytes()));
+        }
         self.tape.push((self.now, Direction::Ingress, text.clone().into_bytes()));
         self.ring.push_back((Direction::Ingress, from, text.into_bytes()));
     }

@@ -53,6 +53,11 @@ impl Call {
         (self.call_id.clone().into_bytes(), self.local.clone().into_bytes())
     }
 
+    /// Of the peer's numbers.
+    pub fn peer_key(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.call_id.clone().into_bytes(), self.remote.clone().into_bytes())
+    }
+
     pub fn branch(&mut self) -> String {
         self.branches += 1;
         format!("z9hG4bK-{}-{}", self.call_id, self.branches)

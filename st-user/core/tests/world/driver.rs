@@ -109,7 +109,7 @@ impl World {
             self.outputs();
         }
         while let Some(arm) = self.driver.arming.pop_front() {
-            let index = self.index_of(std::str::from_utf8(&arm.local_tag));
+            let index = self.index_of(std::str::from_utf8(&arm.tag));
             self.race(index, Fault::RaceEntry);
             let prepared = self.prepare(&arm, index);
             self.race(index, Fault::RaceRead);
@@ -120,7 +120,7 @@ impl World {
             self.unseen();
             self.remark(&format!("c{index} armed: {result:?}"));
             self.race(index, Fault::RaceDrained);
-            self.command(Command::Armed { session: arm.session, result });
+            self.command(Command::Armed { session: arm.session, side: arm.side, result });
         }
         if self.driver.tick.is_some_and(|at| at <= self.now) {
             self.driver.tick = None;
@@ -202,8 +202,8 @@ impl World {
                 Output::Watch { flow } => assert!(self.kernel.flows.insert(flow), "watched twice: {flow}"),
                 Output::Unwatch { flow } => assert!(self.kernel.flows.remove(&flow), "not watched: {flow}"),
                 Output::Retire { token } => self.kernel.retire(token),
-                Output::Disarm { call_id, local_tag, .. } => {
-                    if let Some(key) = Kernel::key(&call_id, &local_tag) {
+                Output::Disarm { call_id, tag, .. } => {
+                    if let Some(key) = Kernel::key(&call_id, &tag) {
                         self.kernel.disarm(key);
                     }
                 }

@@ -96,7 +96,7 @@ impl Kernel {
 
     /// Makes the entry, if there is none.
     pub(crate) fn arm(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
-        let key = Self::key(&arm.call_id, &arm.local_tag).ok_or(Refusal::Identifiers)?;
+        let key = Self::key(&arm.call_id, &arm.tag).ok_or(Refusal::Identifiers)?;
         self.shifts.entry(key.map).or_insert(Shift { check: key.check, state: arm.state, ..Shift::default() });
         Ok(key)
     }
@@ -106,7 +106,7 @@ impl Kernel {
     }
 
     pub(crate) fn record(&mut self, inject: &Inject) -> Result<(), Refusal> {
-        let key = Self::key(&inject.call_id, &inject.local_tag).ok_or(Refusal::Identifiers)?;
+        let key = Self::key(&inject.call_id, &inject.tag).ok_or(Refusal::Identifiers)?;
         let (expected, committed) = (inject.commit.unwrap_or_default(), inject.commit.is_none());
         self.tokens.entry(inject.token).or_insert(Token { key, expected, committed });
         Ok(())
