@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::Time;
 
 /// One of the two ends of a dialog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// The unmodified SIP server on this host.

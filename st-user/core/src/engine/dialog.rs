@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::{
     evidence::Evidence,
@@ -15,6 +16,7 @@ use super::{
     others::Others,
     own::Own,
     reason,
+    record::{self, words, words::Word},
     refresh::Cycle,
     sdp::{Said, Sdp},
     session::{Deal, Session},
@@ -56,7 +58,7 @@ impl<'a> Ids<'a> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// A 2xx was seen, the ACK not yet (R26).
     Started,
@@ -66,21 +68,23 @@ pub(super) enum Phase {
     Ended(Time),
 }
 
+#[derive(Serialize, Deserialize)]
 pub(super) struct Dialog {
     pub(super) id: SessionId,
+    #[serde(with = "record::names")]
     pub(super) names: Arc<Names>,
     /// Who sent the INVITE that made the dialog, and so owns the Call-ID (R30).
     pub(super) caller: Side,
     /// Host in the peer's URI.
     domain: String,
     pub(super) started: Time,
-    heard: Time,
+    pub(super) heard: Time,
     /// When the server was last heard of.
     server_heard: Time,
     /// [`Shared::losses`] when the dialog began.
     losses_before: u64,
     /// [`Shared::losses`] when the dialog was last heard of.
-    losses: u64,
+    pub(super) losses: u64,
     pub(super) phase: Phase,
     /// This host passes the call on: it is no end of it.
     pub(super) relayed: bool,
@@ -115,11 +119,15 @@ pub(super) struct Dialog {
     /// Whether a refresh of sipst's has succeeded in it.
     pub(super) proven: bool,
     /// Why nothing is sent in this dialog any more.
-    pub(super) barred: Option<&'static str>,
+    #[serde(deserialize_with = "words::maybe")]
+    pub(super) barred: Option<Word>,
     /// Whether the kernel follows its numbers.
     pub(super) followed: bool,
     /// What the peer's BYE says.
     parting: Option<Cow<'static, str>>,
+    /// Whether it stands on the list of what has changed.
+    #[serde(skip)]
+    pub(super) listed: bool,
 }
 
 impl Dialog {
@@ -197,6 +205,7 @@ impl Dialog {
             barred: None,
             followed: false,
             parting: None,
+            listed: false,
         };
         // There is a Contact: it, the addresses or the routes are too long.
         sx.stats.too_long += u64::from(dialog.target.is_none() && peers.contact().is_some());

@@ -32,6 +32,15 @@ impl Dialog {
         sx.gate.join(sx.now, Request { session: self.id, trunk, rate, overall, by, proven: self.proven });
     }
 
+    /// After a restart: nobody has kept its place.
+    pub(super) fn queue_again(&mut self, sx: &mut Shared) {
+        if self.cycle.stage == Stage::Queued {
+            self.cycle.turn_ends = None;
+            let policy = Arc::clone(&sx.policy);
+            self.queue(sx, &policy);
+        }
+    }
+
     /// Waits no longer, and gives back the leave that it has.
     pub(super) fn leave_queue(&mut self, sx: &mut Shared) {
         self.cycle.turn_ends = None;
