@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use sim::{Call, Reply, Sim, disk::Disk, manners, sdp};
 use st_core::{
-    Action, Command, EventKind::*, Inject, ReadyAck, Side,
+    Action, Command,
+    EventKind::*,
+    Inject, ReadyAck, Side,
     engine::{
-        EngineConfig,
+        EngineConfig, reason,
         record::{COMMON, RecordError, Unrecorded, VERSION},
-        reason,
     },
     message::MethodName,
 };
@@ -272,7 +273,8 @@ fn what_cannot_be_taken_over_is_refused() {
     let (mut sim, _, disk) = written(Action::Refresh, "", false);
     let (mut engine, restored) = disk.restore(sim.config.clone());
     let ack = ReadyAck { token: 8, bytes: b"ACK".to_vec() };
-    let found = Unrecorded { token: 7, number: 3, at: sim.now, reinvite: Some(("198.51.100.1:5060".parse().unwrap(), ack)) };
+    let found =
+        Unrecorded { token: 7, number: 3, at: sim.now, reinvite: Some(("198.51.100.1:5060".parse().unwrap(), ack)) };
     assert!(!engine.adopt(restored[0].session, found.clone()), "no interval, nothing of ours");
     assert!(!engine.adopt(st_core::SessionId(77), found), "no such session");
     sim.engine = engine;
@@ -381,4 +383,27 @@ fn no_damaged_record_is_taken_back() {
     let limits = st_core::engine::Limits { sessions: 0, ..config().limits };
     let mut full = st_core::Engine::restored(EngineConfig { limits, ..config() }, &disk.0[&COMMON]).unwrap();
     assert_eq!(full.restore(record).unwrap_err(), RecordError::Full);
+}
+
+/// What version 1 wrote. Where a change of the engine's makes this fail, [`VERSION`] has to be raised, and the records of
+/// the version before must still be read or be refused as such. `GOLDEN=write` writes it anew.
+#[test]
+fn a_record_of_this_version_is_read_as_it_was_written_whenever_that_was() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records");
+    let place = |key: u64| dir.join(format!("v{VERSION}-{key}"));
+    let (mut sim, mut call, _) = written(Action::Refresh, UAC_90, false);
+    sim.replies.extend([Reply::Status(491, ""), Reply::Silence]);
+    sim.secs(50);
+    let _open = sim.request(&mut call, Side::Peer, "INVITE", &manners(Side::Peer, true), &sdp(Side::Peer));
+    let _open = sim.request(&mut call, Side::Server, "INFO", "", "");
+    if std::env::var_os("GOLDEN").is_some_and(|golden| golden == "write") {
+        std::fs::create_dir_all(&dir).unwrap();
+        let whole = Disk::whole(&mut sim.engine);
+        whole.0.iter().for_each(|(key, record)| std::fs::write(place(*key), record).unwrap());
+    }
+    let golden = Disk([COMMON, 1].map(|key| (key, std::fs::read(place(key)).unwrap())).into());
+    let (mut engine, restored) = golden.restore(sim.config.clone());
+    assert_eq!((restored.len(), restored[0].tokens.len()), (1, 4));
+    let again = Disk::whole(&mut engine);
+    assert_eq!(again.0[&1], golden.0[&1]);
 }

@@ -318,7 +318,9 @@ pub(super) mod words {
         all.into_iter().map(|(by, text)| Ok(Breach { by, reason: known(&text)? })).collect()
     }
 
-    pub(in crate::engine) fn maybe<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static str>, D::Error> {
+    pub(in crate::engine) fn maybe<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<&'static str>, D::Error> {
         Option::<Text>::deserialize(deserializer)?.map(|text| known(&text)).transpose()
     }
 
@@ -331,5 +333,36 @@ pub(super) mod words {
     ) -> Result<Option<(&'static str, Option<u16>)>, D::Error> {
         let why = Option::<(Text, Option<u16>)>::deserialize(deserializer)?;
         why.map(|(text, status)| known(&text).map(|word| (word, status))).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{MethodName, Role};
+
+    /// Places in a list that stand in records: they may be added to at their ends, and nowhere else.
+    #[test]
+    fn what_stands_in_records_by_its_place_keeps_it() {
+        let place = |bytes: Vec<u8>| bytes[0];
+        let of = |method: MethodName| place(postcard::to_allocvec(&method).unwrap());
+        assert_eq!(
+            [MethodName::Invite, MethodName::Update, MethodName::Publish, MethodName::Other].map(of),
+            [0, 4, 13, 14]
+        );
+        let of = |timer: Timer| place(postcard::to_allocvec(&timer).unwrap());
+        assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 6, 10]);
+        assert_eq!(place(postcard::to_allocvec(&Role::Uas).unwrap()), 1);
+        let names: Vec<&str> = REPEATED.iter().map(|header| header.name()).collect();
+        let known = [
+            "Allow",
+            "Supported",
+            "User-Agent",
+            "P-Asserted-Identity",
+            "P-Preferred-Identity",
+            "Privacy",
+            "Session-ID",
+        ];
+        assert_eq!(names[..known.len()], known);
     }
 }

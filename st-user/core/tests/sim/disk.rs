@@ -1,4 +1,5 @@
 //! Where an engine's records are kept, in memory.
+#![allow(dead_code, unreachable_pub, reason = "each test is a program of its own and uses its part")]
 
 use std::collections::BTreeMap;
 

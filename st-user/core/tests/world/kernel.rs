@@ -7,7 +7,7 @@ use std::{
 };
 
 use rand::{RngExt as _, rngs::StdRng};
-use st_core::{Arm, Direction, Inject, Refusal};
+use st_core::{Arm, Direction, Inject, ReadyAck, Refusal, Time, engine::record::Unrecorded};
 use st_ebpf::{
     abi::CAPTURE,
     cseq::{self, BLANKS, Close, RANGES, State, close, from_wire, to_wire},
@@ -34,11 +34,13 @@ struct Shift {
     closed: [Us; RANGES],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Token {
     key: DialogKey,
     expected: State,
     committed: bool,
+    /// Of a re-INVITE: where it went, and its ACK.
+    reinvite: Option<(SocketAddr, ReadyAck)>,
 }
 
 /// A ring record.
@@ -108,8 +110,33 @@ impl Kernel {
     pub(crate) fn record(&mut self, inject: &Inject) -> Result<(), Refusal> {
         let key = Self::key(&inject.call_id, &inject.local_tag).ok_or(Refusal::Identifiers)?;
         let (expected, committed) = (inject.commit.unwrap_or_default(), inject.commit.is_none());
-        self.tokens.entry(inject.token).or_insert(Token { key, expected, committed });
+        let reinvite = inject.ack.clone().map(|ack| (inject.peer, ack));
+        self.tokens.entry(inject.token).or_insert(Token { key, expected, committed, reinvite });
+        if let Some(ReadyAck { token, .. }) = &inject.ack {
+            let expected = State::default();
+            self.tokens.entry(*token).or_insert(Token { key, expected, committed: true, reinvite: None });
+        }
         Ok(())
+    }
+
+    /// Whether a dialog has an entry.
+    pub(crate) fn follows(&self, key: DialogKey) -> bool {
+        self.shifts.contains_key(&key.map)
+    }
+
+    /// Requests that are on record, ACKs left out: the dialog, and what there is to know. The second: whether it has left.
+    pub(crate) fn requests(&self, at: Time) -> Vec<(DialogKey, bool, Unrecorded)> {
+        let acks: Vec<u64> =
+            self.tokens.values().filter_map(|token| token.reinvite.as_ref().map(|(_, ack)| ack.token)).collect();
+        let requests = self.tokens.iter().filter(|(token, _)| !acks.contains(token));
+        let mut found: Vec<_> = requests
+            .map(|(token, Token { key, expected, committed, reinvite })| {
+                let number = expected.next_injected();
+                (*key, *committed, Unrecorded { token: *token, number, at, reinvite: reinvite.clone() })
+            })
+            .collect();
+        found.sort_by_key(|(_, _, found)| found.token);
+        found
     }
 
     pub(crate) fn retire(&mut self, token: u64) {
@@ -247,7 +274,7 @@ impl Kernel {
     }
 
     fn commit(&mut self, now: Us, token: u64) -> Result<(), Refusal> {
-        let Token { key, expected, committed } = *self.tokens.get(&token).ok_or(Refusal::Send)?;
+        let &Token { key, expected, committed, .. } = self.tokens.get(&token).ok_or(Refusal::Send)?;
         if committed {
             return Ok(());
         }
