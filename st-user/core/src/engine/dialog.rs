@@ -82,7 +82,7 @@ pub(super) struct Dialog {
     /// When the server was last heard of.
     server_heard: Time,
     /// [`Shared::losses`] when the dialog began.
-    losses_before: u64,
+    pub(super) losses_before: u64,
     /// [`Shared::losses`] when the dialog was last heard of.
     pub(super) losses: u64,
     pub(super) phase: Phase,
@@ -125,6 +125,9 @@ pub(super) struct Dialog {
     pub(super) followed: bool,
     /// What the peer's BYE says.
     parting: Option<Cow<'static, str>>,
+    /// Whether it was taken back from a record and not heard of since: its end may have gone by unseen.
+    #[serde(skip)]
+    pub(super) restored: bool,
     /// Whether it stands on the list of what has changed.
     #[serde(skip)]
     pub(super) listed: bool,
@@ -205,6 +208,7 @@ impl Dialog {
             barred: None,
             followed: false,
             parting: None,
+            restored: false,
             listed: false,
         };
         // There is a Contact: it, the addresses or the routes are too long.
@@ -466,6 +470,7 @@ impl Dialog {
         let Heard { packet, .. } = *heard;
         self.heard = sx.now;
         self.losses = sx.losses;
+        self.restored = false;
         sx.stats.too_long += u64::from(has_too_long(heard));
         match sender {
             Side::Server => {
@@ -485,6 +490,7 @@ impl Dialog {
     pub(super) fn hear_answer(&mut self, sx: &Shared, message: &Message<'_>) {
         self.heard = sx.now;
         self.losses = sx.losses;
+        self.restored = false;
         self.peer_update = message.allows(b"UPDATE").or(self.peer_update);
     }
 
@@ -542,6 +548,11 @@ impl Dialog {
     /// Whether packets were lost since the dialog was last heard of.
     pub(super) fn is_unsure(&self, sx: &Shared) -> bool {
         self.losses != sx.losses
+    }
+
+    /// Whether it may be over: what is told of it and what a 481 means depends on that.
+    pub(super) fn may_be_over(&self, sx: &Shared) -> bool {
+        self.restored || self.is_unsure(sx)
     }
 
     /// The name of its trunk, its rules, and the networks of the trunk's peers.

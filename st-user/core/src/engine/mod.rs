@@ -126,7 +126,7 @@ impl Engine {
             probes: gate.probes,
             sessions: up().count(),
             timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
-            unsure: up().filter(|dialog| dialog.is_unsure(&self.sx)).count(),
+            unsure: up().filter(|dialog| dialog.may_be_over(&self.sx)).count(),
             tombstones: self.dialogs.all.len() - up().count(),
             pending,
             strangers,

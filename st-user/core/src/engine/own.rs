@@ -139,12 +139,12 @@ impl Own {
         self.progress != Progress::Done
     }
 
-    /// Starts its timers; after `fallback` something else is tried beside it.
-    pub(super) fn start(&self, sx: &mut Shared, session: SessionId, fallback: Option<Duration>) {
-        sx.timers.set(session, Timer::Retransmit(self.token), sx.now + T1);
-        sx.timers.set(session, Timer::GiveUp(self.token), sx.now + TRANSACTION);
+    /// Starts the timers of one that left at `at`; after `fallback` something else is tried beside it.
+    pub(super) fn start(&self, sx: &mut Shared, session: SessionId, at: Time, fallback: Option<Duration>) {
+        sx.timers.set(session, Timer::Retransmit(self.token), at + T1);
+        sx.timers.set(session, Timer::GiveUp(self.token), at + TRANSACTION);
         if let Some(after) = fallback {
-            sx.timers.set(session, Timer::Fallback(self.token), sx.now + after);
+            sx.timers.set(session, Timer::Fallback(self.token), at + after);
         }
     }
 
@@ -244,8 +244,8 @@ impl Dialog {
         self.cycle.stage = Stage::Sent(token);
     }
 
-    /// A request of ours that left before anybody took it down is one of ours again, and never sent again. False: there is
-    /// no room for it, or no way to the peer.
+    /// A request of ours that left before anybody took it down is one of ours again. False: there is no room for it, or no way
+    /// to the peer.
     pub(super) fn take_in(&mut self, sx: &mut Shared, found: Unrecorded) -> bool {
         let Unrecorded { token, number, at, reinvite } = found;
         let policy = Arc::clone(&sx.policy);
@@ -255,13 +255,14 @@ impl Dialog {
         let hop = reinvite.as_ref().map(|(hop, _)| *hop).or_else(|| target.hop(peers));
         let Some(hop) = hop.filter(|_| self.own.len() < MAX_OWN) else { return false };
         let terms = self.terms(rules, agreed);
-        // As it was but for answers to a challenge: what CANCEL, and the ACK to a failure, are made from.
+        // As it was, but for answers to a challenge.
         let bytes = self.compose(target, method, token, number, terms, &[]);
         let mut own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, Vec::new());
         (own.left, own.ack) = (1, reinvite.map(|(_, ReadyAck { token, bytes })| Ack { token, bytes, sent: false }));
         sx.tokens.extend(own.tokens().map(|token| (token, self.id)));
         sx.timers.cancel_all(self.id, &[Timer::Act, Timer::Retry, Timer::Armed]);
-        sx.timers.set(self.id, Timer::GiveUp(token), at + TRANSACTION);
+        let fallback = method == MethodName::Update && self.can_fall_back(sx, rules, hop);
+        own.start(sx, self.id, at, fallback.then(|| self.patience(at)));
         self.own.push(own);
         self.cycle.active = true;
         self.cycle.attempts += 1;

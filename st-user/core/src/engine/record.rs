@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::{
     Engine, EngineConfig,
-    dialog::{Dialog, Ids},
+    dialog::{Dialog, Ids, Phase},
     hash::Secret,
     reason,
     shared::Ways,
@@ -83,7 +83,7 @@ pub struct Unrecorded {
     pub token: u64,
     /// The number that it took.
     pub number: u32,
-    /// By when it had left.
+    /// About when it left.
     pub at: Time,
     /// Where a re-INVITE went, and the ACK for its 2xx; `None` for an UPDATE.
     pub reinvite: Option<(SocketAddr, ReadyAck)>,
@@ -161,7 +161,7 @@ impl Engine {
     }
 
     /// An engine that knows what the sessions of an earlier one had in common; [`Engine::restore`] brings these back. Each
-    /// of them is unsure until it is heard of.
+    /// of them may be over, until it is heard of.
     ///
     /// # Errors
     /// The record is of another version, or damaged.
@@ -169,7 +169,7 @@ impl Engine {
         let Common { secret, losses, peers, servers } = open(common)?;
         let mut engine = Self::with(config, secret);
         let sx = &mut engine.sx;
-        sx.losses = losses.saturating_add(1);
+        sx.losses = losses;
         peers.into_iter().for_each(|(peer, ways)| sx.peers.insert(peer, ways));
         servers.into_iter().for_each(|(server, spaces)| sx.servers.insert(server, spaces));
         Ok(engine)
@@ -193,8 +193,11 @@ impl Engine {
         }
         let sx = &mut self.sx;
         sx.now = sx.now.max(dialog.heard);
-        // A record may be younger than that of what all have in common.
-        dialog.losses = dialog.losses.min(sx.losses.saturating_sub(1));
+        dialog.restored = true;
+        if dialog.phase == Phase::Started {
+            // Its ACK may have gone by unseen.
+            dialog.losses_before = u64::MAX;
+        }
         dialog.look.share(&mut sx.own_headers);
         dialog.watch_again(sx);
         let tokens: Vec<u64> = dialog.own.iter().flat_map(super::own::Own::tokens).collect();

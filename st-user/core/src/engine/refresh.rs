@@ -95,7 +95,7 @@ impl Dialog {
     pub(super) fn begin(&mut self, sx: &mut Shared) {
         if !self.cycle.active {
             self.cycle.active = true;
-            self.cycle.unsure = self.is_unsure(sx);
+            self.cycle.unsure = self.may_be_over(sx);
             self.attempt(sx);
         }
     }
@@ -172,7 +172,7 @@ impl Dialog {
             Err(refusal) => return self.refused(sx, refusal),
         };
         // A request of the server's from before the entry may have been lost meanwhile: its number is then not known.
-        self.cycle.unsure |= self.is_unsure(sx);
+        self.cycle.unsure |= self.may_be_over(sx);
         // What had been on its way when the numbers were read may have changed everything.
         if self.session.end().is_none_or(|end| sx.now >= end) {
             return self.leave_queue(sx);
@@ -286,7 +286,7 @@ impl Dialog {
         if let Some((token, bytes)) = ack {
             own = own.with_ack(token, bytes);
         }
-        own.start(sx, id, fallback);
+        own.start(sx, id, now, fallback);
         sx.gate.spend(id);
         self.inject_first(sx, &own, state);
         self.own.push(own);
@@ -339,7 +339,7 @@ impl Dialog {
     }
 
     /// How long an UPDATE may be without an answer before a re-INVITE follows.
-    fn patience(&self, now: Time) -> Duration {
+    pub(super) fn patience(&self, now: Time) -> Duration {
         let left = [self.session.deadline(), self.session.end()]
             .into_iter()
             .flatten()

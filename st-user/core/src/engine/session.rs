@@ -298,7 +298,7 @@ impl Dialog {
     /// [`Timer::Expired`]
     pub(super) fn expired(&mut self, sx: &mut Shared) {
         self.give_up(sx);
-        if self.is_unsure(sx) {
+        if self.may_be_over(sx) {
             return self.expiring(sx);
         }
         let event = Event { deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpired) };

@@ -513,6 +513,8 @@ impl Sim {
         let (engine, restored) = disk.restore(EngineConfig { seed, ..self.config.clone() });
         self.config.seed = seed;
         self.engine = engine;
+        // Flows are watched by the programs of one daemon.
+        self.flows.clear();
         self.now = self.now + outage;
         self.settle();
         self.command(Command::Outage);

@@ -43,8 +43,14 @@ pub(crate) struct Driver {
     pub(crate) disk: Disk,
     pub(crate) unwritten: Vec<Record>,
     pub(crate) judges: Vec<Judge>,
+    /// The end of its last turn.
+    pub(crate) turned: Us,
+    /// Stalls at whose end it will have been killed.
+    pub(crate) stalls_to_die: Vec<usize>,
     /// Whether it was killed, and when another one is there.
     pub(crate) killed: Option<Us>,
+    /// When it last gave a sign of life.
+    pub(crate) beat: Us,
     pub(crate) wake: Option<Us>,
     /// When it will have noticed the ring.
     pub(crate) reads: Option<Us>,
@@ -73,7 +79,10 @@ impl Driver {
             disk: Disk::default(),
             unwritten: Vec::new(),
             judges: Vec::new(),
+            turned: 0,
+            stalls_to_die: Vec::new(),
             killed: None,
+            beat: 0,
             events: Vec::new(),
             watched,
             wake: None,
@@ -110,7 +119,7 @@ impl World {
         };
         if self.driver.stalled.insert(stall) {
             if self.plan.kills(stall) {
-                self.kill(self.plan.weather.stalls[stall].end);
+                self.driver.stalls_to_die.push(stall);
             } else {
                 self.tally.count(Fault::DaemonStalled);
             }

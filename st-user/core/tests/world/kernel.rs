@@ -68,6 +68,8 @@ pub(crate) struct Kernel {
     pub(crate) flows: HashSet<SocketAddr>,
     shifts: HashMap<u64, Shift>,
     tokens: HashMap<u64, Token>,
+    /// Dialogs with entries of which a new daemon knows nothing: it takes these away once they are over.
+    leftovers: HashSet<u64>,
     window: Box<Window>,
 }
 
@@ -86,6 +88,7 @@ impl Kernel {
             flows: HashSet::new(),
             shifts: HashMap::new(),
             tokens: HashMap::new(),
+            leftovers: HashSet::new(),
             window: Box::new(Window { bytes: [0; CAPTURE + 16] }),
         }
     }
@@ -99,6 +102,7 @@ impl Kernel {
     /// Makes the entry, if there is none.
     pub(crate) fn arm(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
         let key = Self::key(&arm.call_id, &arm.local_tag).ok_or(Refusal::Identifiers)?;
+        self.leftovers.remove(&key.map);
         self.shifts.entry(key.map).or_insert(Shift { check: key.check, state: arm.state, ..Shift::default() });
         Ok(key)
     }
@@ -147,9 +151,14 @@ impl Kernel {
         self.shifts.remove(&key.map);
     }
 
-    /// Tokens and entries on record.
+    /// A new daemon knows these dialogs and no others.
+    pub(crate) fn leave_over(&mut self, known: impl Fn(u64) -> bool) {
+        self.leftovers = self.shifts.keys().copied().filter(|key| !known(*key)).collect();
+    }
+
+    /// Tokens and entries on record, those left out that are nobody's.
     pub(crate) fn holds(&self) -> (usize, usize) {
-        (self.tokens.len(), self.shifts.len())
+        (self.tokens.len(), self.shifts.keys().filter(|key| !self.leftovers.contains(key)).count())
     }
 
     // The programs

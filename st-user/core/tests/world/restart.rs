@@ -18,6 +18,9 @@ use super::{
 /// Chances in a hundred that it has written by the end of a turn of its loop.
 const WRITES: f64 = 70.0;
 
+/// By when it has in any case.
+const LATEST: Us = 500 * MS;
+
 /// Chances in a hundred that it is killed right after a refresh of its has left, in a world where that happens.
 const KILLS: f64 = 4.0;
 
@@ -29,7 +32,9 @@ impl World {
         if !kills || self.driver.killed.is_some() {
             return;
         }
-        if self.driver.disk.0.is_empty() || self.rng.random_bool(WRITES / 100.0) {
+        // It never takes long.
+        let is_due = self.driver.disk.0.is_empty() || self.driver.turned + LATEST < self.now;
+        if is_due || self.rng.random_bool(WRITES / 100.0) {
             self.driver.disk.write(&mut self.driver.engine);
             self.driver.unwritten.clear();
             self.driver.judges = self.calls.iter().map(|call| call.judge.clone()).collect();
@@ -57,9 +62,20 @@ impl World {
 
     /// A new one takes over where one was killed.
     pub(crate) fn begin_anew(&mut self) {
+        let now = self.now;
+        let stalls = self.plan.weather.stalls.clone();
+        let over = self.driver.stalls_to_die.extract_if(.., |stall| stalls[*stall].end <= now).count();
+        if over > 0 {
+            self.kill(now);
+        }
         if self.driver.killed.take().is_none() {
+            if self.driver.turned + LATEST < now {
+                self.write_down();
+            }
+            (self.driver.turned, self.driver.beat) = (now, now);
             return;
         }
+        self.driver.turned = now;
         self.driver.arming.clear();
         self.spoilt = Some(self.now);
         // What was not written down is as good as never seen.
@@ -80,7 +96,8 @@ impl World {
             sessions.insert(key.map, restored.session);
             known.extend(&restored.tokens);
         }
-        for (key, has_left, found) in self.kernel.requests(time(self.now)) {
+        self.kernel.leave_over(|key| sessions.contains_key(&key));
+        for (key, has_left, found) in self.kernel.requests(time(self.driver.beat)) {
             let token = found.token;
             if known.contains(&token) {
                 continue;
