@@ -215,7 +215,12 @@ fn no_copy_of_a_request_is_sent_once_its_time_is_over() {
 /// What the kernel still has of a request that left after the last writing.
 fn unrecorded(sim: &Sim) -> Unrecorded {
     let Inject { token, commit, ack, peer, .. } = sim.injected[0].clone();
-    Unrecorded { token, number: commit.unwrap().next_injected(), at: sim.now, reinvite: ack.map(|ack| (peer, ack)) }
+    Unrecorded {
+        token,
+        number: commit.expect("a number").next_injected(),
+        at: sim.now,
+        reinvite: ack.map(|ack| (peer, ack)),
+    }
 }
 
 #[test]

@@ -25,14 +25,12 @@ impl Dialog {
         }
         // A copy of a request whose time is over would be a new one to the peer.
         let timers = sx.timers.of(self.id);
-        let late: Vec<Timer> = timers
-            .iter()
-            .filter_map(|(at, timer)| match timer {
-                Timer::GiveUp(token) if *at <= sx.now => Some([Timer::Retransmit(*token), Timer::Fallback(*token)]),
-                _ => None,
-            })
-            .flatten()
-            .collect();
+        let mut late = Vec::new();
+        for (_, timer) in timers.iter().filter(|(at, _)| *at <= sx.now) {
+            if let Timer::GiveUp(token) = timer {
+                late.extend([Timer::Retransmit(*token), Timer::Fallback(*token)]);
+            }
+        }
         sx.timers.cancel_all(self.id, &late);
         self.nobody_watched(sx);
         if self.session.end().is_none_or(|end| sx.now < end) {

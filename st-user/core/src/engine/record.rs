@@ -354,7 +354,7 @@ mod tests {
             [0, 4, 13, 14]
         );
         let of = |timer: Timer| place(postcard::to_allocvec(&timer).unwrap());
-        assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 6, 10]);
+        assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 7, 11]);
         assert_eq!(place(postcard::to_allocvec(&Role::Uas).unwrap()), 1);
         let names: Vec<&str> = REPEATED.iter().map(|header| header.name()).collect();
         let known = [
