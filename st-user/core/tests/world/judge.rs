@@ -59,6 +59,8 @@ pub(crate) struct Judge {
     shown: Vec<Seen>,
     /// A 2xx to an INVITE was shown.
     established: bool,
+    /// It was being set up when the daemon was killed: nothing of that is written down.
+    pub(crate) cut_short: bool,
     /// Interval, whether the server refreshes, and since when.
     pub(crate) agreed: Option<(u32, bool)>,
     pub(crate) since: Us,
@@ -201,6 +203,7 @@ impl Judge {
         let now = std::mem::replace(self, before);
         let Self { breaches, stale, wire, own, sent, dismissed, owed, injected, .. } = now;
         let helped = self.helped || now.helped;
+        self.cut_short |= !self.established && !self.shown.is_empty();
         *self = Self { breaches, stale, wire, own, sent, dismissed, owed, injected, helped, ..std::mem::take(self) };
     }
 
