@@ -67,7 +67,7 @@ fn what_was_heard_between_the_end_and_the_beginning_counts_with_its_own_time() {
     // Nobody tells the new engine of the time before it is told of the packets.
     let begun = sim.now;
     let seed = 99;
-    sim.engine = disk.restore(EngineConfig { seed, ..sim.config.clone() }).0;
+    sim.go_on_with(disk.restore(EngineConfig { seed, ..sim.config.clone() }).0);
     sim.reinvite(&mut call, Side::Server, "", UAC_90);
     sim.now = begun + seconds(20);
     sim.command(Command::Outage);
@@ -81,7 +81,7 @@ fn what_was_heard_between_the_end_and_the_beginning_counts_with_its_own_time() {
 #[test]
 fn a_bye_that_was_heard_meanwhile_ends_it() {
     let (mut sim, mut call, disk) = written(Action::Refresh, UAC_90, true);
-    sim.engine = disk.restore(sim.config.clone()).0;
+    sim.go_on_with(disk.restore(sim.config.clone()).0);
     sim.hang_up(&mut call);
     sim.secs(1);
     sim.command(Command::Outage);
@@ -163,7 +163,7 @@ fn on_a_host_that_was_started_anew_all_calls_are_over() {
     sim.secs(46);
     disk.write(&mut sim.engine);
     let sent = sim.seen.len();
-    sim.engine = disk.restore(sim.config.clone()).0;
+    sim.go_on_with(disk.restore(sim.config.clone()).0);
     sim.now = sim.now + seconds(5);
     sim.command(Command::HostRestarted);
     assert_eq!(sim.reasons(SessionEnded), ["host_restarted"]);
@@ -231,7 +231,7 @@ fn a_request_that_left_after_the_last_writing_is_taken_over_from_the_kernel() {
         sim.secs(46);
         let (request, found) = (sim.ours()[0].clone(), unrecorded(&sim));
         let (engine, restored) = disk.restore(sim.config.clone());
-        sim.engine = engine;
+        sim.go_on_with(engine);
         let session = restored[0].session;
         assert_eq!(restored[0].tokens, [0_u64; 0]);
         assert!(sim.engine.adopt(session, found.clone()));
@@ -257,7 +257,7 @@ fn one_that_is_never_answered_is_followed_by_another() {
     sim.secs(901);
     let found = unrecorded(&sim);
     let (engine, restored) = disk.restore(sim.config.clone());
-    sim.engine = engine;
+    sim.go_on_with(engine);
     assert!(sim.engine.adopt(restored[0].session, found));
     sim.usual = Reply::Ok;
     sim.command(Command::Outage);
@@ -276,7 +276,7 @@ fn a_refusal_of_one_is_acked_in_its_own_transaction() {
     sim.secs(46);
     let (request, found) = (sim.ours()[0].clone(), unrecorded(&sim));
     let (engine, restored) = disk.restore(sim.config.clone());
-    sim.engine = engine;
+    sim.go_on_with(engine);
     assert!(sim.engine.adopt(restored[0].session, found));
     sim.reply_again(&request, &Reply::Status(491, ""));
     let ack = sim.seen.iter().find(|seen| seen.ours && seen.method == MethodName::Ack).expect("an ACK");
@@ -293,7 +293,7 @@ fn what_cannot_be_taken_over_is_refused() {
         Unrecorded { token: 7, number: 3, at: sim.now, reinvite: Some(("198.51.100.1:5060".parse().unwrap(), ack)) };
     assert!(!engine.adopt(restored[0].session, found.clone()), "no interval, nothing of ours");
     assert!(!engine.adopt(st_core::SessionId(77), found), "no such session");
-    sim.engine = engine;
+    sim.go_on_with(engine);
     sim.secs(100);
     assert_eq!(sim.ours().len(), 0);
 }
@@ -305,7 +305,7 @@ fn where_the_kernel_has_lost_the_numbers_nothing_is_sent_any_more() {
     disk.write(&mut sim.engine);
     let (engine, restored) = disk.restore(sim.config.clone());
     assert!(restored[0].followed);
-    sim.engine = engine;
+    sim.go_on_with(engine);
     sim.engine.set_followed(restored[0].session, false);
     sim.settle();
     sim.command(Command::Outage);
@@ -318,7 +318,7 @@ fn where_the_kernel_has_lost_the_numbers_nothing_is_sent_any_more() {
 fn a_session_that_was_never_refreshed_needs_no_numbers_of_the_kernels() {
     let (mut sim, _, disk) = written(Action::Refresh, UAC_90, true);
     let (engine, restored) = disk.restore(sim.config.clone());
-    sim.engine = engine;
+    sim.go_on_with(engine);
     sim.engine.set_followed(restored[0].session, false);
     sim.settle();
     sim.command(Command::Outage);

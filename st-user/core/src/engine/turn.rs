@@ -72,7 +72,8 @@ impl Dialog {
 
     /// The trunk's breaker holds it back: this is as if there were no refreshing on the trunk.
     pub(super) fn is_suspended(&mut self, sx: &mut Shared) {
-        if sx.gate.cause(self.id) == Some(Cause::Breaker) && !std::mem::replace(&mut self.cycle.suspended, true) {
+        if sx.gate.cause(sx.now, self.id) == Some(Cause::Breaker) && !std::mem::replace(&mut self.cycle.suspended, true)
+        {
             let reason = Some(reason::BREAKER_OPEN.into());
             let event = Event { reason, ..self.due_event(sx, EventKind::RefreshOverdue, By::Server) };
             self.tell(sx, event);
@@ -81,7 +82,7 @@ impl Dialog {
 
     /// Why it waits for its turn; `None` where it does not.
     pub(super) fn waits_for(&self, sx: &Shared) -> Option<&'static str> {
-        match sx.gate.cause(self.id) {
+        match sx.gate.cause(sx.now, self.id) {
             Some(Cause::Rate) => Some(reason::RATE_LIMITED),
             Some(Cause::Breaker) => Some(reason::BREAKER_OPEN),
             None => self.is_put_off().then_some(reason::RATE_LIMITED),

@@ -512,13 +512,17 @@ impl Sim {
         let seed = self.config.seed + 1;
         let (engine, restored) = disk.restore(EngineConfig { seed, ..self.config.clone() });
         self.config.seed = seed;
-        self.engine = engine;
-        // Flows are watched by the programs of one daemon.
-        self.flows.clear();
+        self.go_on_with(engine);
         self.now = self.now + outage;
         self.settle();
         self.command(Command::Outage);
         restored
+    }
+
+    /// Another daemon has this engine. It begins with no flow that is watched.
+    pub fn go_on_with(&mut self, engine: Engine) {
+        self.engine = engine;
+        self.flows.clear();
     }
 
     // What came of it

@@ -88,6 +88,7 @@ impl World {
         self.driver.config = EngineConfig { seed, ..self.driver.config.clone() };
         let (engine, restored) = self.driver.disk.restore(self.driver.config.clone());
         self.driver.engine = engine;
+        self.kernel.flows.clear();
         let mut sessions = HashMap::new();
         let mut known: HashSet<u64> = HashSet::new();
         for restored in &restored {
