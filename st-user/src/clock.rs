@@ -22,6 +22,22 @@ impl Clock {
         Self::new(wall, monotonic())
     }
 
+    /// Goes on with a distance that was taken earlier, in the same boot of the host.
+    pub const fn resume(offset_ns: u64) -> Self {
+        Self { offset_ns, latest: Time::from_micros(0) }
+    }
+
+    /// The distance, in nanoseconds.
+    pub const fn offset_ns(&self) -> u64 {
+        self.offset_ns
+    }
+
+    /// How far the wall clock has gone off since the distance was taken.
+    pub fn drift(&self) -> Duration {
+        let now = Self::start();
+        Duration::from_nanos(now.offset_ns.abs_diff(self.offset_ns))
+    }
+
     fn new(wall: Duration, monotonic: Duration) -> Self {
         Self { offset_ns: nanos(wall).saturating_sub(nanos(monotonic)), latest: Time::from_micros(0) }
     }

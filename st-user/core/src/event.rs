@@ -82,6 +82,8 @@ pub enum EventKind {
     BreakerOpened,
     /// A refresh on that trunk succeeded: they are sent again.
     BreakerClosed,
+    /// What is known of the calls is not kept on disk, or what an earlier run had kept could not be read: alert.
+    StateNotKept,
 }
 
 impl EventKind {
@@ -94,7 +96,8 @@ impl EventKind {
             | Self::SessionExpired
             | Self::NegotiationFault
             | Self::CaptureLoss
-            | Self::BreakerOpened => true,
+            | Self::BreakerOpened
+            | Self::StateNotKept => true,
             Self::SessionStarted
             | Self::TimerNegotiated
             | Self::SessionRefreshed
@@ -124,6 +127,7 @@ impl EventKind {
             Self::CaptureLoss => "capture_loss",
             Self::BreakerOpened => "breaker_opened",
             Self::BreakerClosed => "breaker_closed",
+            Self::StateNotKept => "state_not_kept",
         }
     }
 }

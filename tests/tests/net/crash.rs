@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, os::fd::OwnedFd, time::Duration};
 
 use st_tests::{
-    Family, Sipst,
+    Family, STATE_DIR, Sipst,
     agent::{Event, Profile, Record, Update},
 };
 
@@ -68,15 +68,37 @@ fn r44_with_no_daemon_at_all_the_programs_ack_the_200() {
 }
 
 #[test]
-fn r44_a_new_daemon_has_the_programs_ack_the_200_at_once() {
+fn r44_a_new_daemon_that_knows_nothing_of_it_has_the_programs_ack_the_200_at_once() {
     std::thread::scope(|scope| {
         for attach in ["tc", "xdp"] {
             scope.spawn(move || {
                 let (mut call, _link) = reinvited(attach, Family::V4);
                 call.sipst.kill().unwrap();
+                call.lab.server.run("rm", &["-r", STATE_DIR]).unwrap();
                 let config = config(attach, &["action: refresh", "min_se: 2s"]);
                 call.sipst = Sipst::start(&call.lab.server, &config).unwrap();
                 lives(&call);
+            });
+        }
+    });
+}
+
+#[test]
+fn r44_a_new_daemon_that_knows_the_call_acks_the_200_itself_and_refreshes_the_call_again() {
+    std::thread::scope(|scope| {
+        for (attach, family) in [("tc", Family::V4), ("xdp", Family::V6)] {
+            scope.spawn(move || {
+                let (mut call, _link) = reinvited(attach, family);
+                call.sipst.kill().unwrap();
+                let config = config(attach, &["action: refresh", "min_se: 2s"]);
+                call.sipst = Sipst::start(&call.lab.server, &config).unwrap();
+                call.sipst.event("refresh_succeeded", SOON).unwrap();
+                // The first one was the earlier daemon's.
+                call.refreshed(2);
+                call.sipst.event_count("refresh_succeeded", 2, SOON).unwrap();
+                call.server_hangs_up();
+                assert_eq!(acks(&call.peer.records()), BTreeSet::from([1, 2, 3]), "{}", call.story());
+                assert!(call.peer_answers().iter().all(|status| *status == 200), "{}", call.story());
             });
         }
     });

@@ -22,4 +22,5 @@ mod real;
 mod refresh;
 mod relays;
 mod replay;
+mod restart;
 mod trouble;

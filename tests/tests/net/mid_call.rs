@@ -1,6 +1,6 @@
 //! A daemon that is started in the middle of a call: it knows nothing of it until the server speaks, and then keeps it alive.
 
-use st_tests::{Sipst, agent::Profile};
+use st_tests::{STATE_DIR, Sipst, agent::Profile};
 
 use crate::plan::{Plan, SOON, config};
 
@@ -15,6 +15,8 @@ fn a_daemon_that_is_started_in_mid_call_takes_over_from_the_servers_next_reinvit
         let mut call = plan.start();
         call.refreshed(refreshed_before);
         call.sipst.kill().unwrap();
+        // As if it had been started on another host, or never before.
+        call.lab.server.run("rm", &["-r", STATE_DIR]).unwrap();
         call.sipst = Sipst::start(&call.lab.server, &config(attach, &rules)).unwrap();
         assert_eq!(call.sipst.events(), Vec::<serde_json::Value>::new(), "nothing is known of the call");
         call.server.reinvite();

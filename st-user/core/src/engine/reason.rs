@@ -111,6 +111,10 @@ reasons! {
     /// `breaker_opened`: so many calls of the trunk's, one after the other, had no answer to their first refresh, or a 5xx.
     FIRST_REFRESHES_FAILED = "first_refreshes_failed",
 
+    /// `state_not_kept`: the state directory cannot be used; calls go on, and a restart will not know them.
+    STATE_UNUSABLE = "state_unusable",
+    /// `state_not_kept`: the file that an earlier run left cannot be read; it was put aside under the name that follows.
+    STATE_SET_ASIDE = "state_set_aside",
     /// `capture_loss`: packets were lost before they could be read.
     PACKETS_LOST = "packets_lost",
     /// `capture_loss`: a limit of the engine's was reached; calls beyond it are not watched.

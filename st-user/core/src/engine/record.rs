@@ -137,6 +137,12 @@ impl Engine {
         self.dialogs.all.values_mut().for_each(|dialog| dialog.listed = false);
     }
 
+    /// Whether there is one.
+    pub fn has_changes(&self) -> bool {
+        let Changes { wanted, listed, gone } = &self.dialogs.changes;
+        *wanted && (self.sx.changed || !listed.is_empty() || !gone.is_empty())
+    }
+
     /// The next change to be written. To be asked when [`Engine::poll_output`] has nothing more to say.
     pub fn poll_change(&mut self) -> Option<Change> {
         if !self.dialogs.changes.wanted {
