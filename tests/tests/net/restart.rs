@@ -62,7 +62,8 @@ fn a_call_that_ended_while_no_daemon_was_there_ends_for_the_next_one() {
     assert_eq!(call.server.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
     start_again(&mut call);
     let ended = call.sipst.event("session_ended", SOON).unwrap();
-    assert_eq!((ended["by"].as_str(), ended["reason"].as_str()), (Some("server"), Some("bye")), "{ended}");
+    assert_eq!(ended["by"], "server", "{ended}");
+    assert!(ended["reason"].as_str().unwrap().starts_with("bye"), "{ended}");
     call.clean();
 }
 
