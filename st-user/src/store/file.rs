@@ -239,12 +239,10 @@ impl StateFile {
     }
 
     fn unreadable(&self, error: redb::Error) -> StoreError {
-        match error {
-            redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
-                StoreError::Io { path: self.path.clone(), what: "it cannot be read", source }
-            }
-            error => self.damaged(&error.to_string()),
+        if let redb::Error::Io(source) = error {
+            return io_error(&self.path, "it cannot be read", source);
         }
+        self.damaged(&error.to_string())
     }
 
     fn damaged(&self, why: &str) -> StoreError {
@@ -289,19 +287,23 @@ fn lock(dir: &Path) -> Result<File, StoreError> {
 }
 
 fn database_error(path: &Path, error: DatabaseError) -> StoreError {
-    let path = path.to_owned();
-    match error {
-        DatabaseError::Storage(StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
-            StoreError::Io { path, what: "it cannot be opened", source }
-        }
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            StoreError::InUse { dir: path.parent().map(Path::to_owned).unwrap_or(path) }
-        }
-        DatabaseError::UpgradeRequired(version) => {
-            StoreError::Unreadable { path, why: format!("a file of redb's version {version}"), word: "older" }
-        }
-        error => StoreError::Unreadable { path, why: error.to_string(), word: DAMAGED },
+    if let DatabaseError::Storage(StorageError::Io(source)) = error {
+        return io_error(path, "it cannot be opened", source);
     }
+    if matches!(error, DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch) {
+        return StoreError::InUse { dir: path.parent().unwrap_or(path).to_owned() };
+    }
+    let word = if matches!(error, DatabaseError::UpgradeRequired(_)) { "older" } else { DAMAGED };
+    StoreError::Unreadable { path: path.to_owned(), why: error.to_string(), word }
+}
+
+/// redb says of a file that makes no sense to it that its data are invalid.
+fn io_error(path: &Path, what: &'static str, source: io::Error) -> StoreError {
+    let path = path.to_owned();
+    if source.kind() == io::ErrorKind::InvalidData {
+        return StoreError::Unreadable { path, why: source.to_string(), word: DAMAGED };
+    }
+    StoreError::Io { path, what, source }
 }
 
 /// Pages that are damaged in ways that redb does not foresee make it panic.

@@ -140,11 +140,9 @@ impl Inner {
     }
 
     fn look_again(&mut self) {
-        let opened = StateFile::open(&self.dir).or_else(|error| match error {
-            StoreError::Unreadable { word, .. } => {
-                StateFile::set_aside(&self.dir, word).and_then(|_| StateFile::open(&self.dir))
-            }
-            error => Err(error),
+        let opened = StateFile::open(&self.dir).or_else(|error| {
+            let StoreError::Unreadable { word, .. } = error else { return Err(error) };
+            StateFile::set_aside(&self.dir, word).and_then(|_| StateFile::open(&self.dir))
         });
         match opened {
             Ok((file, _)) => {
