@@ -367,6 +367,18 @@ impl Maps {
         Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
     }
 
+    /// As `st_egress` does.
+    #[cfg(test)]
+    pub(super) fn commit(&mut self, token: u64) {
+        let entry = self.tokens.get(&token, 0).unwrap();
+        self.tokens.insert(token, Token { committed: 1, ..entry }, EXIST).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_orphan(&self, reinvite: u64) -> bool {
+        self.acks.get(&reinvite, 0).unwrap().orphan != 0
+    }
+
     #[cfg(test)]
     pub(super) fn hosts(&self) -> Vec<u64> {
         self.shifted.iter().flatten().map(|(_, dialogs)| dialogs).collect()
