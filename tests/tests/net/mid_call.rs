@@ -14,6 +14,8 @@ fn a_daemon_that_is_started_in_mid_call_takes_over_from_the_servers_next_reinvit
         let (attach, rules) = (plan.attach, plan.rules.clone());
         let mut call = plan.start();
         call.refreshed(refreshed_before);
+        // What it has not read would stand in the ring for the next one.
+        call.sipst.event("session_started", SOON).unwrap();
         call.sipst.kill().unwrap();
         // As if it had been started on another host, or never before.
         call.lab.server.run("rm", &["-r", STATE_DIR]).unwrap();
