@@ -31,9 +31,13 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 #[inline(always)]
 pub fn egress<A: Access>(access: &A) -> Fate {
     let datagram = match read(access, |ip, source| media::saw(access, ip, source)) {
-        Packet::Other | Packet::IcmpError { .. } => return Fate::Pass,
+        Packet::Other | Packet::IcmpError(_) => return Fate::Pass,
         Packet::Unread(reason) => {
             count(reason);
+            return Fate::Pass;
+        }
+        Packet::First(_) => {
+            count(Counter::Fragment);
             return Fate::Pass;
         }
         Packet::Sip(datagram) => datagram,

@@ -11,7 +11,7 @@ use super::{
     ack::acknowledge,
     egress::copy_ranges,
     maps::{SHIFTED, SHIFTS, Scratch, TOKENS, count},
-    message::{describe, dialog_key, is_outside, load, reserve_reached, scan, scratch, submit, take_in},
+    message::{describe, dialog_key, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_in},
     packet::{Datagram, Packet, read},
     rewrite::{Place, rewrite},
 };
@@ -26,7 +26,8 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
             count(reason);
             return Fate::Pass;
         }
-        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len),
+        Packet::First(datagram) => return beginning(access, &datagram, false),
+        Packet::IcmpError(datagram) => return beginning(access, &datagram, true),
         Packet::Sip(datagram) => datagram,
     };
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
@@ -139,18 +140,25 @@ fn restore<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ta
     }
 }
 
-/// An ICMP error about a request of sipst's would reach the server's socket as an error of its own.
+/// The beginning of a datagram. The first fragment of an answer to sipst is taken: what is left of the answer never becomes a
+/// datagram. So is an ICMP error about a request of sipst's: it would reach the server's socket as an error of its own.
 #[inline(always)]
-fn icmp_error<A: Access>(access: &A, payload: u32, len: u32) -> Fate {
+fn beginning<A: Access>(access: &A, datagram: &Datagram, quoted: bool) -> Fate {
+    if !quoted {
+        count(Counter::Fragment);
+    }
     let Some(scratch) = scratch(direction::INGRESS) else { return Fate::Pass };
-    let Some(captured) = load(access, scratch, payload, len) else { return Fate::Pass };
-    if !matches!(start(&scratch.window), Start::Request(_)) {
-        return Fate::Pass;
+    let datagram = read_back(scratch, datagram);
+    let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else { return Fate::Pass };
+    match start(&scratch.window) {
+        Start::Response if !quoted => {}
+        Start::Request(_) if quoted => {}
+        _ => return Fate::Pass,
     }
     scan(scratch, captured, part::VIA);
     if !has_our_prefix(&scratch.window, scratch.scan.branch) {
         return Fate::Pass;
     }
-    count(Counter::IcmpTaken);
+    count(if quoted { Counter::IcmpTaken } else { Counter::AnswerUnknown });
     Fate::Take
 }

@@ -46,6 +46,15 @@ pub fn load<A: Access>(access: &A, scratch: &mut Scratch, payload: u32, len: u32
     Some(wanted)
 }
 
+/// The same, written and read back: the verifier forgets by which of the many ways the headers were read, and follows the rest
+/// once.
+#[inline(always)]
+pub fn read_back(scratch: &mut Scratch, datagram: &Datagram) -> Datagram {
+    scratch.datagram.write(*datagram);
+    // SAFETY: written just now.
+    unsafe { scratch.datagram.as_ptr().read_volatile() }
+}
+
 /// Loads the message in a datagram and tells what it begins with and how much of it was loaded. What is no SIP is
 /// counted and not given.
 #[inline(always)]
@@ -56,10 +65,7 @@ pub fn take_in<A: Access>(
 ) -> Option<(&'static mut Scratch, Datagram, u32, Start)> {
     count(Counter::Seen);
     let scratch = scratch(direction)?;
-    scratch.datagram.write(*datagram);
-    // Read back: the verifier forgets then by which of the many ways the headers were read, and follows the rest once.
-    // SAFETY: written just now.
-    let datagram = unsafe { scratch.datagram.as_ptr().read_volatile() };
+    let datagram = read_back(scratch, datagram);
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
         count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
         return None;
