@@ -260,7 +260,7 @@ impl<'a> Driver<'a> {
         let about = self.about();
         self.store.turn(&mut self.engine, about);
         for event in self.store.events(self.clock.now()) {
-            self.sink.event(&event);
+            self.sink.event(&self.clock.told(event));
         }
     }
 
@@ -356,7 +356,7 @@ impl<'a> Driver<'a> {
     fn outputs(&mut self) {
         loop {
             match self.engine.poll_output() {
-                Output::Event(event) => self.sink.event(&event),
+                Output::Event(event) => self.sink.event(&self.clock.told(event)),
                 Output::Arm(arm) if self.arming.len() < MAX_ARMING => self.arming.push_back(arm),
                 Output::Arm(Arm { session, .. }) => {
                     self.command(Command::Armed { session, result: Err(Refusal::MapFull) });
@@ -445,6 +445,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
+        self.clock.look();
         self.unseen()?;
         if let Some(view) = self.watch.latest() {
             self.kernel.follow(view);

@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    time::Duration,
 };
 
 use st_core::{
@@ -15,17 +14,14 @@ use st_core::{
     },
 };
 use st_ebpf::key::DialogKey;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, monotonic_ns},
     kernel::Maps,
     leftover::Leftovers,
     store::{About, Opened},
 };
-
-/// The wall clock may be off by so much before that is worth a line.
-const DRIFT: Duration = Duration::from_secs(5);
 
 /// An engine that goes on from what was written, before it is told of what happened meanwhile.
 pub struct TakenOver {
@@ -65,14 +61,11 @@ impl TakenOver {
         let before = opened.about.take();
         let rebooted = before.as_ref().is_some_and(|about| about.boot != boot);
         // Deadlines are on the scale of the clock that they were made with.
-        let clock = match &before {
+        let mut clock = match &before {
             Some(about) if !rebooted && !sessions.is_empty() => Clock::resume(about.offset_ns),
             Some(_) | None => Clock::start(),
         };
-        if clock.drift() > DRIFT {
-            let drift = humantime::format_duration(Duration::from_secs(clock.drift().as_secs()));
-            warn!("the wall clock was set since the first call was seen: the times in events are {drift} off it");
-        }
+        clock.look();
         let engine = engine.unwrap_or_else(|| Engine::new(config.clone()));
         if !sessions.is_empty() {
             info!(sessions = sessions.len(), "calls of an earlier run's are known again");
@@ -118,14 +111,14 @@ impl TakenOver {
             );
         }
         let others = maps.dialogs().into_iter().filter(|key| !dialogs.contains_key(key));
-        // By a clock of its own: records from before the start must keep their time.
-        Leftovers::new(Clock::start().now(), others, orphans)
+        // Without moving the clock on: records from before the start must keep their time.
+        Leftovers::new(self.clock.past(monotonic_ns()), others, orphans)
     }
 
     /// When an earlier daemon was last alive: by then its requests had left.
     fn last_sign(&self, maps: &Maps) -> Time {
         let beat = maps.last_beat().ok().flatten();
-        self.clock.past(beat.unwrap_or_else(crate::clock::monotonic_ns))
+        self.clock.past(beat.unwrap_or_else(monotonic_ns))
     }
 }
 

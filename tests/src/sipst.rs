@@ -72,6 +72,18 @@ impl Sipst {
         Self { process: host.spawn(command)? }.ready()
     }
 
+    /// The same with a wall clock of its own, off by what the host's file `/run/clock` says at every moment; `off`: at first. The
+    /// monotonic clock is the machine's.
+    pub fn start_with_a_clock(host: &Host, config: &str, off: &str) -> Result<Self> {
+        let config = host.file("sipst.yaml", config)?;
+        let clock = host.file("clock", off)?;
+        let mut command = Command::new(binary()?);
+        command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
+        command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1").env("FAKETIME_TIMESTAMP_FILE", clock);
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Self { process: host.spawn(command)? }.ready()
+    }
+
     fn ready(self) -> Result<Self> {
         let mut sipst = self;
         if sipst

@@ -1,4 +1,4 @@
-//! Trouble at the host: floods, a daemon that stands still, an interface that goes down. Calls are refreshed all the same.
+//! Trouble at the host: floods, a daemon that stands still, a clock that is set, an interface that goes down, dead webhooks. Calls are refreshed all the same.
 
 use std::{
     net::UdpSocket,
@@ -11,7 +11,8 @@ use std::{
 };
 
 use rustix::process::Signal;
-use st_tests::agent::Profile;
+use serde_json::Value;
+use st_tests::{Sipst, agent::Profile};
 
 use crate::plan::{Plan, SOON};
 
@@ -78,4 +79,27 @@ fn an_interface_that_is_down_when_a_refresh_is_due_delays_it() {
     call.refreshed(2);
     call.sipst.event_count("refresh_succeeded", 2, SOON).unwrap();
     call.server_hangs_up();
+}
+
+#[test]
+fn a_clock_that_is_set_forth_and_back_moves_no_refresh_and_events_follow_it() {
+    let call = Plan::default().start_by(|host, config| Sipst::start_with_a_clock(host, config, "+0").unwrap());
+    call.refreshed(1);
+    let day = |event: &Value| event["time"].as_str().unwrap()[..10].to_owned();
+    let today = day(&call.sipst.event("refresh_sent", SOON).unwrap());
+    for (set, refreshes) in [("+40d", 3), ("-40d", 5)] {
+        call.lab.server.file("clock", set).unwrap();
+        call.refreshed(refreshes);
+        call.sipst.event_count("refresh_succeeded", refreshes, SOON).unwrap();
+        let events = call.sipst.events();
+        let sent = events.iter().rev().find(|event| event["event"] == "refresh_sent").unwrap();
+        assert_eq!(day(sent) > today, set.starts_with('+'), "{set}: {sent} {today}");
+        assert_ne!(day(sent), today, "{set}");
+    }
+    call.server_hangs_up();
+    for kind in ["refresh_failed", "refresh_overdue", "session_expiring", "session_expired"] {
+        assert_eq!(call.sipst.count(kind), 0, "{}", call.story());
+    }
+    let log = call.sipst.log();
+    assert_eq!(log.matches("the host's clock was set").count(), 2, "{log}");
 }
