@@ -83,7 +83,8 @@ pub(super) struct Dialog {
     server_heard: Time,
     /// [`Shared::losses`] when the dialog began.
     pub(super) losses_before: u64,
-    /// [`Shared::losses`] when the dialog was last heard of.
+    /// [`Shared::losses`] when it was last heard of for certain: the server spoke, or the peer answered it or sipst. Anybody can send
+    /// what looks like another message of the peer's.
     pub(super) losses: u64,
     pub(super) phase: Phase,
     /// This host passes the call on: it is no end of it.
@@ -125,7 +126,7 @@ pub(super) struct Dialog {
     pub(super) followed: bool,
     /// What the peer's BYE says.
     parting: Option<Cow<'static, str>>,
-    /// Whether it was taken back from a record and not heard of since: its end may have gone by unseen.
+    /// Whether it was taken back from a record and not heard of for certain since: its end may have gone by unseen.
     #[serde(skip)]
     pub(super) restored: bool,
     /// Whether it stands on the list of what has changed.
@@ -351,8 +352,11 @@ impl Dialog {
             self.barred.get_or_insert(reason::SERVER_LOST_DIALOG);
         }
         if !matches!(cseq.method, MethodName::Invite | MethodName::Update | MethodName::Bye) {
-            if sender == Side::Server && status >= 200 {
-                self.others.answered(cseq.method, || heard.any_branch(sx.secret));
+            let is_answer = sender == Side::Server
+                && status >= 200
+                && self.others.answered(cseq.method, || heard.any_branch(sx.secret));
+            if is_answer {
+                (self.losses, self.restored) = (sx.losses, false);
             }
             return;
         }
@@ -360,6 +364,7 @@ impl Dialog {
             sx.stats.unknown_request += 1;
             return;
         };
+        (self.losses, self.restored) = (sx.losses, false);
         if exchange.stage != Stage::Open {
             // R16: a copy changes nothing.
             return;
@@ -469,11 +474,10 @@ impl Dialog {
     fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
         let Heard { packet, .. } = *heard;
         self.heard = sx.now;
-        self.losses = sx.losses;
-        self.restored = false;
         sx.stats.too_long += u64::from(has_too_long(heard));
         match sender {
             Side::Server => {
+                (self.losses, self.restored) = (sx.losses, false);
                 self.server_heard = sx.now;
                 sx.hear_server(packet.server);
                 (self.tos, self.ttl) = (packet.tos, packet.ttl);
@@ -489,8 +493,7 @@ impl Dialog {
     /// An answer to a request of ours is a message of the dialog too.
     pub(super) fn hear_answer(&mut self, sx: &Shared, message: &Message<'_>) {
         self.heard = sx.now;
-        self.losses = sx.losses;
-        self.restored = false;
+        (self.losses, self.restored) = (sx.losses, false);
         self.peer_update = message.allows(b"UPDATE").or(self.peer_update);
     }
 
@@ -545,7 +548,7 @@ impl Dialog {
         matches!(self.phase, Phase::Ended(_))
     }
 
-    /// Whether packets were lost since the dialog was last heard of.
+    /// Whether packets were lost since the dialog was last heard of for certain.
     pub(super) fn is_unsure(&self, sx: &Shared) -> bool {
         self.losses != sx.losses
     }

@@ -202,10 +202,13 @@ impl Exchanges {
     pub(super) fn push(&mut self, exchange: Exchange) -> bool {
         let full = self.all.len() >= MAX_EXCHANGES;
         if full {
+            let now = exchange.heard;
             let first = |which: &dyn Fn(&Exchange) -> bool| self.all.iter().position(which);
-            let over = first(&|known| known.stage != Stage::Open);
-            // The peer cannot displace what the server has asked.
-            let at = over.or_else(|| first(&|known| known.sender == Side::Peer)).unwrap_or(0);
+            // Neither can the peer displace what the server has asked, nor a stranger what the server has answered.
+            let at = first(&|known| !known.is_open(now))
+                .or_else(|| first(&Exchange::is_unheard_of_by_server))
+                .or_else(|| first(&|known| known.sender == Side::Peer))
+                .unwrap_or(0);
             self.all.remove(at);
         }
         if exchange.sender == Side::Peer {

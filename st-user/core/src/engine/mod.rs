@@ -359,7 +359,7 @@ impl Engine {
         match (message.status(), heard.ids) {
             (Some(..200), ids) => {
                 let callee = ids.map(|ids| ids.callee(client));
-                self.invites.provisional(self.sx.now, &invite, callee, message);
+                self.invites.provisional(self.sx.now, &invite, callee, heard);
             }
             (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
             (Some(200..300), None) | (None, _) => {}

@@ -45,14 +45,13 @@ impl Others {
         full
     }
 
-    /// Takes in a final response.
-    pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) {
+    /// Takes in a final response; whether it is one to any of them.
+    pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) -> bool {
         if self.all.is_empty() {
-            return;
+            return false;
         }
-        if let Some(known) = self.find(branch(), method) {
-            self.all.remove(known);
-        }
+        let known = self.find(branch(), method);
+        known.map(|known| self.all.remove(known)).is_some()
     }
 
     /// Whether a copy of one may still come.
