@@ -10,6 +10,7 @@ mod breaker;
 mod dialog;
 mod evidence;
 mod exchange;
+mod follow;
 mod gate;
 mod hash;
 mod heard;
