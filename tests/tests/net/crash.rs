@@ -33,25 +33,28 @@ fn reinvited(attach: &'static str, family: Family) -> (Call, OwnedFd) {
     (call, link)
 }
 
-/// The numbers of the ACKs among what an agent went through.
-fn acks(records: &[Record]) -> BTreeSet<u32> {
+/// The numbers of the requests of that method among what an agent went through.
+fn numbers(records: &[Record], method: &str) -> BTreeSet<u32> {
     let number = |record: &Record| match &record.event {
         Event::Received(message) => message.cseq().map(|cseq| cseq.number),
         Event::Sent(_) | Event::Established | Event::Ended { .. } | Event::Fault(_) => None,
     };
-    records.iter().filter(|record| record.is_request("ACK")).filter_map(number).collect()
+    records.iter().filter(|record| record.is_request(method)).filter_map(number).collect()
 }
 
 /// The peer gets its ACK, the call outlives its patience, and the server's BYE is good.
 fn lives(call: &Call) {
-    let acked = call.peer.wait("ACK to the re-INVITE", PATIENCE, |records| acks(records).contains(&2).then_some(()));
+    let acked =
+        call.peer.wait("ACK to the re-INVITE", PATIENCE, |records| numbers(records, "ACK").contains(&2).then_some(()));
     assert!(acked.is_ok(), "{}", call.story());
     std::thread::sleep(PATIENCE);
     assert!(!call.peer.is_over(), "{}", call.story());
     call.server.bye();
     assert_eq!(call.server.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
     call.clean();
-    assert_eq!(acks(&call.peer.records()), BTreeSet::from([1, 2]), "{}", call.story());
+    // On a slow machine there may have been another refresh.
+    let records = call.peer.records();
+    assert_eq!(numbers(&records, "ACK"), numbers(&records, "INVITE"), "{}", call.story());
 }
 
 #[test]
@@ -97,7 +100,8 @@ fn r44_a_new_daemon_that_knows_the_call_acks_the_200_itself_and_refreshes_the_ca
                 call.refreshed(2);
                 call.sipst.event_count("refresh_succeeded", 2, SOON).unwrap();
                 call.server_hangs_up();
-                assert_eq!(acks(&call.peer.records()), BTreeSet::from([1, 2, 3]), "{}", call.story());
+                let records = call.peer.records();
+                assert_eq!(numbers(&records, "ACK"), numbers(&records, "INVITE"), "{}", call.story());
                 assert!(call.peer_answers().iter().all(|status| *status == 200), "{}", call.story());
             });
         }
