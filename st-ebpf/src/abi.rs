@@ -295,7 +295,7 @@ counters! {
     Cut = "cut",
     /// Answers to requests of sipst's own, taken off the wire and handed to the daemon.
     AnswerTaken = "answer_taken",
-    /// The same with a token that is not on record: taken off the wire all the same.
+    /// The same with a token that is not on record, or in IP fragments: taken off the wire all the same.
     AnswerUnknown = "answer_unknown",
     /// 2xx to re-INVITEs of sipst's own that were ACKed by the programs, because no daemon did.
     AckedHere = "acked_here",

@@ -45,6 +45,16 @@ struct Shared {
     hurry: AtomicBool,
 }
 
+impl Shared {
+    /// Says how many alerts found the queue full since the last time.
+    fn tell_dropped(&self, name: &str) {
+        let dropped = self.dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            tracing::warn!(webhook = name, dropped, "alerts were not posted: too many at once");
+        }
+    }
+}
+
 impl Alerts {
     /// Starts a thread for every webhook.
     ///
@@ -74,6 +84,7 @@ impl Alerts {
                 shared.hurry.store(true, Relaxed);
                 tracing::warn!(webhook = name, "the last alerts could not be posted in time");
             }
+            shared.tell_dropped(&name);
             drop(stop);
         }
     }
@@ -133,10 +144,7 @@ impl Poster {
                 return;
             }
             self.post(&body);
-            let dropped = shared.dropped.swap(0, Relaxed);
-            if dropped > 0 {
-                tracing::warn!(webhook = self.name, dropped, "alerts were not posted: too many at once");
-            }
+            shared.tell_dropped(&self.name);
         }
     }
 

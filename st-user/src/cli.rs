@@ -26,6 +26,7 @@ use crate::{
     run::{self, RunConfig},
     sink::EventSink,
     status::Status,
+    store,
 };
 
 /// Usage and configuration.
@@ -113,6 +114,9 @@ enum Command {
         /// Where it is pinned.
         #[arg(long, value_name = "DIR", default_value = kernel::PIN_DIR)]
         pin_dir: PathBuf,
+        /// Where what is known of the calls is kept.
+        #[arg(long, value_name = "DIR", default_value = store::STATE_DIR)]
+        state_dir: PathBuf,
     },
     /// Tell everything that is wrong with a configuration.
     CheckConfig {
@@ -230,8 +234,8 @@ fn execute(command: Command) -> Result<()> {
             let unloaded = Kernel::unload(&pin_dir, force)?;
             say(&format!("{} links detached, nothing is left under {}\n", unloaded.links, pin_dir.display()))
         }
-        Command::Status { json, pin_dir } => {
-            let status = Status::read(&pin_dir)?;
+        Command::Status { json, pin_dir, state_dir } => {
+            let status = Status::read(&pin_dir, &state_dir)?;
             let json = json.then(|| serde_json::to_string(&status)).transpose().context("cannot write JSON")?;
             say(&json.map_or_else(|| status.to_string(), |json| format!("{json}\n")))
         }
@@ -259,7 +263,11 @@ fn run(config: &Config, format: Format) -> Result<()> {
         privilege::without_any(|| Sinks::start(&config.webhooks, format)).context("cannot give up capabilities")??;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
-    let run = RunConfig { options: options(config), policy: Arc::new(config.policy.clone()) };
+    let run = RunConfig {
+        options: options(config),
+        policy: Arc::new(config.policy.clone()),
+        state_dir: config.state_dir.clone(),
+    };
     let result = runtime.block_on(run::run(run, &mut sinks));
     sinks.alerts.finish(LAST_EVENTS);
     sinks.printer.finish(LAST_EVENTS);

@@ -21,3 +21,5 @@ pub mod route;
 pub mod run;
 pub mod sink;
 pub mod status;
+pub mod store;
+pub mod takeover;

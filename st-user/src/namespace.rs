@@ -7,6 +7,9 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
 };
 
+/// A directory that is empty at first, and gone with the namespace.
+pub(crate) const STATE_DIR: &str = "/run";
+
 /// Runs a test on a thread with its own mounts, a bpf file system of its own and a veth pair `v0` and `v1`.
 pub(crate) fn in_a_namespace(test: impl FnOnce() + Send) {
     thread::scope(|scope| {
@@ -14,6 +17,7 @@ pub(crate) fn in_a_namespace(test: impl FnOnce() + Send) {
             unshare(UnshareFlags::NEWNET | UnshareFlags::NEWNS);
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
             mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None).unwrap();
+            mount("tmpfs", STATE_DIR, "tmpfs", MountFlags::empty(), None).unwrap();
             ip("link add v0 type veth peer name v1");
             ip("link set v0 up");
             test();

@@ -6,6 +6,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -39,6 +40,8 @@ use crate::{
     ring::{self, Record},
     route::Routes,
     sink::EventSink,
+    store::{About, Opened, Store},
+    takeover::{self, TakenOver},
 };
 
 /// How many records are read before everything else has its turn.
@@ -66,6 +69,8 @@ pub struct RunConfig {
     pub options: kernel::Options,
     /// What the engine is told.
     pub policy: Arc<Policy>,
+    /// Where what is known of the calls is kept.
+    pub state_dir: PathBuf,
 }
 
 /// Why the daemon cannot run.
@@ -114,6 +119,7 @@ pub async fn run_until(
     // Before the first packet is read.
     privilege::keep_only(driver.kernel.needs())
         .map_err(|source| RunError::System { what: "capabilities cannot be given up", source })?;
+    driver.catch_up()?;
     say("ready");
     driver.turn(stop).await?;
     driver.linger().await?;
@@ -123,6 +129,12 @@ pub async fn run_until(
 struct Driver<'a> {
     engine: Engine,
     clock: Clock,
+    /// Where what the engine knows is written.
+    store: Store,
+    /// Which boot of the host this is.
+    boot: String,
+    /// What the engine is told once it knows what happened while no daemon was there.
+    missed: Option<Command>,
     kernel: Kernel,
     watch: Watch,
     leftovers: Leftovers,
@@ -147,15 +159,6 @@ impl<'a> Driver<'a> {
         let failed = |what| move |source| RunError::System { what, source };
         let routes = Routes::open().map_err(failed("routes cannot be asked for (netlink)"))?;
         let (mut kernel, ring) = Kernel::attach(&config.options)?;
-        // Requests of an earlier daemon's: nobody waits for their answers, which are taken off the wire all the same. A 2xx
-        // to a re-INVITE must be ACKed, though, or it ends the call (R44): the programs do that.
-        let orphans = kernel.maps.orphan_all();
-        if !orphans.is_empty() {
-            info!(
-                reinvites = orphans.len() / 2,
-                "re-INVITEs of an earlier run's may still be answered, and are ACKed then"
-            );
-        }
         for attached in Kernel::status(&config.options.pin_dir)? {
             info!("attached {attached}");
         }
@@ -166,21 +169,34 @@ impl<'a> Driver<'a> {
         let lookout = kernel.lookout();
         let watch =
             privilege::without_any(|| Watch::start(lookout)).flatten().map_err(failed("a thread cannot be started"))?;
-        let unseen = Unseen::read(&kernel)?;
-        // By a clock of its own: records from before the start must keep their time.
-        let leftovers = Leftovers::new(Clock::start().now(), kernel.maps.dialogs(), orphans);
-        // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
-        let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
-        let engine = Engine::new(EngineConfig {
+        let engine = EngineConfig {
             policy: config.policy,
             mode: Mode::Live,
             seed: rand::rng().random(),
             limits: Limits::default(),
-        });
+        };
+        let boot = takeover::boot();
+        let mut taken = TakenOver::read(Opened::new(&config.state_dir), &engine, &boot);
+        let leftovers = taken.match_kernel(&mut kernel.maps);
+        let TakenOver { mut engine, clock, opened, before, rebooted, .. } = taken;
+        let mut unseen = Unseen::read(&kernel)?;
+        if let Some(before) = before.as_ref().filter(|_| !rebooted) {
+            // What went by unseen while nobody was there is told in the first turn.
+            unseen.messages = unseen.messages.min(before.unseen);
+        }
+        // Half of what is there would belong to another boot.
+        let fresh = before.is_none() || rebooted;
+        let store = privilege::without_any(|| opened.follow(&mut engine, fresh));
+        let store = store.flatten().map_err(failed("a thread cannot be started"))?;
+        // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
         Ok(Self {
             engine,
-            clock: Clock::start(),
+            clock,
+            store,
+            boot,
+            missed: before.map(|_| if rebooted { Command::HostRestarted } else { Command::Outage }),
             kernel,
             watch,
             leftovers,
@@ -196,6 +212,23 @@ impl<'a> Driver<'a> {
         })
     }
 
+    /// What an earlier run has left is gone through before time goes on: what stands in the ring may have kept a session alive.
+    fn catch_up(&mut self) -> Result<(), RunError> {
+        let Some(missed) = self.missed.take() else { return Ok(()) };
+        self.outputs();
+        if matches!(missed, Command::HostRestarted) {
+            // What is in the ring is of this boot.
+            self.command(missed);
+            self.outputs();
+        } else {
+            self.drain(RING_RECORDS);
+            self.command(missed);
+            self.outputs();
+            self.unseen()?;
+        }
+        Ok(())
+    }
+
     async fn turn(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         tokio::pin!(stop);
         let mut tick = time::interval(TICK);
@@ -207,17 +240,32 @@ impl<'a> Driver<'a> {
             self.timeout();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
+            // 4. What has changed is written behind.
+            self.keep();
             if !more {
                 self.beat()?;
             }
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
-                // 4. Counters and interfaces.
+                // 5. Counters and interfaces.
                 _ = tick.tick() => self.tick()?,
                 rested = self.rest(more) => rested?,
             }
         }
+    }
+
+    /// Has what the engine knows written, and tells where that cannot be.
+    fn keep(&mut self) {
+        let about = self.about();
+        self.store.turn(&mut self.engine, about);
+        for event in self.store.events(self.clock.now()) {
+            self.sink.event(&self.clock.told(event));
+        }
+    }
+
+    fn about(&self) -> About {
+        About { boot: self.boot.clone(), offset_ns: self.clock.offset_ns(), unseen: self.unseen.messages }
     }
 
     /// Tells the kernel programs that somebody reads what they write.
@@ -233,7 +281,8 @@ impl<'a> Driver<'a> {
     /// Until there is something to do.
     async fn rest(&mut self, more: bool) -> Result<(), RunError> {
         let now = self.clock.now();
-        let rest = self.wake.map_or(TICK, |at| at.since(now)).min(TICK);
+        let due = self.store.due(&self.engine).unwrap_or(TICK);
+        let rest = self.wake.map_or(TICK, |at| at.since(now)).min(due).min(TICK);
         tokio::select! {
             biased;
             () = task::yield_now(), if more => {}
@@ -256,6 +305,7 @@ impl<'a> Driver<'a> {
             let more = self.drain(BATCH);
             self.timeout();
             self.arming.clear();
+            self.keep();
             self.beat()?;
             if !self.engine.is_inviting() || Instant::now() >= until {
                 return Ok(());
@@ -307,7 +357,7 @@ impl<'a> Driver<'a> {
     fn outputs(&mut self) {
         loop {
             match self.engine.poll_output() {
-                Output::Event(event) => self.sink.event(&event),
+                Output::Event(event) => self.sink.event(&self.clock.told(event)),
                 Output::Arm(arm) if self.arming.len() < MAX_ARMING => self.arming.push_back(arm),
                 Output::Arm(Arm { session, side, .. }) => {
                     self.command(Command::Armed { session, side, result: Err(Refusal::MapFull) });
@@ -398,6 +448,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tick(&mut self) -> Result<(), RunError> {
+        self.clock.look();
         self.unseen()?;
         if let Some(view) = self.watch.latest() {
             self.kernel.follow(view);
@@ -434,6 +485,10 @@ impl<'a> Driver<'a> {
         self.drain(RING_RECORDS);
         self.engine.close(self.clock.now());
         self.outputs();
+        let about = self.about();
+        if !self.store.finish(&mut self.engine, &about) {
+            warn!("not all that is known of the calls could be written: the next run will not know some of it");
+        }
         for counter in Counter::ALL {
             let value = self.kernel.maps.counter(*counter)?;
             if value > 0 {

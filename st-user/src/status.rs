@@ -12,6 +12,7 @@ use st_ebpf::abi::{Counter, SILENT_NS};
 use crate::{
     clock::monotonic_ns,
     kernel::{Attached, Kernel, KernelError},
+    store::Kept,
 };
 
 /// One look.
@@ -27,16 +28,18 @@ pub struct Status {
     /// How many dialogs carry other CSeq numbers on the wire than the server wrote.
     rewritten_dialogs: usize,
     attached: Vec<Attached>,
+    /// What is kept of the calls.
+    state: Kept,
     /// What the programs have counted, without what is zero.
     counters: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Status {
-    /// Looks at what is pinned.
+    /// Looks at what is pinned, and at what is kept.
     ///
     /// # Errors
     /// Nothing is, or it cannot be read.
-    pub fn read(pin_dir: &Path) -> Result<Self, KernelError> {
+    pub fn read(pin_dir: &Path, state_dir: &Path) -> Result<Self, KernelError> {
         let maps = Kernel::open_pinned(pin_dir)?;
         let (version, loaded) = maps.made();
         let silent = maps.last_beat()?.map(|at| Duration::from_nanos(monotonic_ns().saturating_sub(at)));
@@ -53,6 +56,7 @@ impl Status {
             daemon_silent_s: silent.map(|silent| silent.as_secs_f64()),
             rewritten_dialogs: maps.shifting(),
             attached: Kernel::status(pin_dir)?,
+            state: Kept::look(state_dir),
             counters,
         })
     }
@@ -78,6 +82,11 @@ impl fmt::Display for Status {
             )?,
         }
         writeln!(f, "dialogs   {} with rewritten CSeq numbers", self.rewritten_dialogs)?;
+        let runs = self.daemon_silent_s.is_some_and(|silent| silent * 1e9 < SILENT_NS as f64);
+        writeln!(f, "state     {}", self.state.line(runs))?;
+        for aside in self.state.set_aside() {
+            writeln!(f, "          could not be read and was put aside: {}", aside.display())?;
+        }
         for attached in &self.attached {
             writeln!(f, "attached  {attached}")?;
         }

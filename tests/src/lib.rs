@@ -17,7 +17,7 @@ pub use ledger::{Ledger, OWN_BRANCH};
 pub use process::Process;
 pub use program::{Kamailio, Program, Sofia};
 pub use sipp::{Play, Sipp};
-pub use sipst::{Sipst, binary};
+pub use sipst::{STATE_DIR, Sipst, binary};
 pub use tap::{Frame, Tap};
 pub use wire::{End, Family, Wire};
 

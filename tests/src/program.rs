@@ -182,5 +182,8 @@ fn sippy(program: &str) -> Result<Command> {
     if !path.is_file() {
         bail!("no {}: `cargo xtask setup` brings it", path.display());
     }
-    Ok(Command::new(path))
+    // Not by itself: its first line names the checkout that it was installed in.
+    let mut command = Command::new(Path::new(SIPPY).join("python"));
+    command.arg(path);
+    Ok(command)
 }

@@ -26,6 +26,15 @@ pub fn binary() -> Result<PathBuf> {
     found.context("no `sipst` binary: `cargo xtask build` makes it")
 }
 
+/// Where a daemon keeps what it knows of the calls, unless its configuration says otherwise: the next one in the same host
+/// finds it there.
+pub const STATE_DIR: &str = "/run/state";
+
+fn configuration(host: &Host, config: &str) -> Result<PathBuf> {
+    let own = if config.contains("state_dir:") { String::new() } else { format!("\nstate_dir: {STATE_DIR}\n") };
+    host.file("sipst.yaml", format!("{config}{own}"))
+}
+
 /// `sipst run --json` in a host; killed when dropped.
 pub struct Sipst {
     process: Process,
@@ -39,7 +48,7 @@ impl Sipst {
 
     /// The same with no more than the four capabilities that `config/sipst.service` grants.
     pub fn start_with_four_capabilities(host: &Host, config: &str) -> Result<Self> {
-        let config = host.file("sipst.yaml", config)?;
+        let config = configuration(host, config)?;
         let four = "-all,+bpf,+net_admin,+net_raw,+perfmon";
         let mut command = Command::new("setpriv");
         command.args(["--no-new-privs", "--bounding-set", four, "--inh-caps", four, "--"]).arg(binary()?);
@@ -50,8 +59,8 @@ impl Sipst {
     /// The same as a user who is not root and owns the pin directory.
     pub fn start_as_nobody(host: &Host, config: &str) -> Result<Self> {
         const NOBODY: &str = "65534";
-        host.run("install", &["-d", "-o", NOBODY, "-m", "0700", "/sys/fs/bpf/sipst"])?;
-        let config = host.file("sipst.yaml", config)?;
+        host.run("install", &["-d", "-o", NOBODY, "-m", "0700", "/sys/fs/bpf/sipst", STATE_DIR])?;
+        let config = configuration(host, config)?;
         // Nobody may go where the binary was built.
         let own = binary()?;
         host.run("install", &["-m", "0755", &own.to_string_lossy(), "/run/sipst"])?;
@@ -60,6 +69,18 @@ impl Sipst {
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--no-new-privs"]);
         command.args(["--bounding-set", four, "--inh-caps", four, "--ambient-caps", four, "--", "/run/sipst"]);
         command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
+        Self { process: host.spawn(command)? }.ready()
+    }
+
+    /// The same with a wall clock of its own, off by what the host's file `/run/clock` says at every moment; `off`: at first. The
+    /// monotonic clock is the machine's.
+    pub fn start_with_a_clock(host: &Host, config: &str, off: &str) -> Result<Self> {
+        let config = host.file("sipst.yaml", config)?;
+        let clock = host.file("clock", off)?;
+        let mut command = Command::new(binary()?);
+        command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
+        command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketime.so.1").env("FAKETIME_TIMESTAMP_FILE", clock);
+        command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         Self { process: host.spawn(command)? }.ready()
     }
 
@@ -79,7 +100,7 @@ impl Sipst {
 
     /// Starts it and waits for nothing.
     pub fn launch(host: &Host, config: &str) -> Result<Self> {
-        let config = host.file("sipst.yaml", config)?;
+        let config = configuration(host, config)?;
         let mut command = Command::new(binary()?);
         command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
         Ok(Self { process: host.spawn(command)? })

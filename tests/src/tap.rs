@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd as _,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -69,6 +69,8 @@ impl Frame {
 /// A running tap.
 pub struct Tap {
     frames: Arc<Mutex<Vec<Frame>>>,
+    /// How often the thread found nothing more to read.
+    dry: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,7 +81,8 @@ impl Tap {
         let name = interface.to_owned();
         let mut socket = host.enter(move || open(&name)).with_context(|| format!("cannot tap {interface}"))?;
         let (frames, stop) = (Arc::<Mutex<Vec<Frame>>>::default(), Arc::<AtomicBool>::default());
-        let (keep, stopped) = (Arc::clone(&frames), Arc::clone(&stop));
+        let dry = Arc::<AtomicU64>::default();
+        let (keep, stopped, is_dry) = (Arc::clone(&frames), Arc::clone(&stop), Arc::clone(&dry));
         let thread = thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             // Once told to stop, it still reads what is there.
@@ -89,16 +92,24 @@ impl Tap {
                         let frame = Frame { at: last_seen(&socket), bytes: buffer[..len].to_vec() };
                         keep.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stopped.load(Ordering::Relaxed) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock && !stopped.load(Ordering::Relaxed) => {
+                        is_dry.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(_) => break,
                 }
             }
         });
-        Ok(Self { frames, stop, thread: Some(thread) })
+        Ok(Self { frames, dry, stop, thread: Some(thread) })
     }
 
-    /// All frames so far.
+    /// All frames so far. What an end has heard was on the wire before, but the thread may not have read it yet: it is given the
+    /// time to, a second at most where frames come without a pause.
     pub fn frames(&self) -> Vec<Frame> {
+        let (before, until) = (self.dry.load(Ordering::Relaxed), Instant::now() + Duration::from_secs(1));
+        let reads = || self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        while self.dry.load(Ordering::Relaxed) == before && reads() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

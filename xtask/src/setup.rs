@@ -27,8 +27,9 @@ type Need = (&'static [&'static str], &'static str);
 const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
-/// SIP software that only tests run.
-const STACKS: [Need; 7] = [
+/// SIP software that only tests run, and what sets a clock for one process.
+const STACKS: [Need; 8] = [
+    (&["faketime"], "faketime"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
@@ -86,7 +87,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.stacks {
         programs(&STACKS)?;
         sippy()?;
-        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy");
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime");
     }
     if wants.guests {
         programs(&GUESTS)?;

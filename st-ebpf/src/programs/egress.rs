@@ -15,7 +15,7 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
-    ingress::icmp_error,
+    ingress::beginning,
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
@@ -33,11 +33,12 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 pub fn egress<A: Access>(access: &A) -> Fate {
     let datagram = match read(access, |ip, source| media::saw(access, ip, source)) {
         Packet::Other => return Fate::Pass,
-        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len, Whose::Peer),
+        Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Peer),
         Packet::Unread(reason) => {
             count(reason);
             return Fate::Pass;
         }
+        Packet::First(datagram) => return beginning(access, &datagram, false, Whose::Peer),
         Packet::Sip(datagram) => datagram,
     };
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::EGRESS) else {

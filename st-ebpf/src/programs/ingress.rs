@@ -11,7 +11,7 @@ use super::{
     access::Access,
     ack::acknowledge,
     maps::{Scratch, TOKENS, count},
-    message::{describe, is_outside, load, reserve_reached, scan, scratch, submit, take_answer, take_in},
+    message::{describe, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
     shift::{is_shifted, shift, shift_back, shift_back_quoted},
 };
@@ -26,7 +26,8 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
             count(reason);
             return Fate::Pass;
         }
-        Packet::IcmpError { payload, len } => return icmp_error(access, payload, len, Whose::Server),
+        Packet::First(datagram) => return beginning(access, &datagram, false, Whose::Server),
+        Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Server),
         Packet::Sip(datagram) => datagram,
     };
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
@@ -112,18 +113,25 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     Fate::Pass
 }
 
-/// An ICMP error about a request of sipst's in the server's name would reach the server's socket as an error of its own; one in
-/// the peer's would leave for the peer.
+/// The beginning of a datagram. The first fragment of an answer to sipst is taken: what is left of the answer never becomes a
+/// datagram. So is an ICMP error about a request of sipst's: about one in the server's name it would reach the server's socket as
+/// an error of its own, about one in the peer's it would leave for the peer.
 #[inline(always)]
-pub fn icmp_error<A: Access>(access: &A, payload: u32, len: u32, whose: Whose) -> Fate {
+pub fn beginning<A: Access>(access: &A, datagram: &Datagram, quoted: bool, whose: Whose) -> Fate {
+    if !quoted {
+        count(Counter::Fragment);
+    }
     let direction = match whose {
         Whose::Server => direction::INGRESS,
         Whose::Peer => direction::EGRESS,
     };
     let Some(scratch) = scratch(direction) else { return Fate::Pass };
-    let Some(captured) = load(access, scratch, payload, len) else { return Fate::Pass };
-    if !matches!(start(&scratch.window), Start::Request(_)) {
-        return Fate::Pass;
+    let datagram = read_back(scratch, datagram);
+    let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else { return Fate::Pass };
+    match start(&scratch.window) {
+        Start::Response if !quoted => {}
+        Start::Request(_) if quoted => {}
+        _ => return Fate::Pass,
     }
     scan(scratch, captured, part::VIA);
     let ours = match whose {
@@ -133,6 +141,6 @@ pub fn icmp_error<A: Access>(access: &A, payload: u32, len: u32, whose: Whose) -
     if !ours {
         return Fate::Pass;
     }
-    count(Counter::IcmpTaken);
+    count(if quoted { Counter::IcmpTaken } else { Counter::AnswerUnknown });
     Fate::Take
 }

@@ -50,7 +50,15 @@ pub fn load<A: Access>(access: &A, scratch: &mut Scratch, payload: u32, len: u32
 /// once.
 #[inline(always)]
 pub fn forgetting(scratch: &Scratch) -> Datagram {
-    // SAFETY: `take_in` has written it.
+    // SAFETY: `read_back` has written it.
+    unsafe { scratch.datagram.as_ptr().read_volatile() }
+}
+
+/// The same, written first.
+#[inline(always)]
+pub fn read_back(scratch: &mut Scratch, datagram: &Datagram) -> Datagram {
+    scratch.datagram.write(*datagram);
+    // SAFETY: written just now.
     unsafe { scratch.datagram.as_ptr().read_volatile() }
 }
 
@@ -64,8 +72,7 @@ pub fn take_in<A: Access>(
 ) -> Option<(&'static mut Scratch, Datagram, u32, Start)> {
     count(Counter::Seen);
     let scratch = scratch(direction)?;
-    scratch.datagram.write(*datagram);
-    let datagram = forgetting(scratch);
+    let datagram = read_back(scratch, datagram);
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
         count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
         return None;

@@ -39,6 +39,8 @@ pub struct Ip {
     pub protocol: u8,
     /// Version 6.
     pub v6: bool,
+    /// It carries no more than the beginning of that: the first of several fragments.
+    pub first: bool,
 }
 
 /// A UDP datagram.
@@ -64,13 +66,10 @@ pub enum Packet {
     Unread(Counter),
     /// A UDP datagram from or to a SIP port.
     Sip(Datagram),
-    /// An ICMP error about a datagram from or to a SIP port.
-    IcmpError {
-        /// Offset of what is quoted of the payload.
-        payload: u32,
-        /// Its length.
-        len: u32,
-    },
+    /// The first fragment of one; its length is what is there.
+    First(Datagram),
+    /// An ICMP error about one; its length is what is quoted.
+    IcmpError(Datagram),
 }
 
 /// The bytes at a constant offset, if they can be read directly.
@@ -115,14 +114,14 @@ fn plain(access: &impl Access, no_sip: impl Fn(Ip, u16)) -> Option<Packet> {
                 protocol::ICMP => return None,
                 _ => return Some(Packet::Other),
             }
-            (Ip { at: 14, next: 34, protocol, v6: false }, direct::<4>(data, end, 34)?)
+            (Ip { at: 14, next: 34, protocol, v6: false, first: false }, direct::<4>(data, end, 34)?)
         }
         ethertype::IPV6 => {
             let [protocol] = direct::<1>(data, end, 20)?;
             if protocol != protocol::UDP && protocol != protocol::TCP {
                 return None;
             }
-            (Ip { at: 14, next: 54, protocol, v6: true }, direct::<4>(data, end, 54)?)
+            (Ip { at: 14, next: 54, protocol, v6: true, first: false }, direct::<4>(data, end, 54)?)
         }
         ethertype::VLAN | ethertype::QINQ => return None,
         _ => return Some(Packet::Other),
@@ -161,8 +160,8 @@ fn ipv4(access: &impl Access, at: u32) -> Result<Ip, Packet> {
     if first >> 4 != 4 || length < 20 {
         return Err(Packet::Other);
     }
-    if (f0 & 0x3f) | f1 == 0 {
-        Ok(Ip { at, next: at + length, protocol, v6: false })
+    if (f0 & 0x1f) | f1 == 0 {
+        Ok(Ip { at, next: at + length, protocol, v6: false, first: f0 & 0x20 != 0 })
     } else if protocol == protocol::UDP {
         Err(Packet::Unread(Counter::Fragment))
     } else {
@@ -174,6 +173,7 @@ fn ipv4(access: &impl Access, at: u32) -> Result<Ip, Packet> {
 fn ipv6(access: &impl Access, at: u32) -> Result<Ip, Packet> {
     let [mut protocol] = bytes::<1>(access, at + 6).ok_or(Packet::Other)?;
     let mut next = at + 40;
+    let mut first = false;
     let mut extensions = 0;
     while extensions < MAX_EXTENSIONS {
         match protocol {
@@ -186,12 +186,30 @@ fn ipv6(access: &impl Access, at: u32) -> Result<Ip, Packet> {
                 };
                 protocol = following;
             }
-            protocol::FRAGMENT => return Err(Packet::Unread(Counter::Fragment)),
+            protocol::FRAGMENT => {
+                let [following, _, o0, o1] = bytes::<4>(access, next).ok_or(Packet::Other)?;
+                if o0 as u32 | (o1 as u32 & 0xf8) != 0 {
+                    return Err(Packet::Unread(Counter::Fragment));
+                }
+                // Also the only one (RFC 6946).
+                first = true;
+                next += 8;
+                protocol = following;
+            }
             _ => break,
         }
         extensions += 1;
     }
-    Ok(Ip { at, next, protocol, v6: true })
+    Ok(Ip { at, next, protocol, v6: true, first })
+}
+
+/// A UDP datagram of which as much is there as the packet holds.
+#[inline(always)]
+fn beginning(access: &impl Access, ip: Ip, [s0, s1, d0, d1]: [u8; 4]) -> Datagram {
+    let payload = ip.next + 8;
+    let len = access.len();
+    let len = if len > payload { len - payload } else { 0 };
+    Datagram { ip, source: u16::from_be_bytes([s0, s1]), destination: u16::from_be_bytes([d0, d1]), payload, len }
 }
 
 /// UDP or TCP from or to a SIP port, or an ICMP error about it.
@@ -200,7 +218,12 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, u16)) -> Result<P
     match ip.protocol {
         protocol::UDP => {
             let [s0, s1, d0, d1, l0, l1] = bytes::<6>(access, ip.next).ok_or(Packet::Other)?;
-            if !is_sip([s0, s1, d0, d1]) {
+            let sip = is_sip([s0, s1, d0, d1]);
+            if ip.first {
+                let datagram = beginning(access, ip, [s0, s1, d0, d1]);
+                return Ok(if sip { Packet::First(datagram) } else { Packet::Unread(Counter::Fragment) });
+            }
+            if !sip {
                 no_sip(ip, u16::from_be_bytes([s0, s1]));
                 return Ok(Packet::Other);
             }
@@ -208,8 +231,7 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, u16)) -> Result<P
             if length < 8 || ip.next + length > access.len() {
                 return Ok(Packet::Unread(Counter::Malformed));
             }
-            let (source, destination) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
-            Ok(Packet::Sip(Datagram { ip, source, destination, payload: ip.next + 8, len: length - 8 }))
+            Ok(Packet::Sip(Datagram { len: length - 8, ..beginning(access, ip, [s0, s1, d0, d1]) }))
         }
         protocol::TCP => {
             let ports = bytes::<4>(access, ip.next).ok_or(Packet::Other)?;
@@ -235,10 +257,7 @@ fn icmp_error(access: &impl Access, ip: Ip) -> Result<Packet, Packet> {
     if !is_sip(ports) {
         return Ok(Packet::Other);
     }
-    let payload = quoted.next + 8;
-    let len = access.len();
-    let len = if len > payload { len - payload } else { 0 };
-    Ok(Packet::IcmpError { payload, len })
+    Ok(Packet::IcmpError(beginning(access, quoted, ports)))
 }
 
 /// Tells what a packet is; `no_sip` gets the IP header and source port of a UDP datagram between ports that carry none.

@@ -4,6 +4,7 @@
 //! All values are the server's or the peer's own, as [`crate::message`] read them, byte for byte and whatever their
 //! encoding; line ends of folds become spaces, so that no value can add a line.
 
+use serde::{Deserialize, Serialize};
 use st_ebpf::abi::{BRANCH_PREFIX, PEER_BRANCH_PREFIX};
 
 use crate::{
@@ -39,7 +40,7 @@ pub fn own_headers<'a, 'm>(
 }
 
 /// Where a request within a dialog goes: Request-URI and Route elements, as they stand on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     /// The Request-URI.
     pub uri: Vec<u8>,

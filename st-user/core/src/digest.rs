@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use md5::{Digest, Md5};
 use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -44,7 +45,7 @@ pub enum DigestError {
 }
 
 /// An Authorization or Proxy-Authorization.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     proxy: bool,
     realm: String,

@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
 
-use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
 use crate::Time;
 
 /// One of the two ends of a dialog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
     /// The unmodified SIP server on this host.
@@ -84,6 +84,8 @@ pub enum EventKind {
     BreakerOpened,
     /// A refresh on that trunk succeeded: they are sent again.
     BreakerClosed,
+    /// What is known of the calls is not kept on disk, or what an earlier run had kept could not be read: alert.
+    StateNotKept,
 }
 
 impl EventKind {
@@ -96,7 +98,8 @@ impl EventKind {
             | Self::SessionExpired
             | Self::NegotiationFault
             | Self::CaptureLoss
-            | Self::BreakerOpened => true,
+            | Self::BreakerOpened
+            | Self::StateNotKept => true,
             Self::SessionStarted
             | Self::TimerNegotiated
             | Self::SessionRefreshed
@@ -128,6 +131,7 @@ impl EventKind {
             Self::ServerTold => "server_told",
             Self::BreakerOpened => "breaker_opened",
             Self::BreakerClosed => "breaker_closed",
+            Self::StateNotKept => "state_not_kept",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use st_ebpf::cseq::State;
 
 use crate::{Event, Side, Time};
@@ -42,7 +43,7 @@ pub struct Packet<'a> {
 }
 
 /// Names a session between the engine and its driver. Never used twice in one run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 /// Why a refresh is not sent though it is due.
@@ -135,6 +136,11 @@ pub enum Command {
         /// Why.
         refusal: Refusal,
     },
+    /// The engine was restored, and has been told what was heard since its records ended: until now nobody has kept its
+    /// deadlines.
+    Outage,
+    /// The engine was restored on a host that was started anew: its servers have forgotten their calls.
+    HostRestarted,
     /// Packets were lost before the engine could see them.
     Loss {
         /// How many since the last time.

@@ -4,7 +4,13 @@
 mod sim;
 
 use sim::{Call, Sim, manners, sdp};
-use st_core::{Action, EventKind::*, Side, engine::limits::MAX_FORKS};
+use st_core::{
+    Action, By, Command,
+    EventKind::*,
+    Side,
+    engine::limits::{MAX_EXCHANGES, MAX_FORKS},
+    message::MethodName,
+};
 
 const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
 
@@ -188,4 +194,62 @@ fn strangers_change_nothing_that_a_refresh_says_or_where_it_goes() {
         sim.ours()[0].text.clone()
     };
     assert_eq!(refresh(true), refresh(false));
+}
+
+#[test]
+fn a_forged_183_without_the_branch_says_nothing_of_the_peers_media() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+    sim.answer(&call, 183, &manners(Side::Peer, false), &sdp(Side::Peer));
+    let forged = Call { invite: (call.invite.0, "z9hG4bK-guess".into()), ..call.clone() };
+    sim.answer(&forged, 183, "", &sdp(Side::Peer).replace("6000", "6666"));
+    sim.answer(&call, 200, &(manners(Side::Peer, false) + UAC_90), "");
+    sim.ack(&mut call);
+    sim.secs(46);
+    assert_eq!((sim.methods(), sim.count(RefreshSucceeded)), (vec![MethodName::Invite], 1));
+    assert_eq!(sim.reasons(NegotiationFault), Vec::<String>::new(), "the answer is what the peer had said");
+}
+
+#[test]
+fn strangers_requests_do_not_displace_one_of_the_peers_that_the_server_works_on() {
+    for method in ["INVITE", "UPDATE", "BYE"] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        let asked = sim.request(&mut call, Side::Peer, "INVITE", &manners(Side::Peer, true), &sdp(Side::Peer));
+        sim.respond(&call, Side::Peer, &asked, "INVITE", 180, "");
+        for _ in 0..2 * MAX_EXCHANGES {
+            sim.request(&mut call, Side::Peer, method, "", "");
+        }
+        let answer = manners(Side::Server, true) + "Session-Expires: 90;refresher=uac\r\n";
+        sim.respond_with(&call, Side::Peer, &asked, "INVITE", 200, &answer, &sdp(Side::Server));
+        assert_eq!(sim.last(SessionRefreshed).by, Some(By::Peer), "{method}");
+    }
+}
+
+#[test]
+fn strangers_make_no_dialog_sure_of_which_packets_were_lost() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, UAC_90);
+    for (asker, method) in
+        [(Side::Server, "INFO"), (Side::Server, "UPDATE"), (Side::Peer, "OPTIONS"), (Side::Peer, "INVITE")]
+    {
+        sim.command(Command::Loss { packets: 1 });
+        for forged in ["INVITE", "UPDATE", "INFO", "ACK", "CANCEL", "PRACK"] {
+            sim.request(&mut call, Side::Peer, forged, "", "");
+            for status in [100, 180, 200, 481, 500] {
+                let guess = (call.number, "z9hG4bK-guess".into());
+                sim.respond(&call, Side::Server, &guess, forged, status, "");
+            }
+        }
+        assert_eq!(sim.engine.stats().unsure, 1, "{method}");
+        let asked = sim.request(&mut call, asker, method, "", "");
+        if asker == Side::Server {
+            assert_eq!(sim.engine.stats().unsure, 0, "{method}: the server speaks");
+            sim.command(Command::Loss { packets: 1 });
+        }
+        assert_eq!(sim.engine.stats().unsure, 1, "{method}");
+        sim.respond(&call, asker, &asked, method, 200, "");
+        assert_eq!(sim.engine.stats().unsure, 0, "{method}: it was answered");
+    }
 }

@@ -4,7 +4,7 @@ mod sim;
 
 use std::time::Duration;
 
-use sim::{Call, Sim, manners};
+use sim::{Call, Sim, disk::Disk, manners};
 use st_core::{
     Action, Command,
     EventKind::*,
@@ -227,4 +227,23 @@ fn what_the_driver_says_of_a_session_that_is_not_known_changes_nothing() {
     sim.command(Command::Media { session: st_core::SessionId(99), seen });
     sim.run(Duration::from_secs(1));
     assert_eq!(sim.events.len(), events);
+}
+
+#[test]
+fn a_new_daemon_watches_the_flows_again_and_holds_no_silence_against_a_call_that_nobody_looked_at() {
+    let (mut sim, _) = call_with_rtp(60);
+    sim.engine.follow_changes();
+    let mut disk = Disk::default();
+    disk.write(&mut sim.engine);
+    // Told of the RTP at 45 s, and refreshed at 90 s next: nobody looks from 60 s on.
+    sim.restart(&disk, Duration::from_secs(20));
+    assert_eq!(sim.flows.keys().map(ToString::to_string).collect::<Vec<_>>(), [FLOW]);
+    sim.secs(80);
+    assert_eq!(
+        (sim.ours().len(), sim.count(RefreshOverdue)),
+        (3, 0),
+        "at 135 s it has been silent for 55 s, as far as is known"
+    );
+    sim.secs(60);
+    assert_eq!((sim.ours().len(), sim.reasons(RefreshOverdue)), (3, vec!["media_silent".to_string()]));
 }

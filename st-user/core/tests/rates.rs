@@ -4,7 +4,7 @@ mod sim;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use sim::{Call, Reply, Sim};
+use sim::{Call, Reply, Sim, disk::Disk};
 use st_core::{
     Action, DomainPattern, Event,
     EventKind::*,
@@ -269,4 +269,33 @@ fn a_trunk_that_is_no_more_lets_nobody_wait() {
     sim.secs(1);
     assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (1, vec!["policy".to_string(); 2]));
     assert_eq!(sim.engine.stats().waiting, 0);
+}
+
+#[test]
+fn who_waits_when_the_daemon_dies_waits_again() {
+    let mut sim = with(1, 1);
+    sim.engine.follow_changes();
+    calls(&mut sim, "a", 3, "a.example", UAC_90);
+    sim.run(Duration::from_millis(45_500));
+    assert_eq!((sim.ours().len(), sim.engine.stats().waiting), (1, 2));
+    let mut disk = Disk::default();
+    disk.write(&mut sim.engine);
+    sim.restart(&disk, Duration::from_millis(200));
+    assert_eq!((sim.ours().len(), sim.engine.stats().waiting), (2, 1), "a new daemon's first turn comes at once");
+    sim.secs(2);
+    assert_eq!((sim.ours().len(), sim.engine.stats().waiting), (3, 0));
+    assert_eq!((sim.count(RefreshSucceeded), sim.count(RefreshFailed)), (3, 0));
+}
+
+#[test]
+fn who_waited_past_the_peers_deadline_while_no_daemon_was_there_still_has_the_rest_of_the_interval() {
+    let mut sim = with(1, 1);
+    sim.engine.follow_changes();
+    calls(&mut sim, "a", 3, "a.example", UAC_90);
+    sim.run(Duration::from_millis(45_500));
+    let mut disk = Disk::default();
+    disk.write(&mut sim.engine);
+    sim.restart(&disk, Duration::from_secs(38));
+    sim.secs(3);
+    assert_eq!((sim.ours().len(), sim.count(RefreshSucceeded), sim.count(RefreshFailed)), (3, 3, 0));
 }

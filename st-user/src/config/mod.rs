@@ -60,6 +60,8 @@ pub struct Config {
     pub ports: Vec<u16>,
     /// Where programs and maps are pinned.
     pub pin_dir: PathBuf,
+    /// Where what is known of the calls is kept.
+    pub state_dir: PathBuf,
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.

@@ -9,7 +9,10 @@ use std::{
 use st_core::Policy;
 use ureq::http::Uri;
 
-use crate::kernel::{Overlap, PIN_DIR};
+use crate::{
+    kernel::{Overlap, PIN_DIR},
+    store::STATE_DIR,
+};
 
 use super::{
     Attach, Config, PORT, Webhook,
@@ -52,6 +55,7 @@ pub(super) fn config(
     let attach = fields.get("attach", choice(&attaches)).unwrap_or(Attach::Auto);
     let ports = fields.get("ports", some(list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"))));
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
+    let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let floor = fields.get("interval_floor", seconds(INTERVALS));
     let session = fields.get("max_session", duration(SESSIONS));
     let base = Policy::default();
@@ -79,6 +83,7 @@ pub(super) fn config(
         attach,
         ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
+        state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         policy: Policy {
             trunks,
             default: default.unwrap_or_else(|| trunks::default_rules(around)),

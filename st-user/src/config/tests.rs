@@ -73,6 +73,7 @@ fn everything_but_the_interfaces_has_a_default() {
             attach: Attach::Auto,
             ports: vec![5060],
             pin_dir: "/sys/fs/bpf/sipst".into(),
+            state_dir: "/var/lib/sipst".into(),
             policy: Policy {
                 trunks: vec![],
                 default: Rules {
@@ -148,6 +149,7 @@ const TOP: &[&str] = &[
     "attach",
     "ports",
     "pin_dir",
+    "state_dir",
     "interval_floor",
     "max_session",
     "refresh_rate",
@@ -240,6 +242,7 @@ fn wrong_values_are_told_with_the_right_ones() {
     says("interval_floor: 1500ms", &["2:17: `interval_floor` has a fraction of a second"]);
     says("max_session: 5s", &["2:14: "]);
     says("pin_dir: pins", &["2:10: `pin_dir` is `pins`, which is not an absolute path"]);
+    says("state_dir: state", &["2:12: `state_dir` is `state`, which is not an absolute path"]);
     says("default: {act_at: 0.49}", &["2:19: "]);
     says("default: {act_at: .nan}", &["2:19: "]);
     says("default: {action: Refresh}", &["2:19: `action` is `Refresh`: use one of observe, alert, refresh"]);

@@ -1,17 +1,18 @@
 //! The maps, typed, with the rules for who writes what.
 
 use std::{
+    collections::{HashMap, HashSet},
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap as Table, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use rand::RngExt as _;
-use st_core::{Refusal, Side};
+use st_core::{ReadyAck, Refusal, Side};
 use st_ebpf::{
     abi::{self, Ack, Counter, Ports, Settings, Shift, Token, names},
     cseq::State,
@@ -79,14 +80,27 @@ pub(crate) fn pinned<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'sta
     typed(name, map.map_err(|source| KernelError::Map { name, source })?)
 }
 
+/// A request of sipst's own, as the kernel has it on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnRecord {
+    /// Its token.
+    pub token: u64,
+    /// Its dialog.
+    pub dialog: DialogKey,
+    /// The number that it took.
+    pub number: u32,
+    /// Where a re-INVITE went, and the ACK for its 2xx.
+    pub reinvite: Option<(SocketAddr, ReadyAck)>,
+}
+
 /// The maps of a loaded object, without the ring.
 pub struct Maps {
     settings: Settings,
     counters: PerCpuArray<MapData, u64>,
-    shifts: HashMap<MapData, u64, Shift>,
-    shifted: HashMap<MapData, [u8; 16], u64>,
-    tokens: HashMap<MapData, u64, Token>,
-    acks: HashMap<MapData, u64, Ack>,
+    shifts: Table<MapData, u64, Shift>,
+    shifted: Table<MapData, [u8; 16], u64>,
+    tokens: Table<MapData, u64, Token>,
+    acks: Table<MapData, u64, Ack>,
     heartbeat: Array<MapData, u64>,
 }
 
@@ -253,18 +267,42 @@ impl Maps {
         }
     }
 
-    /// Takes every request off the record but those whose 2xx must have an ACK: the programs send it from now on. Returns
-    /// the tokens that stay.
-    pub fn orphan_all(&mut self) -> Vec<u64> {
+    /// The requests on record that took a number and have left, in the order of their tokens.
+    pub fn requests(&self) -> Vec<OnRecord> {
+        let acks: HashMap<u64, Ack> = self.acks.iter().flatten().collect();
+        let of_acks: HashSet<u64> = acks.values().map(|ack| ack.token).collect();
+        let has_left = |(token, entry): &(u64, Token)| {
+            let dialog = DialogKey { map: entry.dialog, check: entry.check };
+            // An ACK's entry looks like that of a dialog's first request: such a one only counts while it stays the only one.
+            let took = || self.state(dialog).is_ok_and(|state| !state.known && state.number > 0);
+            entry.committed != 0 && !of_acks.contains(token) && (entry.expected != 0 || took())
+        };
+        let on_record = |(token, entry): (u64, Token)| OnRecord {
+            token,
+            dialog: DialogKey { map: entry.dialog, check: entry.check },
+            number: State::from_word(entry.expected).next_injected(),
+            reinvite: acks.get(&token).map(ready),
+        };
+        let mut found: Vec<OnRecord> = self.tokens.iter().flatten().filter(has_left).map(on_record).collect();
+        found.sort_by_key(|request| request.token);
+        found
+    }
+
+    /// Takes every request off the record that is not among those that a daemon knows, but for those whose 2xx must have an
+    /// ACK: the programs send it from now on. Returns the tokens that stay because of that.
+    pub fn orphan_others(&mut self, known: &HashSet<u64>) -> Vec<u64> {
         let acks: Vec<(u64, Ack)> = self.acks.iter().flatten().collect();
         let mut stay = Vec::new();
         for (reinvite, ack) in acks {
-            match self.acks.insert(reinvite, Ack { orphan: 1, ..ack }, EXIST) {
+            let is_known = known.contains(&reinvite);
+            match self.acks.insert(reinvite, Ack { orphan: u32::from(!is_known), ..ack }, EXIST) {
+                Ok(()) if is_known => {}
                 Ok(()) => stay.extend([reinvite, ack.token]),
                 Err(error) => tracing::debug!(%error, "an ACK is not sent"),
             }
         }
-        let tokens: Vec<u64> = self.tokens.keys().flatten().filter(|token| !stay.contains(token)).collect();
+        let is_others = |token: &u64| !stay.contains(token) && !known.contains(token);
+        let tokens: Vec<u64> = self.tokens.keys().flatten().filter(is_others).collect();
         tokens.into_iter().for_each(|token| self.retire(token));
         stay
     }
@@ -333,6 +371,18 @@ impl Maps {
         Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
     }
 
+    /// As `st_egress` does.
+    #[cfg(test)]
+    pub(super) fn commit(&mut self, token: u64) {
+        let entry = self.tokens.get(&token, 0).unwrap();
+        self.tokens.insert(token, Token { committed: 1, ..entry }, EXIST).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_orphan(&self, reinvite: u64) -> bool {
+        self.acks.get(&reinvite, 0).unwrap().orphan != 0
+    }
+
     #[cfg(test)]
     pub(super) fn hosts(&self) -> Vec<u64> {
         self.shifted.iter().flatten().map(|(_, dialogs)| dialogs).collect()
@@ -365,6 +415,13 @@ pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     }
+}
+
+/// Where an ACK that is kept goes, and what it is.
+fn ready(ack: &Ack) -> (SocketAddr, ReadyAck) {
+    let to = SocketAddr::new(Ipv6Addr::from(ack.peer).to_canonical(), u16::from_be_bytes(ack.peer_port));
+    let length = usize::try_from(ack.len).unwrap_or(usize::MAX);
+    (to, ReadyAck { token: ack.token, bytes: ack.message.get(..length).unwrap_or_default().to_vec() })
 }
 
 /// What a map operation's failure means for a refresh.

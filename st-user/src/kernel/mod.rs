@@ -30,8 +30,8 @@ use serde::Serialize;
 pub use error::KernelError;
 pub use flows::Flows;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
-pub use maps::Maps;
 pub(crate) use maps::mapped;
+pub use maps::{Maps, OnRecord};
 pub(crate) use watch::{Lookout, View, Watch};
 
 use crate::{config::Attach, privilege};

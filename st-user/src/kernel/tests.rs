@@ -1,8 +1,8 @@
 //! The life of what is attached, in namespaces of the tests' own. They need root.
 
-use std::{fs, process::Command};
+use std::{collections::HashSet, fs, process::Command};
 
-use st_core::{Refusal, Side};
+use st_core::{ReadyAck, Refusal, Side};
 use st_ebpf::cseq::State;
 
 use super::*;
@@ -482,7 +482,7 @@ fn a_number_is_asked_for_once_and_what_needs_none_may_come_again() {
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Err(Refusal::Send));
         assert_eq!(maps.record(1, key, None), Ok(false));
         assert_eq!(maps.record(2, key, None), Ok(true));
-        assert!(maps.orphan_all().is_empty());
+        assert!(maps.orphan_others(&HashSet::new()).is_empty());
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
         maps.retire(1);
         maps.retire(1);
@@ -503,11 +503,44 @@ fn a_reinvite_whose_2xx_must_be_acked_stays_on_record_with_its_ack() {
         assert_eq!(maps.record(3, key, None), Ok(true), "the ACK that was refused is off the record");
         assert_eq!(maps.record(1, key, Some(SHIFTED)), Ok(true));
         assert_eq!(maps.record(4, key, Some(SHIFTED)), Ok(true));
-        assert_eq!(maps.orphan_all(), [1, 2]);
+        assert_eq!(maps.orphan_others(&HashSet::new()), [1, 2]);
         let known = [1, 2, 3, 4].map(|token| maps.record(token, key, None).unwrap());
         assert_eq!(known, [false, false, true, true], "what needs no ACK is off the record");
         maps.retire(1);
-        assert_eq!(maps.orphan_all(), [0_u64; 0]);
+        assert_eq!(maps.orphan_others(&HashSet::new()), [0_u64; 0]);
+    });
+}
+
+#[test]
+fn what_has_left_is_told_with_its_number_and_its_ack_and_what_a_daemon_knows_stays_its_own() {
+    in_a_namespace(|| {
+        let (mut kernel, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let maps = &mut kernel.maps;
+        let (key, first) = (maps.key(b"a", b"t", Side::Server).unwrap(), maps.key(b"b", b"t", Side::Server).unwrap());
+        let addresses = ["[2001:db8::1]:5060", "[2001:db8::2]:5070"].map(|address| address.parse().unwrap());
+        let envelope = Envelope { server: addresses[0], peer: addresses[1], tos: 0, ttl: 64 };
+        maps.keep(1, key, &ready_ack(&envelope, Side::Server, 2, b"ACK it").unwrap()).unwrap();
+        maps.record(1, key, Some(SHIFTED)).unwrap();
+        maps.record(3, first, Some(State::default())).unwrap();
+        maps.record(4, key, None).unwrap();
+        assert_eq!(maps.requests(), [], "none has left");
+        maps.commit(1);
+        maps.commit(3);
+        let reinvite = Some((addresses[1], ReadyAck { token: 2, bytes: b"ACK it".to_vec() }));
+        let left = OnRecord { token: 1, dialog: key, number: SHIFTED.next_injected(), reinvite };
+        assert_eq!(
+            maps.requests(),
+            std::slice::from_ref(&left),
+            "of one in a dialog without an entry that cannot be told"
+        );
+        maps.arm(first, addresses[0].ip(), State { known: false, number: 1, delta: 0 }).unwrap();
+        assert_eq!(maps.requests(), [left, OnRecord { token: 3, dialog: first, number: 1, reinvite: None }]);
+
+        assert_eq!(maps.orphan_others(&HashSet::from([3])), [1, 2]);
+        assert!(maps.is_orphan(1));
+        assert_eq!(maps.orphan_others(&HashSet::from([1, 2])), [0_u64; 0]);
+        assert!(!maps.is_orphan(1), "whoever knows it sends its ACK");
+        assert_eq!(maps.requests().len(), 1);
     });
 }
 

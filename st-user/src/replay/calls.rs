@@ -138,6 +138,7 @@ impl Call {
         match event.kind {
             EventKind::SessionStarted
             | EventKind::CaptureLoss
+            | EventKind::StateNotKept
             | EventKind::RefreshSucceeded
             | EventKind::ServerTold
             | EventKind::BreakerOpened

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     config::Attach,
     kernel::PIN_DIR,
-    namespace::{in_a_namespace, ip, unshare},
+    namespace::{STATE_DIR, in_a_namespace, ip, unshare},
 };
 
 const SERVER: &str = "10.9.0.1:5060";
@@ -34,6 +34,7 @@ fn config(attach: Attach) -> RunConfig {
     RunConfig {
         options: kernel::Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into() },
         policy: Arc::new(Policy { default: rules, ..Policy::default() }),
+        state_dir: STATE_DIR.into(),
     }
 }
 

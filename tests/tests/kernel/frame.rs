@@ -12,7 +12,7 @@ pub(crate) struct Frame {
     pub(crate) to: SocketAddr,
     /// IPv4: with four bytes of options. IPv6: with a hop-by-hop and a destination-options header.
     pub(crate) extras: bool,
-    /// IPv4: flags and offset. IPv6: any value but 0 adds a fragment header.
+    /// Flags and offset, as in IPv4. Any value but 0 adds a fragment header to IPv6.
     pub(crate) fragment: u16,
     pub(crate) tos: u8,
     pub(crate) ttl: u8,
@@ -55,7 +55,8 @@ impl Frame {
         self
     }
 
-    fn udp(&self, payload: &[u8]) -> Vec<u8> {
+    /// A UDP datagram for what IP carries.
+    pub(crate) fn udp(&self, payload: &[u8]) -> Vec<u8> {
         let (from, to) = (self.from.port(), self.to.port());
         let header = match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(a), IpAddr::V4(b)) if self.checksum => UdpHeader::with_ipv4_checksum(
@@ -107,7 +108,8 @@ impl Frame {
                 let mut next = self.protocol.0;
                 let mut extensions = vec![];
                 if self.fragment != 0 {
-                    extensions.splice(0..0, [next, 0, 0, 1, 0, 0, 0, 9]);
+                    let [o0, o1] = (self.fragment << 3 | self.fragment >> 13 & 1).to_be_bytes();
+                    extensions.splice(0..0, [next, 0, o0, o1, 0, 0, 0, 9]);
                     next = 44;
                 }
                 if self.extras {

@@ -148,3 +148,89 @@ fn an_icmp_error_about_our_request_is_taken_and_others_pass() {
         }
     }
 }
+
+/// The first fragment of a datagram, and the one after it.
+const FIRST: u16 = 0x2000;
+const SECOND: u16 = 320 / 8;
+
+/// A datagram's first fragment of 320 bytes, or what comes after it.
+fn fragment(frame: &Frame, fragment: u16, message: &str) -> Vec<u8> {
+    let datagram = frame.udp(message.as_bytes());
+    let part = if fragment == SECOND { &datagram[320..] } else { &datagram[..320] };
+    frame.clone().fragment(fragment).around(part)
+}
+
+/// A response that takes two fragments.
+fn long(response: &str) -> String {
+    response.replace("Content-Length: 0", &format!("Server: {}\r\nContent-Length: 0", "x".repeat(400)))
+}
+
+#[test]
+fn an_answers_first_fragment_is_taken_with_any_token() {
+    let mut tester = Tester::new();
+    for program in INGRESS {
+        for (server, peer) in [(SERVER, PEER), (SERVER_V6, PEER_V6)] {
+            for (branch, extras, tags) in
+                [(BRANCH, false, &[][..]), (BRANCH, true, &[7, 8]), ("z9hG4bKsipst", false, &[])]
+            {
+                let mut frame = Frame::new(peer, server).tags(tags);
+                frame.extras = extras;
+                let answer = long(&response("200 OK", branch, " 12 INVITE"));
+                tester.reset();
+                tester.record(TOKEN, ANY_KEY, State::default(), true);
+                let run = tester.run(program, &fragment(&frame, FIRST, &answer));
+                assert_eq!((run.verdict, run.records.len()), (Verdict::Take, 0), "{program:?} {server} {branch}");
+                let counters = [(Counter::Fragment, 1), (Counter::AnswerUnknown, 1)];
+                assert_eq!(tester.counters(), counters, "{program:?} {server} {branch}");
+                // Without the first, the others are no datagram.
+                tester.reset();
+                let second = fragment(&frame, SECOND, &answer);
+                let run = tester.run(program, &second);
+                assert_eq!((run.verdict, run.out), (Verdict::Pass, second), "{program:?} {server} {branch}");
+                assert_eq!(tester.counters(), [(Counter::Fragment, 1)], "{program:?} {server} {branch}");
+            }
+        }
+        // A fragment header on a datagram that is whole.
+        let whole = Frame::new(PEER_V6, SERVER_V6).fragment(0x4000);
+        let run = tester.run(program, &whole.with(response("200 OK", BRANCH, " 1 UPDATE").as_bytes()));
+        assert_eq!(run.verdict, Verdict::Take, "{program:?}");
+    }
+}
+
+#[test]
+fn every_other_fragment_passes() {
+    let mut tester = Tester::new();
+    let answer = long(&response("200 OK", BRANCH, " 12 INVITE"));
+    let theirs = long(&response("200 OK", "z9hG4bK77", " 12 INVITE"));
+    let below = answer.replacen("Via: ", "Via: SIP/2.0/UDP 192.0.2.9;branch=z9hG4bK77\r\nVia: ", 1);
+    let asks = long(&request("BYE", " 3 BYE").replace("z9hG4bK77", BRANCH));
+    let late = answer.replacen("Via: ", &format!("Server: {}\r\nVia: ", "y".repeat(300)), 1);
+    let noise = "x".repeat(800);
+    let (v4, v6) = (Frame::new(PEER, SERVER), Frame::new(PEER_V6, SERVER_V6));
+    for program in INGRESS {
+        for frame in [&v4, &v6] {
+            let elsewhere = Frame { to: (frame.to.ip(), 4000).into(), ..frame.clone() };
+            for (description, bytes) in [
+                ("an answer to the server", fragment(frame, FIRST, &theirs)),
+                ("sipst's branch below the topmost", fragment(frame, FIRST, &below)),
+                ("a request", fragment(frame, FIRST, &asks)),
+                ("no SIP", fragment(frame, FIRST, &noise)),
+                ("its branch is in the second", fragment(frame, FIRST, &late)),
+                ("not the first", frame.clone().fragment(FIRST | SECOND).with(answer.as_bytes())),
+                ("the last", frame.clone().fragment(SECOND).with(answer.as_bytes())),
+                ("another port", fragment(&Frame { from: elsewhere.to, ..elsewhere.clone() }, FIRST, &answer)),
+                ("no whole UDP header", frame.clone().fragment(FIRST).around(&frame.udp(&[])[..6])),
+                ("no payload", frame.clone().fragment(FIRST).around(&frame.udp(&[]))),
+            ] {
+                tester.reset();
+                let run = tester.run(program, &bytes);
+                assert_eq!((run.verdict, run.records.len()), (Verdict::Pass, 0), "{program:?}: {description}");
+                assert_eq!(run.out, bytes, "{program:?}: {description}");
+                assert_eq!(tester.counters(), [(Counter::Fragment, 1)], "{program:?}: {description}");
+            }
+        }
+    }
+    let out = fragment(&Frame::new(SERVER, PEER), FIRST, &answer);
+    let run = tester.run(Program::Egress, &out);
+    assert_eq!((run.verdict, run.out), (Verdict::Pass, out), "the server answers another sipst's request");
+}

@@ -23,4 +23,5 @@ mod real;
 mod refresh;
 mod relays;
 mod replay;
+mod restart;
 mod trouble;

@@ -1,6 +1,6 @@
 //! A daemon that is started in the middle of a call: it knows nothing of it until the server speaks, and then keeps it alive.
 
-use st_tests::{Sipst, agent::Profile};
+use st_tests::{STATE_DIR, Sipst, agent::Profile};
 
 use crate::plan::{Plan, SOON, config};
 
@@ -14,7 +14,11 @@ fn a_daemon_that_is_started_in_mid_call_takes_over_from_the_servers_next_reinvit
         let (attach, rules) = (plan.attach, plan.rules.clone());
         let mut call = plan.start();
         call.refreshed(refreshed_before);
+        // What it has not read would stand in the ring for the next one.
+        call.sipst.event("session_started", SOON).unwrap();
         call.sipst.kill().unwrap();
+        // As if it had been started on another host, or never before.
+        call.lab.server.run("rm", &["-r", STATE_DIR]).unwrap();
         call.sipst = Sipst::start(&call.lab.server, &config(attach, &rules)).unwrap();
         assert_eq!(call.sipst.events(), Vec::<serde_json::Value>::new(), "nothing is known of the call");
         call.server.reinvite();

@@ -71,12 +71,20 @@ impl Plan {
 
     /// The same with a configuration made from the usual one.
     pub(crate) fn start_with(self, change: impl FnOnce(String) -> String) -> Call {
-        self.start_by(|host, config| Sipst::start(host, &change(config.into())).unwrap())
+        self.start_in(Lab::new().unwrap(), change)
+    }
+
+    /// The same between hosts where something stands already.
+    pub(crate) fn start_in(self, lab: Lab, change: impl FnOnce(String) -> String) -> Call {
+        self.start_all(lab, |host, config| Sipst::start(host, &change(config.into())).unwrap())
     }
 
     /// The same with a daemon that is started otherwise.
     pub(crate) fn start_by(self, daemon: impl FnOnce(&Host, &str) -> Sipst) -> Call {
-        let lab = Lab::new().unwrap();
+        self.start_all(Lab::new().unwrap(), daemon)
+    }
+
+    fn start_all(self, lab: Lab, daemon: impl FnOnce(&Host, &str) -> Sipst) -> Call {
         lab.server.file("carrier.pw", "secret\n").unwrap();
         lab.server.run("chmod", &["600", "/run/carrier.pw"]).unwrap();
         let sipst = daemon(&lab.server, &config(self.attach, &self.rules));

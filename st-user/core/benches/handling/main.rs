@@ -216,4 +216,9 @@ fn tell_held() {
     let stats = bench.engine.stats();
     assert_eq!((stats.sessions, stats.timed), (HELD_CALLS, HELD_CALLS));
     println!("{} bytes are held for each confirmed dialog", held / HELD_CALLS);
+    bench.engine.follow_changes();
+    let began = Instant::now();
+    let records = std::iter::from_fn(|| bench.engine.poll_change()).filter_map(|change| change.record);
+    let written: usize = records.map(|record| record.len()).sum();
+    println!("{} bytes are written of each, in {:?}", written / HELD_CALLS, began.elapsed() / HELD_CALLS as u32);
 }

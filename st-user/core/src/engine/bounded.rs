@@ -26,6 +26,13 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
         self.entries.len()
     }
 
+    /// All of them, the one used longest ago first.
+    pub(super) fn by_use(&self) -> Vec<(&K, &V)> {
+        let mut all: Vec<_> = self.entries.iter().map(|(key, (used, value))| (*used, key, value)).collect();
+        all.sort_by_key(|(used, ..)| *used);
+        all.into_iter().map(|(_, key, value)| (key, value)).collect()
+    }
+
     /// How many entries had to go for others.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted

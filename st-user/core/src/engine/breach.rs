@@ -1,6 +1,8 @@
 //! What a side does against RFC 4028 and sipst copes with: it wakes nobody, it rides on the dialog's next event. By whom: the
 //! side that the message came from; a proxy between may have written it.
 
+use serde::{Deserialize, Serialize};
+
 use super::{negotiate::Agreed, reason};
 use crate::{
     Side,
@@ -12,7 +14,7 @@ use crate::{
 const LEAST: u32 = 90;
 
 /// What an INVITE or UPDATE says about session timers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Terms {
     /// Whether Supported lists `timer` (R3).
     pub(super) timer: bool,

@@ -3,11 +3,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Mode, dialog::Dialog, reason, shared::Shared};
 use crate::{Action, By, Event, EventKind, Output, Side, Time};
 
 /// What is known of the server's media in one dialog.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Evidence {
     /// Where they come from; never empty.
     flows: Vec<SocketAddr>,
@@ -46,6 +48,18 @@ impl Dialog {
         self.unwatch(sx);
         if let Some((flows, flowing)) = wanted.filter(|(flows, _)| sx.watch(flows)) {
             self.evidence = Some(Box::new(Evidence { flows, since: flowing.then_some(sx.now), seen: None }));
+        }
+    }
+
+    /// Has them watched again, after a restart.
+    pub(super) fn watch_again(&mut self, sx: &mut Shared) {
+        self.evidence = self.evidence.take().filter(|evidence| sx.watch(&evidence.flows));
+    }
+
+    /// Nobody looked for a while, until now: they may have flown.
+    pub(super) fn nobody_watched(&mut self, sx: &Shared) {
+        if let Some(since) = self.evidence.as_mut().and_then(|evidence| evidence.since.as_mut()) {
+            *since = sx.now;
         }
     }
 

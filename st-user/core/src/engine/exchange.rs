@@ -3,6 +3,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     breach::Terms,
     hash::Fingerprint,
@@ -18,7 +20,7 @@ use crate::{
 /// How long an INVITE that rings can be silent (RFC 3261, section 16.6, timer C).
 const RINGING: Duration = Duration::from_secs(180);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// No final response yet.
     Open,
@@ -32,7 +34,7 @@ pub(super) enum Stage {
 const IGNORED: Duration = Duration::from_secs(8);
 
 /// One transaction.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Exchange {
     pub(super) sender: Side,
     pub(super) method: MethodName,
@@ -54,7 +56,7 @@ pub(super) struct Exchange {
 }
 
 /// What the messages of a transaction say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Talk {
     /// The body of the request.
     pub(super) asked: Said,
@@ -156,7 +158,7 @@ impl Talk {
 }
 
 /// Those of one dialog, oldest first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Exchanges {
     all: Vec<Exchange>,
     /// Since when the peer asks and the server has answered nothing.
@@ -200,10 +202,13 @@ impl Exchanges {
     pub(super) fn push(&mut self, exchange: Exchange) -> bool {
         let full = self.all.len() >= MAX_EXCHANGES;
         if full {
+            let now = exchange.heard;
             let first = |which: &dyn Fn(&Exchange) -> bool| self.all.iter().position(which);
-            let over = first(&|known| known.stage != Stage::Open);
-            // The peer cannot displace what the server has asked.
-            let at = over.or_else(|| first(&|known| known.sender == Side::Peer)).unwrap_or(0);
+            // Neither can the peer displace what the server has asked, nor a stranger what the server has answered.
+            let at = first(&|known| !known.is_open(now))
+                .or_else(|| first(&Exchange::is_unheard_of_by_server))
+                .or_else(|| first(&|known| known.sender == Side::Peer))
+                .unwrap_or(0);
             self.all.remove(at);
         }
         if exchange.sender == Side::Peer {

@@ -234,12 +234,12 @@ impl Gate {
         *self.next.get_or_insert_with(|| Some(lanes.values().filter_map(Lane::next).min()?.max(pace.ready())))
     }
 
-    /// Why a dialog waits; `None` where it does not.
-    pub(super) fn cause(&self, session: SessionId) -> Option<Cause> {
+    /// Why a dialog waits; `None` where it does not, or may go yet in this very moment.
+    pub(super) fn cause(&self, now: Time, session: SessionId) -> Option<Cause> {
         let waiting = self.waiting.get(&session)?;
         let lane = self.lanes.get(&waiting.trunk)?;
         let held = lane.breaker.is_open() && lane.held.contains(&waiting.place);
-        Some(if held { Cause::Breaker } else { Cause::Rate })
+        if held { Some(Cause::Breaker) } else { (waiting.since < now).then_some(Cause::Rate) }
     }
 
     /// One that had to go for another since this was asked last.

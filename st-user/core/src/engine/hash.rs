@@ -4,13 +4,14 @@
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 use st_ebpf::key::Sip;
 
 /// A table whose keys nobody outside can choose: numbers that the engine gives, and [`Fingerprint`]s.
 pub(super) type Table<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Plain>>;
 
 /// The key of the hash.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Secret([u64; 2]);
 
 impl Secret {
@@ -44,7 +45,7 @@ fn padded(hash: &mut Sip, bytes: &[u8]) {
 }
 
 /// Stands for identifiers of whatever length; two that differ have the same one by a chance of 2^-128.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprint(u64, u64);
 
 impl Hash for Fingerprint {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Side, Time,
-    message::{Body, Message, MethodName},
+    message::{Body, MethodName},
 };
 
 /// How long an INVITE may be silent before it is forgotten (RFC 3261, section 16.6: timer C is more than three minutes,
@@ -74,8 +74,9 @@ impl Invite {
         self.branch.is_some() && heard.branch() == self.branch.as_deref()
     }
 
-    /// Whether a copy or a 2xx is of this try. What comes from the peer to the server's own has to name the branch, as any
-    /// client demands (RFC 3261, section 17.1.3): who only knows the call's other names makes no dialog. What the server says
+    /// Whether a copy or a response is of this try. What comes from the peer to the server's own has to name the branch, as any
+    /// client demands (RFC 3261, section 17.1.3): who only knows the call's other names makes no dialog and says
+    /// nothing in one. What the server says
     /// needs no proof, and a peer's INVITE may come by several ways.
     fn is_tried_by(&self, heard: &Heard<'_>) -> bool {
         let branch = || heard.client == Side::Peer || self.branch.as_deref() == heard.branch();
@@ -198,15 +199,17 @@ impl Invites {
         home.insert(key, pending);
     }
 
-    /// Takes in a provisional response.
-    pub(super) fn provisional(&mut self, now: Time, key: &Key, tag: Option<&[u8]>, response: &Message<'_>) {
+    /// Takes in a provisional response of whoever has that tag.
+    pub(super) fn provisional(&mut self, now: Time, key: &Key, tag: Option<&[u8]>, heard: &Heard<'_>) {
+        let response = heard.message;
         // A 100 is the work of the server's transaction layer, whatever it will make of the call.
         if response.status() != Some(100)
             && let Some(stranger) = self.strangers.remove(key)
         {
             self.known.insert(*key, stranger);
         }
-        let Some(pending) = self.known.get_mut(key) else { return };
+        let tried = |pending: &&mut Pending| pending.tries.iter().any(|invite| invite.is_tried_by(heard));
+        let Some(pending) = self.known.get_mut(key).filter(tried) else { return };
         pending.heard = now;
         let said = Said::by(response);
         if let Some(tag) = tag.filter(|_| said != Said::Nothing) {

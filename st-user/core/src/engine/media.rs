@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::limits::{MAX_FORMATS, MAX_STREAMS};
+use crate::message::find;
 
 /// Which way media flow, as one side says it (RFC 3264, section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl<'a> Media<'a> {
         let mut streams: Vec<Stream<'_>> = Vec::new();
         let mut rest = sdp;
         while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let end = find(rest, [b'\n']).unwrap_or(rest.len());
             let line = rest[..end].trim_ascii_end();
             rest = rest.get(end + 1..).unwrap_or_default();
             if let Some(mut words) = line.strip_prefix(b"m=") {

@@ -10,6 +10,7 @@ mod breaker;
 mod dialog;
 mod evidence;
 mod exchange;
+mod follow;
 mod gate;
 mod hash;
 mod heard;
@@ -19,9 +20,11 @@ mod media;
 mod negotiate;
 mod numbers;
 mod others;
+mod outage;
 mod own;
 mod pace;
 pub mod reason;
+pub mod record;
 mod refresh;
 mod resume;
 mod schedule;
@@ -47,10 +50,11 @@ use crate::{
     message::{Message, MethodName},
 };
 use dialog::{Dialog, Ids};
-use hash::{Fingerprint, Table};
+use hash::{Fingerprint, Secret, Table};
 use heard::Heard;
 use invite::{Early, Invite, Invites};
 use limits::{MAX_FORKS, MAX_INVITE, TIMERS_PER_CALL};
+use record::Changes;
 use resume::Strays;
 use shared::Shared;
 use timers::{Key, Timer};
@@ -91,8 +95,14 @@ pub struct Engine {
 impl Engine {
     /// An engine that has seen nothing.
     pub fn new(config: EngineConfig) -> Self {
+        let secret = Secret::new(config.seed);
+        Self::with(config, secret)
+    }
+
+    /// One that finds things by a secret of its own.
+    fn with(config: EngineConfig, secret: Secret) -> Self {
         let invites = Invites::new(&config.limits);
-        let sx = Shared::new(config);
+        let sx = Shared::new(config, secret);
         let strays = Strays::new(sx.limits.strangers, sx.secret);
         Self { sx, dialogs: Dialogs::default(), invites, strays, next: 1 }
     }
@@ -118,7 +128,7 @@ impl Engine {
             probes: gate.probes,
             sessions: up().count(),
             timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
-            unsure: up().filter(|dialog| dialog.is_unsure(&self.sx)).count(),
+            unsure: up().filter(|dialog| dialog.may_be_over(&self.sx)).count(),
             tombstones: self.dialogs.all.len() - up().count(),
             pending,
             strangers,
@@ -216,9 +226,15 @@ impl Engine {
                     evidence.saw(seen);
                 }
             }
+            Command::Outage => {
+                sx.resumed = sx.now;
+                self.dialogs.each(|dialog| dialog.after_outage(sx));
+            }
+            Command::HostRestarted => self.dialogs.each(|dialog| dialog.after_restart(sx)),
             Command::Loss { packets: 0 } => {}
             Command::Loss { packets } => {
                 sx.losses += 1;
+                sx.changed = true;
                 sx.stats.lost = sx.stats.lost.saturating_add(packets);
                 sx.tell(EventKind::CaptureLoss, format!("{}: {packets}", reason::PACKETS_LOST));
             }
@@ -262,7 +278,7 @@ impl Engine {
     /// The daemon ends: gives up the shift entries of dialogs that are over.
     pub fn close(&mut self, now: Time) {
         self.advance(now);
-        self.dialogs.all.values_mut().for_each(|dialog| dialog.close(&mut self.sx));
+        self.dialogs.each(|dialog| dialog.close(&mut self.sx));
     }
 
     fn advance(&mut self, now: Time) {
@@ -286,7 +302,7 @@ impl Engine {
             }
         } else if let Some(token) = token {
             self.own(&heard, token, key);
-        } else if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(&key)) {
+        } else if let Some(dialog) = key.and_then(|key| self.dialogs.at(&key)) {
             if is_request {
                 dialog.request(&mut self.sx, &heard);
             } else {
@@ -306,7 +322,7 @@ impl Engine {
         // The token names the session; in a capture only the dialog does.
         let dialog = match self.sx.mode {
             Mode::Live => self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)),
-            Mode::Replay => key.and_then(|key| self.dialogs.all.get_mut(&key)),
+            Mode::Replay => key.and_then(|key| self.dialogs.at(&key)),
         };
         match dialog {
             Some(dialog) if is_request => dialog.own_left(&mut self.sx, packet, token, message, cseq),
@@ -357,7 +373,7 @@ impl Engine {
         match (message.status(), heard.ids) {
             (Some(..200), ids) => {
                 let callee = ids.map(|ids| ids.callee(client));
-                self.invites.provisional(self.sx.now, &invite, callee, message);
+                self.invites.provisional(self.sx.now, &invite, callee, heard);
             }
             (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
             (Some(200..300), None) | (None, _) => {}
@@ -392,7 +408,7 @@ impl Engine {
         }
         // The same call the other way round: this host passes it on.
         let mirror = self.key(Ids { local: ids.remote, remote: ids.local, ..ids });
-        if let Some(mirror) = self.dialogs.all.get_mut(&mirror) {
+        if let Some(mirror) = self.dialogs.at(&mirror) {
             mirror.relayed = true;
             early.relayed = true;
         }
@@ -400,8 +416,7 @@ impl Engine {
         if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, heard, request, &early) {
             self.next += 1;
             let key = self.key(ids);
-            self.dialogs.keys.insert(id, key);
-            self.dialogs.all.insert(key, Box::new(dialog));
+            self.dialogs.insert(key, dialog);
         }
     }
 
@@ -411,21 +426,43 @@ impl Engine {
     }
 }
 
-/// All of them, by what a message names them with.
+/// All of them, by what a message names them with. Whoever gets one to change it has it put on the list of changes.
 #[derive(Default)]
 struct Dialogs {
     all: Table<Fingerprint, Box<Dialog>>,
     keys: Table<SessionId, Fingerprint>,
+    changes: Changes,
 }
 
 impl Dialogs {
     fn of(&mut self, session: SessionId) -> Option<&mut Box<Dialog>> {
-        self.all.get_mut(self.keys.get(&session)?)
+        let dialog = self.all.get_mut(self.keys.get(&session)?)?;
+        self.changes.list(dialog);
+        Some(dialog)
+    }
+
+    fn at(&mut self, key: &Fingerprint) -> Option<&mut Box<Dialog>> {
+        let dialog = self.all.get_mut(key)?;
+        self.changes.list(dialog);
+        Some(dialog)
+    }
+
+    fn each(&mut self, mut change: impl FnMut(&mut Dialog)) {
+        for dialog in self.all.values_mut() {
+            self.changes.list(dialog);
+            change(dialog);
+        }
+    }
+
+    fn insert(&mut self, key: Fingerprint, mut dialog: Dialog) {
+        self.changes.list(&mut dialog);
+        self.keys.insert(dialog.id, key);
+        self.all.insert(key, Box::new(dialog));
     }
 
     fn forget(&mut self, session: SessionId) {
-        if let Some(key) = self.keys.remove(&session) {
-            self.all.remove(&key);
+        if let Some(dialog) = self.keys.remove(&session).and_then(|key| self.all.remove(&key)) {
+            self.changes.gone(&dialog);
         }
     }
 }

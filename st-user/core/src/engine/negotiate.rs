@@ -1,5 +1,7 @@
 //! What a 2xx to an INVITE or UPDATE says about the session timer (RFC 4028, sections 7 and 9).
 
+use serde::{Deserialize, Serialize};
+
 use super::reason;
 use crate::{
     Side,
@@ -7,7 +9,7 @@ use crate::{
 };
 
 /// An agreed session timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Agreed {
     /// In seconds.
     pub(super) interval: u32,

@@ -1,6 +1,7 @@
 //! The server's CSeq numbers in one dialog, and the room for ours (RFC 3261, section 12.2.1.1): a number grows into the digits
 //! and blanks that the server wrote, and into a few blanks that are added where the request may become longer.
 
+use serde::{Deserialize, Serialize};
 use st_ebpf::cseq::{BLANKS, MAX_NUMBER, State};
 
 use crate::message::{CSeq, HeaderName, Message};
@@ -12,7 +13,7 @@ pub const RESERVE: u32 = 4;
 /// room below an MTU that nobody knows.
 const LENGTHENED: usize = 1_300;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Numbers {
     /// The highest that the server was seen to write.
     highest: Option<u32>,

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     hash::Fingerprint,
     limits::MAX_OTHERS,
@@ -10,7 +12,7 @@ use super::{
 };
 use crate::{Time, message::MethodName};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Other {
     method: MethodName,
     branch: Option<Fingerprint>,
@@ -21,7 +23,7 @@ struct Other {
 
 /// Those of one dialog that may still be without an answer. Not every answer is seen, so a request counts as answered too
 /// once its next copy is overdue.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Others {
     all: Vec<Other>,
 }
@@ -43,14 +45,13 @@ impl Others {
         full
     }
 
-    /// Takes in a final response.
-    pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) {
+    /// Takes in a final response; whether it is one to any of them.
+    pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) -> bool {
         if self.all.is_empty() {
-            return;
+            return false;
         }
-        if let Some(known) = self.find(branch(), method) {
-            self.all.remove(known);
-        }
+        let known = self.find(branch(), method);
+        known.map(|known| self.all.remove(known)).is_some()
     }
 
     /// Whether a copy of one may still come.

@@ -1,7 +1,8 @@
 //! Requests of sipst's own: copies, answers, ACK and CANCEL (R32, R33, R37).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use st_ebpf::cseq::State;
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
     dialog::Dialog,
     limits::MAX_OWN,
     reason,
+    record::Unrecorded,
     refresh::Stage,
     sdp::Said,
     session::Deal,
@@ -26,7 +28,7 @@ use crate::{
 /// A request that has left so often without any answer will have none, more likely than not: after 3.5 s (T1, doubled).
 const UNHEARD: u32 = 4;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Progress {
     /// No response yet.
     Calling,
@@ -39,7 +41,7 @@ enum Progress {
 }
 
 /// An INVITE or UPDATE of ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Own {
     pub(super) token: u64,
     /// The cycle that sent it.
@@ -68,7 +70,7 @@ pub(super) struct Own {
 
 /// The ACK to the 2xx of an INVITE of ours: made before the INVITE leaves, so that the driver can see to it that it is
 /// sent even if nobody lives to do so.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Ack {
     token: u64,
     bytes: Vec<u8>,
@@ -103,6 +105,11 @@ impl Own {
         Self { bytes, answers, ..self }
     }
 
+    /// Its token, and that of its ACK.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = u64> {
+        [Some(self.token), self.ack.as_ref().map(|ack| ack.token)].into_iter().flatten()
+    }
+
     /// What a 2xx gets, unless it leads elsewhere.
     pub(super) fn with_ack(self, token: u64, bytes: Vec<u8>) -> Self {
         Self { ack: Some(Ack { token, bytes, sent: false }), ..self }
@@ -132,12 +139,12 @@ impl Own {
         self.progress != Progress::Done
     }
 
-    /// Starts its timers; after `fallback` something else is tried beside it.
-    pub(super) fn start(&self, sx: &mut Shared, session: SessionId, fallback: Option<Duration>) {
-        sx.timers.set(session, Timer::Retransmit(self.token), sx.now + T1);
-        sx.timers.set(session, Timer::GiveUp(self.token), sx.now + TRANSACTION);
+    /// Starts the timers of one that left at `at`; after `fallback` something else is tried beside it.
+    pub(super) fn start(&self, sx: &mut Shared, session: SessionId, at: Time, fallback: Option<Duration>) {
+        sx.timers.set(session, Timer::Retransmit(self.token), at + T1);
+        sx.timers.set(session, Timer::GiveUp(self.token), at + TRANSACTION);
         if let Some(after) = fallback {
-            sx.timers.set(session, Timer::Fallback(self.token), sx.now + after);
+            sx.timers.set(session, Timer::Fallback(self.token), at + after);
         }
     }
 
@@ -237,6 +244,33 @@ impl Dialog {
         self.cycle.active = true;
         self.cycle.attempts += 1;
         self.cycle.stage = Stage::Sent(token);
+    }
+
+    /// A request of ours that left before anybody took it down is one of ours again. False: there is no room for it, or no way
+    /// to the peer.
+    pub(super) fn take_in(&mut self, sx: &mut Shared, found: Unrecorded) -> bool {
+        let Unrecorded { token, number, at, reinvite } = found;
+        let policy = Arc::clone(&sx.policy);
+        let (_, rules, peers) = self.rules(&policy);
+        let (Some(target), Some(agreed)) = (&self.target, self.session.agreed) else { return false };
+        let method = if reinvite.is_some() { MethodName::Invite } else { MethodName::Update };
+        let hop = reinvite.as_ref().map(|(hop, _)| *hop).or_else(|| target.hop(peers));
+        let Some(hop) = hop.filter(|_| self.own.len() < MAX_OWN) else { return false };
+        let terms = self.terms(rules, agreed);
+        // As it was, but for answers to a challenge.
+        let bytes = self.compose(target, method, token, number, terms, &[]);
+        let mut own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, Vec::new());
+        (own.left, own.ack) = (1, reinvite.map(|(_, ReadyAck { token, bytes })| Ack { token, bytes, sent: false }));
+        sx.tokens.extend(own.tokens().map(|token| (token, self.id)));
+        sx.timers.cancel_all(self.id, &[Timer::Act, Timer::Retry, Timer::Armed]);
+        let fallback = method == MethodName::Update && self.can_fall_back(sx, rules, hop);
+        own.start(sx, self.id, at, fallback.then(|| self.patience(at)));
+        self.own.push(own);
+        self.cycle.active = true;
+        self.cycle.attempts += 1;
+        self.cycle.stage = Stage::Sent(token);
+        self.session.missed = true;
+        true
     }
 
     fn tell_left(&mut self, sx: &mut Shared, token: u64) {

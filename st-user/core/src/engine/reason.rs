@@ -16,6 +16,10 @@ reasons! {
     BYE_UNANSWERED = "bye_unanswered",
     /// `session_ended`: nobody has spoken in the dialog for two days.
     SILENT = "silent",
+    /// `session_ended`: the host was started anew, and the server has forgotten the call.
+    HOST_RESTARTED = "host_restarted",
+    /// `session_expiring`: the interval ran out while sipst did not run; whether the call is still up is not known.
+    OUTAGE = "outage",
     /// `session_ended`, `refresh_failed`: the peer answered 481 to a refresh.
     PEER_LOST_DIALOG = "peer_lost_dialog",
     /// `session_started`, `refresh_due`: this host only passes the call on; it is observed.
@@ -98,6 +102,9 @@ reasons! {
     REQUEST_IN_PROGRESS = "request_in_progress",
     /// `refresh_failed`: too many requests of sipst's are still on record in this dialog.
     TOO_MANY_REQUESTS = "too_many_requests",
+    /// `refresh_due`, `refresh_overdue`: sipst had sent requests in the dialog, and the kernel has lost their numbers (`sipst
+    /// unload --force`), so nothing is sent in it any more.
+    NUMBERS_LOST = "numbers_lost",
     /// `refresh_failed`: the driver did not tell the numbers.
     NO_NUMBERS = "no_numbers",
     /// `refresh_overdue`, `session_expiring`, `refresh_failed`: the server's RTP was seen, and none for a whole interval, though
@@ -111,6 +118,10 @@ reasons! {
     /// `breaker_opened`: so many calls of the trunk's, one after the other, had no answer to their first refresh, or a 5xx.
     FIRST_REFRESHES_FAILED = "first_refreshes_failed",
 
+    /// `state_not_kept`: the state directory cannot be used; calls go on, and a restart will not know them.
+    STATE_UNUSABLE = "state_unusable",
+    /// `state_not_kept`: the file that an earlier run left cannot be read; it was put aside under the name that follows.
+    STATE_SET_ASIDE = "state_set_aside",
     /// `capture_loss`: packets were lost before they could be read.
     PACKETS_LOST = "packets_lost",
     /// `capture_loss`: a limit of the engine's was reached; calls beyond it are not watched.

@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use st_ebpf::cseq::State;
 
 use super::{
@@ -10,9 +11,12 @@ use super::{
     breach::Terms,
     dialog::Dialog,
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN, MAX_WAITS},
+    negotiate::Agreed,
     own::Own,
     reason,
+    record::words,
     shared::Shared,
+    target::Target,
     timers::Timer,
 };
 use crate::{
@@ -27,7 +31,7 @@ const ARM_PATIENCE: Duration = Duration::from_secs(2);
 /// When to ask again where the kernel cannot take more numbers for now.
 const RANGES_PAUSE: Duration = Duration::from_secs(4);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     /// Nothing to do, or nothing that can be done.
     #[default]
@@ -43,7 +47,7 @@ pub(super) enum Stage {
 }
 
 /// One try at keeping the session alive.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Cycle {
     /// Which one: what answers an older one decides nothing any more.
     pub(super) serial: u64,
@@ -53,6 +57,7 @@ pub(super) struct Cycle {
     /// Whether [`EventKind::RefreshFailed`] was told.
     pub(super) failed: bool,
     /// Why it has not been done yet.
+    #[serde(deserialize_with = "words::with_status")]
     pub(super) why: Option<(&'static str, Option<u16>)>,
     /// Requests so far.
     pub(super) attempts: u32,
@@ -90,7 +95,7 @@ impl Dialog {
     pub(super) fn begin(&mut self, sx: &mut Shared) {
         if !self.cycle.active {
             self.cycle.active = true;
-            self.cycle.unsure = self.is_unsure(sx);
+            self.cycle.unsure = self.may_be_over(sx);
             self.attempt(sx);
         }
     }
@@ -168,7 +173,7 @@ impl Dialog {
             Err(refusal) => return self.refused(sx, refusal),
         };
         // A request of the server's from before the entry may have been lost meanwhile: its number is then not known.
-        self.cycle.unsure |= self.is_unsure(sx);
+        self.cycle.unsure |= self.may_be_over(sx);
         // What had been on its way when the numbers were read may have changed everything.
         if self.session.end().is_none_or(|end| sx.now >= end) {
             return self.leave_queue(sx);
@@ -262,10 +267,7 @@ impl Dialog {
         let Some(target) = &self.target else { return };
         let (id, now, number) = (self.id, sx.now, state.next_injected());
         let token = sx.token(id);
-        // R17, R18
-        let least = u32::try_from(rules.min_se.as_secs()).unwrap_or(u32::MAX);
-        let min_se = self.min_se.unwrap_or(0).max(least);
-        let interval_s = agreed.interval.max(min_se);
+        let terms = self.terms(rules, agreed);
         let answers = self
             .cycle
             .answers
@@ -273,17 +275,10 @@ impl Dialog {
             .filter(|(signed, uri, _)| *signed == method && *uri == target.path().uri)
             .map(|(_, _, answers)| answers)
             .unwrap_or_default();
-        let (sent_by, own) = (target.sent_by(self.names.server), self.look.own());
-        let template = self.template(target.path(), &sent_by, &own);
-        let refresh = build::Refresh { cseq: number, token, interval_s, min_se: Some(min_se), answers: &answers };
-        let bytes = match (method, &self.sdp) {
-            (MethodName::Invite, Some(sdp)) => build::reinvite(&template, &refresh, &sdp.content_type, &sdp.bytes),
-            _ => build::update(&template, &refresh),
-        };
+        let bytes = self.compose(target, method, token, number, terms, &answers);
         let fallback = (method == MethodName::Update && self.can_fall_back(sx, rules, hop)).then(|| self.patience(now));
         self.cycle.stage = Stage::Sent(token);
         self.cycle.attempts += 1;
-        let terms = Terms { timer: true, interval: Some(interval_s), refresher: Some(Role::Uac), min_se: Some(min_se) };
         let ack = (method == MethodName::Invite).then(|| {
             let token = sx.token(id);
             (token, self.ack_2xx(target, number, token, &answers))
@@ -292,10 +287,38 @@ impl Dialog {
         if let Some((token, bytes)) = ack {
             own = own.with_ack(token, bytes);
         }
-        own.start(sx, id, fallback);
+        own.start(sx, id, now, fallback);
         sx.gate.spend(id);
         self.inject_first(sx, &own, state);
         self.own.push(own);
+    }
+
+    /// What a request of ours says about session timers (R17, R18).
+    pub(super) fn terms(&self, rules: &Rules, agreed: Agreed) -> Terms {
+        let least = u32::try_from(rules.min_se.as_secs()).unwrap_or(u32::MAX);
+        let min_se = self.min_se.unwrap_or(0).max(least);
+        let interval = Some(agreed.interval.max(min_se));
+        Terms { timer: true, interval, refresher: Some(Role::Uac), min_se: Some(min_se) }
+    }
+
+    /// A request of ours; a re-INVITE where there is an SDP for it.
+    pub(super) fn compose(
+        &self,
+        target: &Target,
+        method: MethodName,
+        token: u64,
+        number: u32,
+        terms: Terms,
+        answers: &[Answer],
+    ) -> Vec<u8> {
+        let (sent_by, own) = (target.sent_by(self.names.server), self.look.own());
+        let template = self.template(target.path(), &sent_by, &own);
+        let interval_s = terms.interval.unwrap_or_default();
+        let refresh = build::Refresh { cseq: number, token, interval_s, min_se: terms.min_se, answers };
+        match (method, &self.sdp) {
+            (MethodName::Invite, Some(sdp)) => build::reinvite(&template, &refresh, &sdp.content_type, &sdp.bytes),
+            _ => build::update(&template, &refresh),
+        }
     }
 
     /// What all our requests have in common.
@@ -317,7 +340,7 @@ impl Dialog {
     }
 
     /// How long an UPDATE may be without an answer before a re-INVITE follows.
-    fn patience(&self, now: Time) -> Duration {
+    pub(super) fn patience(&self, now: Time) -> Duration {
         let left = [self.session.deadline(), self.session.end()]
             .into_iter()
             .flatten()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::timers::TRANSACTION;
 
 /// What a server that refreshes at half the interval is given beyond that: several stacks spread theirs by 5 s.
@@ -11,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(6);
 const PEER_GRACE: Duration = Duration::from_secs(30);
 
 /// The moments of one interval, counted from the 2xx that started it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Schedule {
     /// When somebody has to act, or, where the peer is the refresher, when it should have.
     pub(super) act: Duration,

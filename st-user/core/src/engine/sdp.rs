@@ -1,17 +1,19 @@
 //! Session descriptions as messages carry them.
 
+use serde::{Deserialize, Serialize};
+
 use super::limits::MAX_SDP;
 use crate::message::{Body, Message};
 
 /// One, byte for byte (R22).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sdp {
     pub(super) content_type: Vec<u8>,
     pub(super) bytes: Vec<u8>,
 }
 
 /// What the body of a message says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Said {
     /// There is none.
     Nothing,

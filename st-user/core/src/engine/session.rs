@@ -2,12 +2,15 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Mode,
     breach::Terms,
     dialog::Dialog,
     negotiate::{Agreed, negotiate},
     reason,
+    record::words,
     refresh::Cycle,
     schedule::Schedule,
     shared::Shared,
@@ -22,7 +25,7 @@ use crate::{
 const LEAST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where a dialog stands with RFC 4028.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Session {
     pub(super) agreed: Option<Agreed>,
     /// When the interval began: R16.
@@ -38,8 +41,10 @@ pub(super) struct Session {
     /// Replay: whether a refresh has no answer in the capture, so that what follows from silence is not told.
     pub(super) partial: bool,
     /// Faults that were told: each is told once.
+    #[serde(deserialize_with = "words::many")]
     told_faults: Vec<&'static str>,
     /// Breaches that came to light; each is told once.
+    #[serde(deserialize_with = "words::breaches")]
     breaches: Vec<Breach>,
     /// How many of them were told.
     told_breaches: usize,
@@ -286,8 +291,9 @@ impl Dialog {
     pub(super) fn expiring(&mut self, sx: &mut Shared) {
         if !std::mem::replace(&mut self.session.told_expiring, true) {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
+            let ran_out = || self.session.end().is_some_and(|end| end <= sx.resumed).then_some(reason::OUTAGE);
             let silent = || self.cycle.silent.then_some(reason::MEDIA_SILENT);
-            let reason = self.waits_for(sx).or_else(silent).map(Cow::from);
+            let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).map(Cow::from);
             let deadline = self.session.deadline();
             let event = Event { by, deadline, reason, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);
@@ -297,7 +303,7 @@ impl Dialog {
     /// [`Timer::Expired`]
     pub(super) fn expired(&mut self, sx: &mut Shared) {
         self.give_up(sx);
-        if self.is_unsure(sx) {
+        if self.may_be_over(sx) {
             return self.expiring(sx);
         }
         let event = Event { deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpired) };

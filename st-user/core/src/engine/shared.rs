@@ -8,6 +8,7 @@ use std::{
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use serde::{Deserialize, Serialize};
 
 use super::{
     EngineConfig, Mode,
@@ -25,7 +26,7 @@ use crate::{Event, EventKind, Output, Policy, SessionId, Time};
 const LIMIT_PAUSE: Duration = Duration::from_secs(60);
 
 /// What was learnt about a peer's address.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ways {
     /// It does not take UPDATE (F7).
     pub(super) no_update: bool,
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     pub(super) flows: HashMap<SocketAddr, u32, Secret>,
     /// What the server that was last heard writes in its own name: most dialogs have the same.
     pub(super) own_headers: OwnHeaders,
+    /// When an outage was over, if there was one.
+    pub(super) resumed: Time,
     /// How often packets were lost.
     pub(super) losses: u64,
     /// Replay: whether any answer to a request of ours was in the capture.
@@ -67,14 +70,15 @@ pub(super) struct Shared {
     /// The server of whom that was last looked up, and what it is.
     last_server: Option<(SocketAddr, u8)>,
     told_limits: Vec<(&'static str, Time)>,
+    /// Whether what all sessions have in common has changed since it was last written.
+    pub(super) changed: bool,
     outputs: VecDeque<Output>,
     rng: StdRng,
 }
 
 impl Shared {
-    pub(super) fn new(config: EngineConfig) -> Self {
+    pub(super) fn new(config: EngineConfig, secret: Secret) -> Self {
         let EngineConfig { policy, mode, seed, limits } = config;
-        let secret = Secret::new(seed);
         Self {
             mode,
             gate: Gate::new(limits.waiting, policy.refresh_rate),
@@ -91,11 +95,13 @@ impl Shared {
             last_heard: None,
             flows: HashMap::with_hasher(secret),
             own_headers: OwnHeaders::default(),
+            resumed: Time::from_micros(0),
             losses: 0,
             has_answers: false,
             told_capture_on_host: false,
             last_server: None,
             told_limits: Vec::new(),
+            changed: true,
             outputs: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),
         }
@@ -167,7 +173,9 @@ impl Shared {
 
     pub(super) fn remember(&mut self, peer: SocketAddr, learn: impl FnOnce(&mut Ways)) {
         if let Some(ways) = self.peers.touch(peer, Ways::default) {
+            let before = *ways;
             learn(ways);
+            self.changed |= *ways != before;
         }
     }
 
@@ -198,6 +206,7 @@ impl Shared {
         let fewest = self.servers.get(&server).copied();
         if fewest.is_none_or(|fewest| spaces < fewest) {
             self.servers.insert(server, spaces);
+            self.changed = true;
         }
         self.last_server = Some((server, fewest.map_or(spaces, |fewest| fewest.min(spaces))));
     }

@@ -6,10 +6,12 @@ use std::{
 };
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::{
     hash::{Fingerprint, Secret},
     limits::{MAX_HEADERS, MAX_IDENTIFIER, MAX_ROUTES, MAX_TARGET},
+    record,
 };
 use crate::{
     build::{Path, own_headers},
@@ -20,7 +22,7 @@ use crate::{
 const SIP_PORT: u16 = 5060;
 
 /// The way to the peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Target {
     routes: Vec<Vec<u8>>,
     path: Path,
@@ -149,9 +151,10 @@ impl Target {
 pub(super) type OwnHeaders = Arc<Vec<(HeaderName, Box<[u8]>)>>;
 
 /// How the server presents itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Look {
     contact: Option<Vec<u8>>,
+    #[serde(with = "record::headers")]
     own: OwnHeaders,
 }
 
@@ -177,6 +180,15 @@ impl Look {
         let is_new = |value: &[u8]| self.contact() != Some(value) && value.len() <= MAX_HEADERS;
         if let Some(contact) = message.contact().filter(|contact| is_new(contact.value)) {
             self.contact = Some(contact.value.to_vec());
+        }
+    }
+
+    /// Shares the headers with those that were taken in last, where they are the same: a record does not tell.
+    pub(super) fn share(&mut self, last: &mut OwnHeaders) {
+        if self.own == *last {
+            self.own = Arc::clone(last);
+        } else {
+            *last = Arc::clone(&self.own);
         }
     }
 

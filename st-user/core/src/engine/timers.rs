@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::hash::Table;
 use crate::{SessionId, Time};
 
@@ -18,7 +20,7 @@ pub const TRANSACTION: std::time::Duration = std::time::Duration::from_secs(32);
 pub(super) const REARM: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What a timer is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Timer {
     /// When to send a request of ours again.
     Retransmit(u64),
@@ -34,8 +36,6 @@ pub(super) enum Timer {
     Armed,
     /// When the turn of a refresh that waits for it would come too late.
     TooLate,
-    /// When what the server has to be told is tried, sent again or given up.
-    Tell,
     /// When somebody has to act.
     Act,
     /// When the peer may soon hang up.
@@ -46,6 +46,8 @@ pub(super) enum Timer {
     Unanswered,
     /// When a dialog that nobody speaks in any more is forgotten, or a tombstone is taken away.
     Forget,
+    /// When what the server has to be told is tried, sent again or given up.
+    Tell,
 }
 
 /// A session's timer.
@@ -120,6 +122,11 @@ impl Timers {
             self.queue.remove(&(running.queued, session));
             self.running.remove(&session);
         }
+    }
+
+    /// Those of a session.
+    pub(super) fn of(&self, session: SessionId) -> &[(Time, Timer)] {
+        self.running.get(&session).map_or(&[], |running| &running.timers)
     }
 
     /// When the first one is due.

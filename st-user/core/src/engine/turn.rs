@@ -32,6 +32,15 @@ impl Dialog {
         sx.gate.join(sx.now, Request { session: self.id, trunk, rate, overall, by, proven: self.proven });
     }
 
+    /// After a restart: nobody has kept its place.
+    pub(super) fn queue_again(&mut self, sx: &mut Shared) {
+        if self.cycle.stage == Stage::Queued {
+            self.cycle.turn_ends = None;
+            let policy = Arc::clone(&sx.policy);
+            self.queue(sx, &policy);
+        }
+    }
+
     /// Waits no longer, and gives back the leave that it has.
     pub(super) fn leave_queue(&mut self, sx: &mut Shared) {
         self.cycle.turn_ends = None;
@@ -63,7 +72,8 @@ impl Dialog {
 
     /// The trunk's breaker holds it back: this is as if there were no refreshing on the trunk.
     pub(super) fn is_suspended(&mut self, sx: &mut Shared) {
-        if sx.gate.cause(self.id) == Some(Cause::Breaker) && !std::mem::replace(&mut self.cycle.suspended, true) {
+        if sx.gate.cause(sx.now, self.id) == Some(Cause::Breaker) && !std::mem::replace(&mut self.cycle.suspended, true)
+        {
             let reason = Some(reason::BREAKER_OPEN.into());
             let event = Event { reason, ..self.due_event(sx, EventKind::RefreshOverdue, By::Server) };
             self.tell(sx, event);
@@ -72,7 +82,7 @@ impl Dialog {
 
     /// Why it waits for its turn; `None` where it does not.
     pub(super) fn waits_for(&self, sx: &Shared) -> Option<&'static str> {
-        match sx.gate.cause(self.id) {
+        match sx.gate.cause(sx.now, self.id) {
             Some(Cause::Rate) => Some(reason::RATE_LIMITED),
             Some(Cause::Breaker) => Some(reason::BREAKER_OPEN),
             None => self.is_put_off().then_some(reason::RATE_LIMITED),

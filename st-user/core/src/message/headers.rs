@@ -1,5 +1,6 @@
 //! Typed views of the headers that the engine reads.
 
+use serde::{Deserialize, Serialize};
 use st_ebpf::{
     abi::{BRANCH_LEN, BRANCH_PREFIX, PEER_BRANCH_PREFIX},
     cseq::MAX_NUMBER,
@@ -189,7 +190,7 @@ fn via_transport(value: &[u8]) -> Option<(Transport, &[u8])> {
 }
 
 /// A role in one transaction (R14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// Who sent the request.
     Uac,

@@ -15,6 +15,7 @@ mod uri;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use find::find;
 pub use headers::{
     Body, CSeq, Challenge, Contact, HeaderFault, Layout, Party, RAck, Role, SessionExpires, Transport, Via, has_lr,
     route_uri,
@@ -23,7 +24,7 @@ pub use lists::{Elements, Lines, Values};
 pub use name::{HeaderName, MethodName};
 pub use uri::Uri;
 
-use find::{LineEnds, find};
+use find::LineEnds;
 use text::{is_blank, trim, trim_end, trim_start};
 
 /// The longest message that is read, in bytes: what a UDP datagram can hold.

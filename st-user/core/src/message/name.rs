@@ -1,11 +1,13 @@
 //! Names of methods and headers.
 
+use serde::{Deserialize, Serialize};
+
 use super::text::same_word;
 
 macro_rules! methods {
     ($($name:ident = $text:literal,)*) => {
         /// A request method (RFC 3261 and the RFCs that extend it).
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[allow(missing_docs)]
         pub enum MethodName {
             $($name,)*

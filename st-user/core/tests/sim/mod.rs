@@ -6,6 +6,7 @@
     reason = "each test file is a program of its own and uses its part"
 )]
 
+pub mod disk;
 pub mod kernel;
 pub mod text;
 
@@ -16,11 +17,12 @@ use std::{
     time::Duration,
 };
 
+use disk::Disk;
 use kernel::Kernel;
 use st_core::{
     Action, Arm, Command, Direction, Engine, Event, EventKind, Inject, Output, Packet, Policy, Refusal, Rules, Side,
     Time,
-    engine::{EngineConfig, Limits, Mode},
+    engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
 pub use text::{Call, manners, sdp};
@@ -79,6 +81,7 @@ pub enum Step {
 
 pub struct Sim {
     pub engine: Engine,
+    pub config: EngineConfig,
     pub now: Time,
     pub events: Vec<Event>,
     pub kernel: Kernel,
@@ -136,8 +139,10 @@ impl Sim {
     }
 
     pub fn custom(policy: Policy, mode: Mode, limits: Limits) -> Self {
+        let config = EngineConfig { policy: Arc::new(policy), mode, seed: 7, limits };
         Self {
-            engine: Engine::new(EngineConfig { policy: Arc::new(policy), mode, seed: 7, limits }),
+            engine: Engine::new(config.clone()),
+            config,
             now: Time::from_micros(1_800_000_000_000_000),
             events: Vec::new(),
             kernel: Kernel::default(),
@@ -581,6 +586,26 @@ impl Sim {
     pub fn command(&mut self, command: Command) {
         self.engine.handle_command(self.now, command);
         self.settle();
+    }
+
+    // The end of the daemon
+
+    /// The daemon dies and leaves what it has written; after `outage` a new one takes over, which is told what the ring has.
+    pub fn restart(&mut self, disk: &Disk, outage: Duration) -> Vec<Restored> {
+        let seed = self.config.seed + 1;
+        let (engine, restored) = disk.restore(EngineConfig { seed, ..self.config.clone() });
+        self.config.seed = seed;
+        self.go_on_with(engine);
+        self.now = self.now + outage;
+        self.settle();
+        self.command(Command::Outage);
+        restored
+    }
+
+    /// Another daemon has this engine. It begins with no flow that is watched.
+    pub fn go_on_with(&mut self, engine: Engine) {
+        self.engine = engine;
+        self.flows.clear();
     }
 
     // What came of it

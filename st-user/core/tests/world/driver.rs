@@ -15,8 +15,9 @@ use st_core::{
 
 use super::{
     agent::{Act, MS, S, Us},
+    disk::Disk,
     faults::Fault,
-    judge::Ends,
+    judge::{Ends, Judge},
     kernel::{Kernel, Record},
     plan::Plan,
     sip::{Msg, Verb},
@@ -37,14 +38,27 @@ pub(crate) struct Driver {
     pub(crate) engine: Engine,
     pub(crate) events: Vec<Event>,
     pub(crate) watched: bool,
-    wake: Option<Us>,
+    pub(crate) config: EngineConfig,
+    /// What it has written down, and what it was shown since.
+    pub(crate) disk: Disk,
+    pub(crate) unwritten: Vec<Record>,
+    pub(crate) judges: Vec<Judge>,
+    /// The end of its last turn.
+    pub(crate) turned: Us,
+    /// Stalls at whose end it will have been killed.
+    pub(crate) stalls_to_die: Vec<usize>,
+    /// Whether it was killed, and when another one is there.
+    pub(crate) killed: Option<Us>,
+    /// When it last gave a sign of life.
+    pub(crate) beat: Us,
+    pub(crate) wake: Option<Us>,
     /// When it will have noticed the ring.
-    reads: Option<Us>,
-    arming: VecDeque<Arm>,
+    pub(crate) reads: Option<Us>,
+    pub(crate) arming: VecDeque<Arm>,
     /// Losses that it has told the engine.
-    told: usize,
+    pub(crate) told: usize,
     /// When it looks at the counters.
-    tick: Option<Us>,
+    pub(crate) tick: Option<Us>,
     /// Stalls that have held it up.
     stalled: BTreeSet<usize>,
 }
@@ -56,9 +70,19 @@ impl Driver {
         let rules = Rules { action: Action::Refresh, credentials, interval_floor: floor, ..Rules::default() };
         let policy = Arc::new(Policy { default: rules, ..Policy::default() });
         let seed = plan.seed;
-        let engine = Engine::new(EngineConfig { policy, mode: Mode::Live, seed, limits: Limits::default() });
+        let config = EngineConfig { policy, mode: Mode::Live, seed, limits: Limits::default() };
+        let mut engine = Engine::new(config.clone());
+        engine.follow_changes();
         Self {
             engine,
+            config,
+            disk: Disk::default(),
+            unwritten: Vec::new(),
+            judges: Vec::new(),
+            turned: 0,
+            stalls_to_die: Vec::new(),
+            killed: None,
+            beat: 0,
             events: Vec::new(),
             watched,
             wake: None,
@@ -89,12 +113,16 @@ impl World {
             self.driver.tick = Some(self.now + S);
         }
         let due = [self.driver.reads, self.driver.wake, self.driver.tick].into_iter().flatten().min()?;
-        let at = due.max(self.now);
+        let at = due.max(self.driver.killed.unwrap_or(0)).max(self.now);
         let Some(stall) = self.plan.weather.stalls.iter().position(|stall| stall.contains(&at)) else {
-            return Some(due);
+            return Some(due.max(self.driver.killed.unwrap_or(0)));
         };
         if self.driver.stalled.insert(stall) {
-            self.tally.count(Fault::DaemonStalled);
+            if self.plan.kills(stall) {
+                self.driver.stalls_to_die.push(stall);
+            } else {
+                self.tally.count(Fault::DaemonStalled);
+            }
         }
         Some(self.plan.weather.stalls[stall].end)
     }
@@ -102,6 +130,7 @@ impl World {
     /// One turn of the daemon's loop.
     pub(crate) fn turn(&mut self) {
         self.driver.reads = None;
+        self.begin_anew();
         self.drain();
         if self.driver.wake.is_some_and(|at| at <= self.now) {
             self.driver.wake = None;
@@ -126,6 +155,7 @@ impl World {
             self.driver.tick = None;
             self.unseen();
         }
+        self.write_down();
     }
 
     fn prepare(&mut self, arm: &Arm, index: usize) -> Result<st_ebpf::key::DialogKey, Refusal> {
@@ -145,13 +175,14 @@ impl World {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    pub(crate) fn command(&mut self, command: Command) {
         self.driver.engine.handle_command(time(self.now), command);
         self.outputs();
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Some(record) = self.kernel.ring.pop_front() {
+            self.driver.unwritten.push(record.clone());
             match record {
                 Record::Seen { at, direction, peer, bytes } => self.show(at, direction, peer, &bytes),
                 Record::Refused { token, refusal } => {
@@ -190,7 +221,7 @@ impl World {
     }
 
     /// Does what the engine wants; what has to be armed waits until the engine is at rest.
-    fn outputs(&mut self) {
+    pub(crate) fn outputs(&mut self) {
         for _ in 0..MOST_OUTPUTS {
             match self.driver.engine.poll_output() {
                 Output::Event(event) => {
@@ -241,6 +272,7 @@ impl World {
             self.race(index, Fault::RaceLeft);
             if left {
                 self.disturb(index, msg.verb);
+                self.kill_at_once();
             }
         }
     }

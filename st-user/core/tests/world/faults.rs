@@ -30,6 +30,8 @@ faults! {
     RingOverflow = "ring full for a while",
     DaemonSlept = "daemon slept for up to 500 ms",
     DaemonStalled = "daemon stalled for 1 to 12 s",
+    DaemonKilled = "daemon killed, another one went on from what it had written",
+    Adopted = "request taken over that the killed daemon had not written down",
     ServerCrashed = "server crashed",
     ServerRestarted = "server restarted, dialogs forgotten",
     PeerRestarted = "peer restarted, dialogs forgotten",

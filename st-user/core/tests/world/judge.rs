@@ -22,7 +22,7 @@ const OWNERS_WAIT: Us = 2_100 * MS;
 const SILENCE: Us = 8 * S;
 
 /// A transaction as the engine was shown it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Seen {
     since: Us,
     branch: String,
@@ -46,7 +46,7 @@ impl Seen {
 }
 
 /// One call.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Judge {
     /// What must never be.
     pub(crate) breaches: Vec<String>,
@@ -59,6 +59,8 @@ pub(crate) struct Judge {
     shown: Vec<Seen>,
     /// A 2xx to an INVITE was shown.
     established: bool,
+    /// It was being set up when the daemon was killed: nothing of that is written down.
+    pub(crate) cut_short: bool,
     /// Interval, whether the server refreshes, and since when.
     pub(crate) agreed: Option<(u32, bool)>,
     pub(crate) since: Us,
@@ -194,6 +196,15 @@ impl Judge {
                 }
             }
         }
+    }
+
+    /// What was shown since `before` is forgotten: the daemon was killed, and had not written it down.
+    pub(crate) fn forget(&mut self, before: Self) {
+        let now = std::mem::replace(self, before);
+        let Self { breaches, stale, wire, own, sent, dismissed, owed, injected, .. } = now;
+        let helped = self.helped || now.helped;
+        self.cut_short |= !self.established && !self.shown.is_empty();
+        *self = Self { breaches, stale, wire, own, sent, dismissed, owed, injected, helped, ..std::mem::take(self) };
     }
 
     /// The engine has a refresh sent.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rand::{RngExt as _, rngs::StdRng};
-use st_core::{Arm, Direction, Inject, Refusal};
+use st_core::{Arm, Direction, Inject, ReadyAck, Refusal, Time, engine::record::Unrecorded};
 use st_ebpf::{
     abi::CAPTURE,
     cseq::{self, BLANKS, Close, RANGES, State, close, from_wire, to_wire},
@@ -34,11 +34,13 @@ struct Shift {
     closed: [Us; RANGES],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Token {
     key: DialogKey,
     expected: State,
     committed: bool,
+    /// Of a re-INVITE: where it went, and its ACK.
+    reinvite: Option<(SocketAddr, ReadyAck)>,
 }
 
 /// A ring record.
@@ -66,6 +68,8 @@ pub(crate) struct Kernel {
     pub(crate) flows: HashSet<SocketAddr>,
     shifts: HashMap<u64, Shift>,
     tokens: HashMap<u64, Token>,
+    /// Dialogs with entries of which a new daemon knows nothing: it takes these away once they are over.
+    leftovers: HashSet<u64>,
     window: Box<Window>,
 }
 
@@ -84,6 +88,7 @@ impl Kernel {
             flows: HashSet::new(),
             shifts: HashMap::new(),
             tokens: HashMap::new(),
+            leftovers: HashSet::new(),
             window: Box::new(Window { bytes: [0; CAPTURE + 16] }),
         }
     }
@@ -97,6 +102,7 @@ impl Kernel {
     /// Makes the entry, if there is none.
     pub(crate) fn arm(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
         let key = Self::key(&arm.call_id, &arm.tag).ok_or(Refusal::Identifiers)?;
+        self.leftovers.remove(&key.map);
         self.shifts.entry(key.map).or_insert(Shift { check: key.check, state: arm.state, ..Shift::default() });
         Ok(key)
     }
@@ -108,8 +114,33 @@ impl Kernel {
     pub(crate) fn record(&mut self, inject: &Inject) -> Result<(), Refusal> {
         let key = Self::key(&inject.call_id, &inject.tag).ok_or(Refusal::Identifiers)?;
         let (expected, committed) = (inject.commit.unwrap_or_default(), inject.commit.is_none());
-        self.tokens.entry(inject.token).or_insert(Token { key, expected, committed });
+        let reinvite = inject.ack.clone().map(|ack| (inject.peer, ack));
+        self.tokens.entry(inject.token).or_insert(Token { key, expected, committed, reinvite });
+        if let Some(ReadyAck { token, .. }) = &inject.ack {
+            let expected = State::default();
+            self.tokens.entry(*token).or_insert(Token { key, expected, committed: true, reinvite: None });
+        }
         Ok(())
+    }
+
+    /// Whether a dialog has an entry.
+    pub(crate) fn follows(&self, key: DialogKey) -> bool {
+        self.shifts.contains_key(&key.map)
+    }
+
+    /// Requests that are on record, ACKs left out: the dialog, and what there is to know. The second: whether it has left.
+    pub(crate) fn requests(&self, at: Time) -> Vec<(DialogKey, bool, Unrecorded)> {
+        let acks: Vec<u64> =
+            self.tokens.values().filter_map(|token| token.reinvite.as_ref().map(|(_, ack)| ack.token)).collect();
+        let requests = self.tokens.iter().filter(|(token, _)| !acks.contains(token));
+        let mut found: Vec<_> = requests
+            .map(|(token, Token { key, expected, committed, reinvite })| {
+                let number = expected.next_injected();
+                (*key, *committed, Unrecorded { token: *token, number, at, reinvite: reinvite.clone() })
+            })
+            .collect();
+        found.sort_by_key(|(_, _, found)| found.token);
+        found
     }
 
     pub(crate) fn retire(&mut self, token: u64) {
@@ -120,9 +151,14 @@ impl Kernel {
         self.shifts.remove(&key.map);
     }
 
-    /// Tokens and entries on record.
+    /// A new daemon knows these dialogs and no others.
+    pub(crate) fn leave_over(&mut self, known: impl Fn(u64) -> bool) {
+        self.leftovers = self.shifts.keys().copied().filter(|key| !known(*key)).collect();
+    }
+
+    /// Tokens and entries on record, those left out that are nobody's.
     pub(crate) fn holds(&self) -> (usize, usize) {
-        (self.tokens.len(), self.shifts.len())
+        (self.tokens.len(), self.shifts.keys().filter(|key| !self.leftovers.contains(key)).count())
     }
 
     // The programs
@@ -247,7 +283,7 @@ impl Kernel {
     }
 
     fn commit(&mut self, now: Us, token: u64) -> Result<(), Refusal> {
-        let Token { key, expected, committed } = *self.tokens.get(&token).ok_or(Refusal::Send)?;
+        let &Token { key, expected, committed, .. } = self.tokens.get(&token).ok_or(Refusal::Send)?;
         if committed {
             return Ok(());
         }

@@ -6,6 +6,8 @@
 //! first call that is lost though it could have been refreshed is a failure: shrunk, and told packet by packet.
 
 mod agent;
+#[path = "../sim/disk.rs"]
+mod disk;
 mod driver;
 mod faults;
 mod judge;
@@ -13,6 +15,7 @@ mod kernel;
 mod network;
 mod plan;
 mod proxy;
+mod restart;
 mod sip;
 mod stacks;
 mod timer;

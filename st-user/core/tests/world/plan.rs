@@ -84,6 +84,16 @@ pub(crate) struct Plan {
     pub(crate) bridge: Option<bool>,
 }
 
+/// Stands for the moments right after a refresh has left ([`Plan::kills`]).
+pub(crate) const SUDDEN: usize = 63;
+
+impl Plan {
+    /// Whether the daemon is killed where it would stall for that time, and comes back when that is over.
+    pub(crate) const fn kills(&self, stall: usize) -> bool {
+        self.seed >> (stall % 64) & 1 == 1
+    }
+}
+
 impl CallPlan {
     /// How long it is to last.
     pub(crate) fn life(&self) -> Us {

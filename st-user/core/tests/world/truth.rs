@@ -31,7 +31,13 @@ impl World {
         let still = self.plan.weather.stalls.iter().all(|stall| !stall.contains(&self.now));
         let at_rest = |agent: &Agent| agent.is_up() && !agent.is_busy();
         let both_at_rest = at_rest(&call.server) && at_rest(&call.peer);
-        if !both_at_rest || !self.driver.watched || !still || !clean || call.judge.crossed {
+        if !both_at_rest
+            || !self.driver.watched
+            || self.driver.killed.is_some()
+            || !still
+            || !clean
+            || call.judge.crossed
+        {
             return;
         }
         let call = &self.calls[index];

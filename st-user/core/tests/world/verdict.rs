@@ -272,7 +272,7 @@ fn take(world: &World, index: usize, summary: &mut Summary, strict: bool) -> Res
         let quarter = call.judge.since + deadline - (deadline - whole / 2) / 4;
         world.plan.weather.stalls.iter().any(|stall| stall.start <= quarter && stall.end >= at)
     });
-    if !told && !early && !cut_off && !still && call.judge.agreed.is_some() {
+    if !told && !early && !cut_off && !still && !call.judge.cut_short && call.judge.agreed.is_some() {
         return Err(format!("not told in time: {}", story()));
     }
     if strict && possible.is_ok() {

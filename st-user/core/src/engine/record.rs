@@ -1,0 +1,377 @@
+//! What an engine knows, as bytes that outlive it. [`Engine::poll_change`] says what has changed; [`Engine::restored`] and
+//! [`Engine::restore`] take it back. Whoever keeps the records needs no idea of what is in them.
+//!
+//! A record is [`VERSION`], the fields in the encoding of postcard, and a checksum.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    hash::{BuildHasher as _, Hasher as _},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+
+use super::{
+    Engine, EngineConfig,
+    dialog::{Dialog, Ids, Phase},
+    hash::Secret,
+    reason,
+    shared::Ways,
+    target::OwnHeaders,
+    timers::Timer,
+};
+use crate::{Breach, Names, ReadyAck, Refusal, SessionId, Side, Time, build::REPEATED};
+
+/// Raised with every change of what stands in a record.
+pub const VERSION: u8 = 1;
+
+/// Dialogs that are over and whose records nobody has taken away yet; of more, the records stay where they are.
+pub const MAX_GONE: usize = 1 << 20;
+
+/// Length of the checksum, in bytes.
+const SUM: usize = 8;
+
+/// What is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it is about: [`COMMON`], or the id of a session.
+    pub key: u64,
+    /// In place of what was written under this key before; `None`: nothing is to be there any more.
+    pub record: Option<Vec<u8>>,
+}
+
+/// The key of what all sessions have in common. No session has it.
+pub const COMMON: u64 = 0;
+
+/// Why a record is not taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Another version wrote it.
+    #[error("a record of version {0}, where {VERSION} is read")]
+    Version(u8),
+    /// It is not as it was written.
+    #[error("a damaged record")]
+    Damaged,
+    /// There are as many sessions as there may be.
+    #[error("more sessions than are followed")]
+    Full,
+    /// That session is there.
+    #[error("a second record of a session")]
+    Twice,
+}
+
+/// A session that was restored, as far as its driver has to know it.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// Which session.
+    pub session: SessionId,
+    /// Its identifiers and addresses.
+    pub names: Arc<Names>,
+    /// Whether the kernel was to follow its numbers.
+    pub followed: bool,
+    /// The tokens of its requests and ACKs that are on record.
+    pub tokens: Vec<u64>,
+}
+
+/// A request of sipst's own that is on record in the kernel, and of which the session's record says nothing: it left
+/// between the last writing and the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unrecorded {
+    /// Its token.
+    pub token: u64,
+    /// The number that it took.
+    pub number: u32,
+    /// About when it left.
+    pub at: Time,
+    /// Where a re-INVITE went, and the ACK for its 2xx; `None` for an UPDATE.
+    pub reinvite: Option<(SocketAddr, ReadyAck)>,
+}
+
+/// What has changed since it was last asked.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Whether anybody asks.
+    wanted: bool,
+    listed: VecDeque<SessionId>,
+    gone: VecDeque<SessionId>,
+}
+
+impl Changes {
+    /// A dialog is about to be changed.
+    pub(super) fn list(&mut self, dialog: &mut Dialog) {
+        if self.wanted && !std::mem::replace(&mut dialog.listed, true) {
+            self.listed.push_back(dialog.id);
+        }
+    }
+
+    pub(super) fn gone(&mut self, dialog: &Dialog) {
+        if self.wanted && self.gone.len() < MAX_GONE {
+            self.gone.push_back(dialog.id);
+        }
+    }
+}
+
+/// What all sessions have in common.
+#[derive(Serialize, Deserialize)]
+struct Common {
+    secret: Secret,
+    losses: u64,
+    peers: Vec<(SocketAddr, Ways)>,
+    servers: Vec<(SocketAddr, u8)>,
+}
+
+impl Engine {
+    /// From now on [`Engine::poll_change`] tells what changes; all that there is counts as changed.
+    pub fn follow_changes(&mut self) {
+        self.ignore_changes();
+        self.dialogs.changes.wanted = true;
+        self.sx.changed = true;
+        self.dialogs.each(|_| {});
+    }
+
+    /// From now on it tells nothing.
+    pub fn ignore_changes(&mut self) {
+        self.dialogs.changes = Changes::default();
+        self.dialogs.all.values_mut().for_each(|dialog| dialog.listed = false);
+    }
+
+    /// Whether there is one.
+    pub fn has_changes(&self) -> bool {
+        let Changes { wanted, listed, gone } = &self.dialogs.changes;
+        *wanted && (self.sx.changed || !listed.is_empty() || !gone.is_empty())
+    }
+
+    /// The next change to be written. To be asked when [`Engine::poll_output`] has nothing more to say.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        if !self.dialogs.changes.wanted {
+            return None;
+        }
+        if std::mem::take(&mut self.sx.changed) {
+            return Some(Change { key: COMMON, record: Some(self.common()) });
+        }
+        if let Some(session) = self.dialogs.changes.gone.pop_front() {
+            return Some(Change { key: session.0, record: None });
+        }
+        loop {
+            let session = self.dialogs.changes.listed.pop_front()?;
+            // One that is gone has been told as such.
+            let key = self.dialogs.keys.get(&session);
+            if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(key)) {
+                dialog.listed = false;
+                let record = seal(&(&**dialog, self.sx.timers.of(session)));
+                return Some(Change { key: session.0, record: Some(record) });
+            }
+        }
+    }
+
+    /// An engine that knows what the sessions of an earlier one had in common; [`Engine::restore`] brings these back. Each
+    /// of them may be over, until it is heard of.
+    ///
+    /// # Errors
+    /// The record is of another version, or damaged.
+    pub fn restored(config: EngineConfig, common: &[u8]) -> Result<Self, RecordError> {
+        let Common { secret, losses, peers, servers } = open(common)?;
+        let mut engine = Self::with(config, secret);
+        let sx = &mut engine.sx;
+        sx.losses = losses;
+        peers.into_iter().for_each(|(peer, ways)| sx.peers.insert(peer, ways));
+        servers.into_iter().for_each(|(server, spaces)| sx.servers.insert(server, spaces));
+        Ok(engine)
+    }
+
+    /// Takes a session back, with its timers. Its time goes on from where its record ends: what happened since can be told
+    /// by [`Engine::handle_packet`], and comes before [`crate::Command::Outage`].
+    ///
+    /// # Errors
+    /// The record is of another version or damaged, or there is no room.
+    pub fn restore(&mut self, record: &[u8]) -> Result<Restored, RecordError> {
+        if self.dialogs.all.len() >= self.sx.limits.sessions {
+            return Err(RecordError::Full);
+        }
+        let (mut dialog, timers): (Dialog, Vec<(Time, Timer)>) = open(record)?;
+        let (id, names) = (dialog.id, Arc::clone(&dialog.names));
+        let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
+        let key = self.key(ids);
+        if self.dialogs.keys.contains_key(&id) || self.dialogs.all.contains_key(&key) {
+            return Err(RecordError::Twice);
+        }
+        let sx = &mut self.sx;
+        sx.now = sx.now.max(dialog.heard);
+        dialog.restored = true;
+        if dialog.phase == Phase::Started {
+            // Its ACK may have gone by unseen.
+            dialog.losses_before = u64::MAX;
+        }
+        dialog.look.share(&mut sx.own_headers);
+        dialog.watch_again(sx);
+        let tokens: Vec<u64> = dialog.own.iter().flat_map(super::own::Own::tokens).collect();
+        sx.tokens.extend(tokens.iter().map(|token| (*token, id)));
+        timers.into_iter().for_each(|(at, timer)| sx.timers.set(id, timer, at));
+        let followed = dialog.followed;
+        self.next = self.next.max(id.0.saturating_add(1));
+        self.dialogs.insert(key, dialog);
+        Ok(Restored { session: id, names, followed, tokens })
+    }
+
+    /// Says of a restored session whether the kernel still has its numbers. Where they are lost, nothing is sent in it any
+    /// more.
+    pub fn set_followed(&mut self, session: SessionId, is_followed: bool) {
+        if let Some(dialog) = self.dialogs.of(session) {
+            dialog.set_followed(&mut self.sx, is_followed);
+        }
+    }
+
+    /// Takes in a request of sipst's own of which a restored session's record says nothing. False: there is no such session,
+    /// or no room.
+    pub fn adopt(&mut self, session: SessionId, unrecorded: Unrecorded) -> bool {
+        self.dialogs.of(session).is_some_and(|dialog| dialog.take_in(&mut self.sx, unrecorded))
+    }
+
+    fn common(&self) -> Vec<u8> {
+        let sx = &self.sx;
+        seal(&Common {
+            secret: sx.secret,
+            losses: sx.losses,
+            peers: sx.peers.by_use().into_iter().map(|(peer, ways)| (*peer, *ways)).collect(),
+            servers: sx.servers.by_use().into_iter().map(|(server, spaces)| (*server, *spaces)).collect(),
+        })
+    }
+}
+
+fn seal(fields: &impl Serialize) -> Vec<u8> {
+    // Writing to memory fails for nothing that is in a record: all lengths are known.
+    let mut bytes = postcard::to_extend(fields, vec![VERSION]).unwrap_or_default();
+    bytes.extend(sum(&bytes));
+    bytes
+}
+
+fn open<T: DeserializeOwned>(record: &[u8]) -> Result<T, RecordError> {
+    let version = *record.first().ok_or(RecordError::Damaged)?;
+    let (rest, last) = record.split_last_chunk::<SUM>().ok_or(RecordError::Damaged)?;
+    // The checksum first: a damaged first byte is no other version.
+    if sum(rest) != *last {
+        return Err(RecordError::Damaged);
+    }
+    if version != VERSION {
+        return Err(RecordError::Version(version));
+    }
+    match postcard::take_from_bytes(&rest[1..]) {
+        Ok((fields, [])) => Ok(fields),
+        Ok(_) | Err(_) => Err(RecordError::Damaged),
+    }
+}
+
+/// Against accidents, not against whoever can write the records.
+fn sum(bytes: &[u8]) -> [u8; SUM] {
+    let mut hash = Secret::new(0).build_hasher();
+    hash.write(bytes);
+    hash.write_u64(bytes.len() as u64);
+    hash.finish().to_le_bytes()
+}
+
+/// What names a dialog.
+pub(super) mod names {
+    use super::{Arc, Deserialize, Deserializer, Names, Serialize, Serializer, SocketAddr};
+
+    pub(in crate::engine) fn serialize<S: Serializer>(names: &Arc<Names>, serializer: S) -> Result<S::Ok, S::Error> {
+        let parts = (names.call_id(), names.local_tag(), names.remote_tag(), names.server, names.peer);
+        parts.serialize(serializer)
+    }
+
+    pub(in crate::engine) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Names>, D::Error> {
+        type Parts = (Vec<u8>, Vec<u8>, Vec<u8>, SocketAddr, SocketAddr);
+        let (call_id, local, remote, server, peer) = Parts::deserialize(deserializer)?;
+        Ok(Arc::new(Names::new(&call_id, &local, &remote, server, peer)))
+    }
+}
+
+/// The server's own headers, each named by its place in [`REPEATED`].
+pub(super) mod headers {
+    use serde::de::Error as _;
+
+    use super::{Arc, Deserialize, Deserializer, OwnHeaders, REPEATED, Serializer};
+
+    pub(in crate::engine) fn serialize<S: Serializer>(own: &OwnHeaders, serializer: S) -> Result<S::Ok, S::Error> {
+        let place = |name| REPEATED.iter().position(|known| *known == name).unwrap_or(REPEATED.len());
+        serializer.collect_seq(own.iter().map(|(name, value)| (place(*name), value)))
+    }
+
+    pub(in crate::engine) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnHeaders, D::Error> {
+        let own = Vec::<(usize, Box<[u8]>)>::deserialize(deserializer)?;
+        let named = |(place, value)| REPEATED.get(place).map(|name| (*name, value));
+        own.into_iter().map(named).collect::<Option<_>>().map(Arc::new).ok_or_else(|| D::Error::custom("a header"))
+    }
+}
+
+/// Words of [`reason`], which the engine has as constants.
+pub(super) mod words {
+    use serde::de::Error;
+
+    use super::{Breach, Cow, Deserialize, Deserializer, Refusal, Side, reason};
+
+    /// As a field's type it keeps serde from wanting to borrow the word from the record.
+    pub(in crate::engine) type Word = &'static str;
+
+    type Text = Cow<'static, str>;
+
+    fn known<E: Error>(text: &str) -> Result<&'static str, E> {
+        let reasons = reason::ALL.iter().map(|(word, _)| *word);
+        let refusals = Refusal::ALL.iter().map(|refusal| refusal.reason());
+        reasons.chain(refusals).find(|word| *word == text).ok_or_else(|| E::custom("no reason of this version's"))
+    }
+
+    pub(in crate::engine) fn breaches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Breach>, D::Error> {
+        let all = Vec::<(Side, Text)>::deserialize(deserializer)?;
+        all.into_iter().map(|(by, text)| Ok(Breach { by, reason: known(&text)? })).collect()
+    }
+
+    pub(in crate::engine) fn maybe<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<&'static str>, D::Error> {
+        Option::<Text>::deserialize(deserializer)?.map(|text| known(&text)).transpose()
+    }
+
+    pub(in crate::engine) fn many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'static str>, D::Error> {
+        Vec::<Text>::deserialize(deserializer)?.iter().map(|text| known(text)).collect()
+    }
+
+    pub(in crate::engine) fn with_status<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<(&'static str, Option<u16>)>, D::Error> {
+        let why = Option::<(Text, Option<u16>)>::deserialize(deserializer)?;
+        why.map(|(text, status)| known(&text).map(|word| (word, status))).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{MethodName, Role};
+
+    /// Places in a list that stand in records: they may be added to at their ends, and nowhere else.
+    #[test]
+    fn what_stands_in_records_by_its_place_keeps_it() {
+        let place = |bytes: Vec<u8>| bytes[0];
+        let of = |method: MethodName| place(postcard::to_allocvec(&method).unwrap());
+        assert_eq!(
+            [MethodName::Invite, MethodName::Update, MethodName::Publish, MethodName::Other].map(of),
+            [0, 4, 13, 14]
+        );
+        let of = |timer: Timer| place(postcard::to_allocvec(&timer).unwrap());
+        assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 7, 11]);
+        assert_eq!(place(postcard::to_allocvec(&Role::Uas).unwrap()), 1);
+        let names: Vec<&str> = REPEATED.iter().map(|header| header.name()).collect();
+        let known = [
+            "Allow",
+            "Supported",
+            "User-Agent",
+            "P-Asserted-Identity",
+            "P-Preferred-Identity",
+            "Privacy",
+            "Session-ID",
+        ];
+        assert_eq!(names[..known.len()], known);
+    }
+}

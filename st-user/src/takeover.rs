@@ -1,0 +1,131 @@
+//! What a daemon takes over from an earlier one: its sessions from the state directory, and what the kernel has on record of
+//! them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+};
+
+use st_core::{
+    Engine, Side, Time,
+    engine::{
+        EngineConfig,
+        record::{COMMON, RecordError, Restored, Unrecorded},
+    },
+};
+use st_ebpf::key::DialogKey;
+use tracing::info;
+
+use crate::{
+    clock::{Clock, monotonic_ns},
+    kernel::Maps,
+    leftover::Leftovers,
+    store::{About, Opened},
+};
+
+/// An engine that goes on from what was written, before it is told of what happened meanwhile.
+pub struct TakenOver {
+    /// Knows the sessions that were written down.
+    pub engine: Engine,
+    /// Their time goes on in it.
+    pub clock: Clock,
+    /// What there is in the state directory.
+    pub opened: Opened,
+    /// What the records were written with; `None` where there were none, or none that can be read.
+    pub before: Option<About>,
+    /// Whether the host was started anew since.
+    pub rebooted: bool,
+    sessions: Vec<Restored>,
+}
+
+impl TakenOver {
+    /// Reads the state directory.
+    pub fn read(mut opened: Opened, config: &EngineConfig, boot: &str) -> Self {
+        let mut engine = None;
+        let mut sessions = Vec::new();
+        opened.read(|key, record| {
+            if key == COMMON {
+                engine = Engine::restored(config.clone(), record).ok();
+                return engine.is_some();
+            }
+            match engine.get_or_insert_with(|| Engine::new(config.clone())).restore(record) {
+                Ok(restored) => {
+                    sessions.push(restored);
+                    true
+                }
+                // It is whole; there is no use for it.
+                Err(RecordError::Full | RecordError::Twice) => true,
+                Err(RecordError::Damaged | RecordError::Version(_)) => false,
+            }
+        });
+        let before = opened.about.take();
+        let rebooted = before.as_ref().is_some_and(|about| about.boot != boot);
+        // Deadlines are on the scale of the clock that they were made with.
+        let mut clock = match &before {
+            Some(about) if !rebooted && !sessions.is_empty() => Clock::resume(about.offset_ns),
+            Some(_) | None => Clock::start(),
+        };
+        clock.look();
+        let engine = engine.unwrap_or_else(|| Engine::new(config.clone()));
+        if !sessions.is_empty() {
+            info!(sessions = sessions.len(), "calls of an earlier run's are known again");
+        }
+        Self { engine, clock, opened, before, rebooted, sessions }
+    }
+
+    /// Brings sessions and kernel together. Requests on record that no session knows are taken over where they have left;
+    /// nobody waits for the answers to the others, which are taken off the wire all the same. A 2xx to a re-INVITE of these
+    /// must be ACKed, though, or it ends the call (R44): the programs do that.
+    pub fn match_kernel(&mut self, maps: &mut Maps) -> Leftovers {
+        let mut known: HashSet<u64> = HashSet::new();
+        // Forks of one INVITE of the server's have one entry together.
+        let mut dialogs: HashMap<DialogKey, Vec<&Restored>> = HashMap::new();
+        for restored in &self.sessions {
+            let Ok(key) = maps.key(restored.names.call_id(), restored.names.local_tag(), Side::Server) else {
+                continue;
+            };
+            self.engine.set_followed(restored.session, maps.state(key).is_ok());
+            known.extend(&restored.tokens);
+            dialogs.entry(key).or_default().push(restored);
+        }
+        let at = self.last_sign(maps);
+        let mut adopted = 0_usize;
+        for request in maps.requests() {
+            if known.contains(&request.token) {
+                continue;
+            }
+            let Some([restored]) = dialogs.get(&request.dialog).map(Vec::as_slice) else { continue };
+            let ack = request.reinvite.as_ref().map(|(_, ack)| ack.token);
+            let (token, number) = (request.token, request.number);
+            if self.engine.adopt(restored.session, Unrecorded { token, number, at, reinvite: request.reinvite }) {
+                known.extend([Some(token), ack].into_iter().flatten());
+                adopted += 1;
+            }
+        }
+        if adopted > 0 {
+            info!(requests = adopted, "requests that an earlier run had sent last are known again");
+        }
+        let orphans = maps.orphan_others(&known);
+        if !orphans.is_empty() {
+            info!(
+                reinvites = orphans.len() / 2,
+                "re-INVITEs of an earlier run's may still be answered, and are ACKed then"
+            );
+        }
+        let others = maps.dialogs().into_iter().filter(|key| !dialogs.contains_key(key));
+        // Without moving the clock on: records from before the start must keep their time.
+        Leftovers::new(self.clock.past(monotonic_ns()), others, orphans)
+    }
+
+    /// When an earlier daemon was last alive: by then its requests had left.
+    fn last_sign(&self, maps: &Maps) -> Time {
+        let beat = maps.last_beat().ok().flatten();
+        self.clock.past(beat.unwrap_or_else(monotonic_ns))
+    }
+}
+
+/// Which boot of the host this is.
+pub fn boot() -> String {
+    // Where that cannot be told, it is taken for the same one.
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
+}
