@@ -3,18 +3,20 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use st_tests::{
-    Family,
+    Family, Sipst,
     agent::{Event, MEDIA_PORT, Message, Profile, Record, Update},
 };
 
-use crate::plan::{Call, Plan, SOON};
+use crate::plan::{Call, Plan, SOON, config};
+
+const RULES: [&str; 3] = ["action: refresh", "min_se: 2s", "on_moved: tell-server"];
 
 /// How long a server sends its 200 again before it gives the call up.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 fn plan(interval_s: u32) -> Plan {
     let peer = Profile { update: Update::Unknown, moves: true, ..Profile::strict_peer(interval_s, "uac") };
-    Plan { peer, rules: vec!["action: refresh", "min_se: 2s", "on_moved: tell-server"], ..Plan::default() }
+    Plan { peer, rules: RULES.to_vec(), ..Plan::default() }
 }
 
 /// The re-INVITE that the server got.
@@ -107,15 +109,19 @@ fn f09_a_server_that_refuses_keeps_its_call() {
 }
 
 #[test]
-fn f09_with_no_daemon_the_programs_ack_the_servers_200_and_the_numbers_go_on() {
+fn f09_with_no_daemon_or_a_new_one_the_programs_ack_the_servers_200_and_the_numbers_go_on() {
     std::thread::scope(|scope| {
-        for (attach, family) in [("tc", Family::V4), ("xdp", Family::V6)] {
+        for (attach, family, again) in [("tc", Family::V4, false), ("xdp", Family::V6, false), ("tc", Family::V6, true)]
+        {
             scope.spawn(move || {
                 let server =
                     Profile { thinks: Duration::from_secs(1), ack_patience: PATIENCE, ..Profile::plain_server() };
                 let mut call = Plan { attach, family, server, ..plan(60) }.start();
                 let number = told(&call).cseq().unwrap().number;
                 call.sipst.kill().unwrap();
+                if again {
+                    call.sipst = Sipst::start(&call.lab.server, &config(attach, &RULES)).unwrap();
+                }
                 let acked = call.server.wait("ACK", PATIENCE, |records| acks(records).contains(&number).then_some(()));
                 assert!(acked.is_ok(), "{}", call.story());
                 std::thread::sleep(PATIENCE);
