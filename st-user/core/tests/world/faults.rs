@@ -9,9 +9,9 @@ macro_rules! faults {
         pub(crate) enum Fault { $($name,)* }
 
         impl Fault {
-            const ALL: &[Self] = &[$(Self::$name,)*];
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
-            const fn text(self) -> &'static str {
+            pub(crate) const fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
         }
@@ -116,7 +116,7 @@ impl Tally {
         }
     }
 
-    fn met(&self, fault: Fault) -> u64 {
+    pub(crate) fn met(&self, fault: Fault) -> u64 {
         self.0.get(&fault).copied().unwrap_or(0)
     }
 
