@@ -2,6 +2,8 @@
 //! doubles and reorders, proxies that enforce, a kernel that can run out of room, and a judge who was not told how the
 //! engine thinks. Every kind of trouble is met by one call in a hundred at least, or the run fails.
 //!
+//! Each world is lived through without sipst too: what became of the same calls is the table that a run ends with.
+//!
 //! `WORLD_CALLS` is how many calls to live through, `WORLD_SEED` where to begin; both are printed. With `WORLD_STRICT=1` the
 //! first call that is lost though it could have been refreshed is a failure: shrunk, and told packet by packet.
 
