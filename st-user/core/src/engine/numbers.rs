@@ -17,6 +17,8 @@ const LENGTHENED: usize = 1_300;
 pub(super) struct Numbers {
     /// The highest that the server was seen to write.
     highest: Option<u32>,
+    /// The highest that the kernel programs told of and that was not seen here.
+    unseen: Option<u32>,
     /// The fewest spaces that it wrote before one.
     spaces: Option<u8>,
     /// Those in another header line of its own, for as long as it has not written a number.
@@ -57,6 +59,14 @@ impl Numbers {
     /// The kernel's state, brought up to what was seen here.
     pub(super) fn reconcile(&self, kernel: State) -> State {
         self.highest.map_or(kernel, |number| kernel.after_server(number))
+    }
+
+    /// Whether the kernel programs tell of a later request of the server's than was seen here, for the first time.
+    pub(super) fn misses(&mut self, kernel: State) -> bool {
+        let number = kernel.known.then_some(kernel.number);
+        let misses = number > self.highest.max(self.unseen);
+        self.unseen = self.unseen.max(number.filter(|_| misses));
+        misses
     }
 
     /// Whether the next request of ours leaves the server enough room. Its numbers only grow, so none of them will have
@@ -123,6 +133,15 @@ mod tests {
         numbers.saw_answer(&Message::scan(answer, false).unwrap());
         assert!(numbers.has_room(sent(94), None) && !numbers.has_room(sent(95), None));
         assert!(!numbers.has_room(sent(5), Some(0)));
+    }
+
+    #[test]
+    fn a_number_that_only_the_kernel_saw_is_missed_once() {
+        let mut numbers = Numbers::default();
+        numbers.saw(cseq(7, 1, 1, MethodName::Info), 500);
+        assert!(!numbers.misses(known(7, 2)) && !numbers.misses(State { known: false, number: 9, delta: 0 }));
+        assert!(numbers.misses(known(8, 2)) && !numbers.misses(known(8, 2)) && numbers.misses(known(9, 2)));
+        assert_eq!(numbers.fresh(), known(7, 0), "it was not seen");
     }
 
     #[test]
