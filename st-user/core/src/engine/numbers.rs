@@ -9,6 +9,9 @@ use crate::message::{CSeq, HeaderName, Message};
 /// Numbers kept free for the server after each of ours: its BYE, and a few requests before that.
 pub const RESERVE: u32 = 4;
 
+/// As many where the server writes no blank and none can be added: more than it sends in a call.
+const FAR: u32 = 1_000;
+
 /// The longest request, in bytes, that is taken to become longer without trouble: RFC 3261, section 18.1.1 leaves as much
 /// room below an MTU that nobody knows.
 const LENGTHENED: usize = 1_300;
@@ -80,7 +83,9 @@ impl Numbers {
         let limit = 10_u64
             .checked_pow(digits.saturating_add(spaces.into()).saturating_add(added))
             .map_or(u64::from(MAX_NUMBER), |limit| limit - 1);
-        u64::from(state.next_injected()) + u64::from(RESERVE) <= limit.min(MAX_NUMBER.into())
+        // Without any blank the last numbers before another digit have no room, however many the server sends.
+        let reserve = if self.is_known() && added == 0 && spaces == 0 { FAR } else { RESERVE };
+        u64::from(state.next_injected()) + u64::from(reserve) <= limit.min(MAX_NUMBER.into())
     }
 }
 
@@ -119,8 +124,14 @@ mod tests {
         assert!(numbers.has_room(known(2, 92), None) && !numbers.has_room(known(2, 93), None));
         // Three digits of its own by now: 9999 at most.
         assert!(numbers.has_room(known(102, 9_892), None) && !numbers.has_room(known(102, 9_893), None));
-        numbers.saw(cseq(103, 0, 3, MethodName::Bye), 500);
-        assert!(numbers.has_room(known(103, 891), Some(7)) && !numbers.has_room(known(103, 892), Some(7)));
+    }
+
+    #[test]
+    fn numbers_that_cannot_become_wider_are_kept_far_from_the_next_digit() {
+        let mut numbers = Numbers::default();
+        numbers.saw(cseq(1, 0, 1, MethodName::Invite), 1_301);
+        assert!(!numbers.has_room(known(1, 0), Some(7)) && !numbers.has_room(known(103, 0), Some(7)));
+        assert!(numbers.has_room(known(1_000, 7_998), None) && !numbers.has_room(known(1_000, 7_999), None));
     }
 
     #[test]

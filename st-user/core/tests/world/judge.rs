@@ -302,13 +302,15 @@ impl Judge {
     }
 
     /// Whether the server's numbers leave no room for more of sipst's: the next one and four of the server's must fit into
-    /// their digits, the blanks that it writes, and four more where its requests can become longer.
+    /// their digits, the blanks that it writes, and four more where its requests can become longer. Where there is no blank at
+    /// all, the numbers below the next digit have no room, and are kept a thousand away.
     pub(crate) fn is_full(&self, spelling: Spelling) -> bool {
         // What it writes is not known before it has written anything.
         let added = if spelling.long || self.own == 0 { 0 } else { 4 };
         let width = self.own.to_string().len() + spelling.cseq.matches(' ').count() + added;
         let limit = (10_u64.pow(u32::try_from(width).unwrap_or(12)) - 1).min(0x7fff_ffff);
         let high = self.wire.values().max().copied().unwrap_or(0);
-        u64::from(high) + 1 + 4 > limit
+        let reserve = if width == self.own.to_string().len() && self.own > 0 { 1_000 } else { 4 };
+        u64::from(high) + 1 + reserve > limit
     }
 }

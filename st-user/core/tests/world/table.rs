@@ -47,7 +47,6 @@ const NO_TROUBLE: &[Fault] = &[
 /// Why a call was harmed, where that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
-    NoRoom,
     UnseenOdd,
     UnseenInvite,
     UnseenNumber,
@@ -61,7 +60,6 @@ impl Cause {
     /// In so many calls it may be met once.
     const fn once_in(self) -> u64 {
         match self {
-            Self::NoRoom => 100,
             Self::UnseenNumber => 200,
             Self::UnseenOdd | Self::TimerOff => 500,
             Self::UnseenInvite | Self::GaveUp | Self::Beside | Self::OtherRefusal => 2_000,
@@ -70,9 +68,6 @@ impl Cause {
 
     const fn text(self) -> &'static str {
         match self {
-            Self::NoRoom => {
-                "no room for a number of the server's: its request kept its own, and got the answer to another"
-            }
             Self::UnseenOdd => "ring full: a request of the server's went by unseen, and got a wrong answer",
             Self::UnseenInvite => "ring full: a re-INVITE of sipst's had the number of one that went by unseen",
             Self::UnseenNumber => "ring full: sipst's own request had a number used unseen (the peer turns it down)",
@@ -171,9 +166,7 @@ impl Lives<'_> {
         let call = &self.world.calls[self.index];
         let unseen = self.world.lost_samples(self.index);
         if let Some(odd) = self.odd() {
-            let cramped = self.world.kernel.cramped.contains(&call.server.tag);
-            let known = if cramped { Some(Cause::NoRoom) } else { unseen.then_some(Cause::UnseenOdd) };
-            return Some((odd, known));
+            return Some((odd, unseen.then_some(Cause::UnseenOdd)));
         }
         if let Some(sooner) = self.sooner() {
             return Some((sooner, self.cause_of_end(faults)));
