@@ -20,7 +20,8 @@ const LENGTHENED: usize = 1_300;
 pub(super) struct Numbers {
     /// The highest that the server was seen to write.
     highest: Option<u32>,
-    /// The highest that the kernel programs told of and that was not seen here.
+    /// The highest that the kernel programs told of and that was not seen here. Not on record: it is told again.
+    #[serde(skip)]
     unseen: Option<u32>,
     /// The fewest spaces that it wrote before one.
     spaces: Option<u8>,

@@ -26,7 +26,8 @@ struct Other {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Others {
     all: Vec<Other>,
-    /// When it was found out that one had gone by unseen.
+    /// When it was found out that one had gone by unseen. Not on record.
+    #[serde(skip)]
     missed: Option<Time>,
 }
 
