@@ -75,6 +75,8 @@ pub(crate) struct Judge {
     glared: Option<(Us, Verb)>,
     /// sipst has had to act since the server last refreshed.
     helped: bool,
+    /// One of its requests is not known to the new daemon: the next one may come early.
+    repeats: bool,
     /// The branches of requests of sipst's that it has answered so.
     turned: BTreeSet<String>,
     /// The peer has said that it knows nothing of the dialog: it minds no numbers in it.
@@ -207,6 +209,11 @@ impl Judge {
         *self = Self { breaches, stale, wire, own, sent, dismissed, owed, injected, helped, ..std::mem::take(self) };
     }
 
+    /// A request of sipst's that had left is not known to the daemon that goes on.
+    pub(crate) fn forgets_own(&mut self) {
+        self.repeats = true;
+    }
+
     /// The engine has a refresh sent.
     pub(crate) fn injects(&mut self, now: Us, msg: &Msg, ends: &Ends<'_>) {
         self.injected += 1;
@@ -214,8 +221,9 @@ impl Judge {
             // The BYE to a fork went by unseen: that has to be asked for.
             return;
         }
+        let repeats = std::mem::take(&mut self.repeats);
         let breach = [
-            self.outside_its_time(now),
+            self.outside_its_time(now).filter(|_| !repeats),
             self.beside_the_server(now, ends.server),
             self.inside_a_transaction(now, msg, ends),
             self.says_wrong(now, msg, ends),

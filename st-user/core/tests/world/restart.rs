@@ -89,13 +89,14 @@ impl World {
         let (engine, restored) = self.driver.disk.restore(self.driver.config.clone());
         self.driver.engine = engine;
         self.kernel.flows.clear();
-        let mut sessions = HashMap::new();
+        // Forks of one INVITE of the server's have one entry together.
+        let mut sessions: HashMap<_, Vec<_>> = HashMap::new();
         let mut owners = HashMap::new();
         let mut known: HashSet<u64> = HashSet::new();
         for restored in &restored {
             let key = Kernel::key(restored.names.call_id(), restored.names.local_tag()).expect("a key");
             self.driver.engine.set_followed(restored.session, self.kernel.follows(key));
-            sessions.insert(key.map, restored.session);
+            sessions.entry(key.map).or_default().push(restored.session);
             owners.insert(key.map, self.index_of(std::str::from_utf8(restored.names.local_tag())));
             known.extend(&restored.tokens);
         }
@@ -106,9 +107,16 @@ impl World {
                 continue;
             }
             let ack = found.reinvite.as_ref().map(|(_, ack)| ack.token);
-            let adopted = has_left
-                && sessions.get(&key.map).is_some_and(|session| self.driver.engine.adopt(*session, found.clone()));
+            let forks = sessions.get(&key.map).map_or(&[][..], Vec::as_slice);
+            let adopted = match forks {
+                [session] => has_left && self.driver.engine.adopt(*session, found.clone()),
+                _ => false,
+            };
             self.remark(&format!("{token:x} taken over: {adopted}"));
+            if has_left && forks.len() > 1 {
+                // Whose it was is not known, so that another one may follow.
+                owners.get(&key.map).into_iter().for_each(|owner| self.calls[*owner].judge.forgets_own());
+            }
             if adopted {
                 owners.get(&key.map).into_iter().for_each(|owner| self.meets(*owner, Fault::Adopted));
             } else {
