@@ -36,7 +36,7 @@ enum Task {
     Demo,
     /// Run the tests: all of them, or one part
     Test(test::Options),
-    /// Live through many thousand simulated calls with every kind of fault
+    /// Live through many thousand simulated calls with every kind of fault, without sipst and with it
     Soak(soak::Options),
     /// Look for bytes that break a property of the scanner, the engine or the kernel's scan
     Fuzz(fuzz::Options),

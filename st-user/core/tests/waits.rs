@@ -74,6 +74,29 @@ fn r25_a_copy_of_a_request_of_the_servers_is_waited_for_half_as_long_again_as_it
 }
 
 #[test]
+fn r25_a_request_of_the_servers_that_only_the_kernel_saw_is_waited_for_until_its_copy_is_overdue() {
+    for copy in [true, false] {
+        let mut sim = Sim::new(Action::Refresh);
+        sim.expires = UAC_90;
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        sim.secs(46);
+        assert_eq!(sim.ours().len(), 1);
+        // Its sample was lost, and the packet on its way.
+        let arm = &sim.arms[0];
+        sim.kernel.server(&(arm.call_id.clone(), arm.local_tag.clone()), arm.state.number + 1);
+        sim.secs(48);
+        assert_eq!(sim.ours().len(), 1, "its copy would come with too low a number");
+        if copy {
+            let asked = sim.request(&mut call, Side::Server, "INFO", "", "");
+            sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
+        }
+        sim.secs(6);
+        assert_eq!(sim.ours().len(), 2, "with a copy: {copy}");
+        sim.assert_numbers();
+    }
+}
+
+#[test]
 fn r25_only_its_own_answer_ends_the_wait_for_a_request_of_the_servers() {
     let (mut sim, mut call) = due_in(1, 0);
     sim.run(Duration::from_millis(900));

@@ -26,6 +26,9 @@ struct Other {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Others {
     all: Vec<Other>,
+    /// When it was found out that one had gone by unseen. Not on record.
+    #[serde(skip)]
+    missed: Option<Time>,
 }
 
 impl Others {
@@ -45,6 +48,11 @@ impl Others {
         full
     }
 
+    /// A request was sent that was not seen: how often already, and which, is not known. Its next copy will be seen.
+    pub(super) fn missed(&mut self, now: Time) {
+        self.missed = Some(now);
+    }
+
     /// Takes in a final response; whether it is one to any of them.
     pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) -> bool {
         if self.all.is_empty() {
@@ -56,7 +64,8 @@ impl Others {
 
     /// Whether a copy of one may still come.
     pub(super) fn is_open(&self, now: Time) -> bool {
-        self.all.iter().any(|other| now.since(other.heard) < other.gap + other.gap / 2)
+        let late = |heard: Time, gap: Duration| now.since(heard) < gap + gap / 2;
+        self.missed.is_some_and(|heard| late(heard, T2)) || self.all.iter().any(|other| late(other.heard, other.gap))
     }
 
     fn find(&self, branch: Option<Fingerprint>, method: MethodName) -> Option<usize> {

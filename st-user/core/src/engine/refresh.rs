@@ -169,7 +169,12 @@ impl Dialog {
         sx.timers.cancel(self.id, Timer::Armed);
         self.cycle.stage = Stage::Idle;
         let state = match result {
-            Ok(state) => self.numbers.reconcile(state),
+            Ok(state) => {
+                if self.numbers.misses(state) {
+                    self.others.missed(sx.now);
+                }
+                self.numbers.reconcile(state)
+            }
             Err(refusal) => return self.refused(sx, refusal),
         };
         // A request of the server's from before the entry may have been lost meanwhile: its number is then not known.

@@ -59,6 +59,7 @@ pub(crate) struct Driver {
     pub(crate) told: usize,
     /// When it looks at the counters.
     pub(crate) tick: Option<Us>,
+    pub(crate) slept: bool,
     /// Stalls that have held it up.
     stalled: BTreeSet<usize>,
 }
@@ -90,6 +91,7 @@ impl Driver {
             arming: VecDeque::new(),
             told: 0,
             tick: None,
+            slept: false,
             stalled: BTreeSet::new(),
         }
     }
@@ -106,7 +108,7 @@ impl World {
             let after = if sleeps { self.rng.random_range(MS..500 * MS) } else { self.rng.random_range(20..2 * MS) };
             self.driver.reads = Some(self.now + after);
             if sleeps {
-                self.tally.count(Fault::DaemonSlept);
+                self.driver.slept = true;
             }
         }
         if self.kernel.lost.len() > self.driver.told && self.driver.tick.is_none() {
@@ -121,7 +123,7 @@ impl World {
             if self.plan.kills(stall) {
                 self.driver.stalls_to_die.push(stall);
             } else {
-                self.tally.count(Fault::DaemonStalled);
+                self.calls_on(Fault::DaemonStalled);
             }
         }
         Some(self.plan.weather.stalls[stall].end)
@@ -131,6 +133,9 @@ impl World {
     pub(crate) fn turn(&mut self) {
         self.driver.reads = None;
         self.begin_anew();
+        if std::mem::take(&mut self.driver.slept) {
+            self.overslept();
+        }
         self.drain();
         if self.driver.wake.is_some_and(|at| at <= self.now) {
             self.driver.wake = None;
@@ -158,9 +163,20 @@ impl World {
         self.write_down();
     }
 
+    /// What was in the ring waited for the daemon to wake up.
+    fn overslept(&mut self) {
+        let waited = self.kernel.ring.iter().filter_map(|record| match record {
+            Record::Seen { bytes, .. } => Some(self.index_of(Msg::read(bytes).tags())),
+            Record::Refused { .. } => None,
+        });
+        for index in waited.collect::<BTreeSet<_>>() {
+            self.meets(index, Fault::DaemonSlept);
+        }
+    }
+
     fn prepare(&mut self, arm: &Arm, index: usize) -> Result<st_ebpf::key::DialogKey, Refusal> {
         if self.calls[index].server.is_gone() {
-            self.tally.count(Fault::ServerGone);
+            self.meets(index, Fault::ServerGone);
             return Err(Refusal::ServerGone);
         }
         self.kernel.arm(arm)
@@ -285,8 +301,8 @@ impl World {
         } else {
             (Fault::ByUpdate, Fault::CrossedUpdate)
         };
-        self.tally.count(refreshed);
         let call = &mut self.calls[index];
+        call.met.count(refreshed);
         if !call.server.is_up() {
             return;
         }
@@ -294,7 +310,7 @@ impl World {
             call.server.plans(now + call.rng.random_range(20 * MS..200 * MS), Act::Info);
         }
         if call.rng.random_bool(f64::from(weather.crossings) / 100.0) && !call.server.is_busy() {
-            self.tally.count(crossed);
+            call.met.count(crossed);
             call.server.plans(now + call.rng.random_range(0..2 * weather.delay + 500 * MS), Act::Reinvite);
         }
     }

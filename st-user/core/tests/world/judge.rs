@@ -75,6 +75,8 @@ pub(crate) struct Judge {
     glared: Option<(Us, Verb)>,
     /// sipst has had to act since the server last refreshed.
     helped: bool,
+    /// One of its requests is not known to the new daemon: the next one may come early.
+    repeats: bool,
     /// The branches of requests of sipst's that it has answered so.
     turned: BTreeSet<String>,
     /// The peer has said that it knows nothing of the dialog: it minds no numbers in it.
@@ -207,6 +209,11 @@ impl Judge {
         *self = Self { breaches, stale, wire, own, sent, dismissed, owed, injected, helped, ..std::mem::take(self) };
     }
 
+    /// A request of sipst's that had left is not known to the daemon that goes on.
+    pub(crate) fn forgets_own(&mut self) {
+        self.repeats = true;
+    }
+
     /// The engine has a refresh sent.
     pub(crate) fn injects(&mut self, now: Us, msg: &Msg, ends: &Ends<'_>) {
         self.injected += 1;
@@ -214,8 +221,9 @@ impl Judge {
             // The BYE to a fork went by unseen: that has to be asked for.
             return;
         }
+        let repeats = std::mem::take(&mut self.repeats);
         let breach = [
-            self.outside_its_time(now),
+            self.outside_its_time(now).filter(|_| !repeats),
             self.beside_the_server(now, ends.server),
             self.inside_a_transaction(now, msg, ends),
             self.says_wrong(now, msg, ends),
@@ -302,13 +310,15 @@ impl Judge {
     }
 
     /// Whether the server's numbers leave no room for more of sipst's: the next one and four of the server's must fit into
-    /// their digits, the blanks that it writes, and four more where its requests can become longer.
+    /// their digits, the blanks that it writes, and four more where its requests can become longer. Where there is no blank at
+    /// all, the numbers below the next digit have no room, and are kept a thousand away.
     pub(crate) fn is_full(&self, spelling: Spelling) -> bool {
         // What it writes is not known before it has written anything.
         let added = if spelling.long || self.own == 0 { 0 } else { 4 };
         let width = self.own.to_string().len() + spelling.cseq.matches(' ').count() + added;
         let limit = (10_u64.pow(u32::try_from(width).unwrap_or(12)) - 1).min(0x7fff_ffff);
         let high = self.wire.values().max().copied().unwrap_or(0);
-        u64::from(high) + 1 + 4 > limit
+        let reserve = if width == self.own.to_string().len() && self.own > 0 { 1_000 } else { 4 };
+        u64::from(high) + 1 + reserve > limit
     }
 }

@@ -58,7 +58,6 @@ pub(crate) struct Kernel {
     calm: Us,
     /// From when to when it is full for certain.
     overflows: Vec<Range<Us>>,
-    overflowed: usize,
     rng: StdRng,
     /// What was lost, oldest first.
     pub(crate) lost: Vec<Record>,
@@ -80,7 +79,6 @@ impl Kernel {
             tally: Tally::default(),
             full: f64::from(weather.ring) / 1000.0,
             calm: weather.calm,
-            overflowed: 0,
             overflows: weather.overflows.clone(),
             rng,
             lost: Vec::new(),
@@ -180,12 +178,9 @@ impl Kernel {
     }
 
     fn submit(&mut self, now: Us, record: Record) {
-        let overflow = self.overflows.iter().position(|one| one.contains(&now));
-        if let Some(which) = overflow.filter(|which| *which >= self.overflowed) {
-            self.overflowed = which + 1;
-            self.tally.count(Fault::RingOverflow);
-        }
-        if overflow.is_some() || now < self.calm && self.full > 0.0 && self.rng.random_bool(self.full) {
+        let overflow = self.overflows.iter().any(|one| one.contains(&now));
+        self.tally.add(Fault::RingOverflow, overflow.into());
+        if overflow || now < self.calm && self.full > 0.0 && self.rng.random_bool(self.full) {
             self.tally.count(Fault::SampleLost);
             self.lost.push(record);
         } else {

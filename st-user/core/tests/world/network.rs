@@ -56,17 +56,17 @@ impl World {
         }
         self.note(index, if lost { "lost on the way to" } else { "to" }, place, &bytes);
         if let Some(outage) = down.filter(|_| lost) {
-            if self.outages.insert(outage) {
-                self.tally.count(Fault::Outage);
+            if self.outages.insert((index, outage)) {
+                self.meets(index, Fault::Outage);
             }
             return;
         }
         if lost {
-            return self.tally.count(Fault::PacketLost);
+            return self.meets(index, Fault::PacketLost);
         }
         for (happened, fault) in [(doubled, Fault::PacketDoubled), (late, Fault::PacketLate)] {
             if happened {
-                self.tally.count(fault);
+                self.meets(index, fault);
             }
         }
         for _ in 0..=u32::from(doubled) {
@@ -110,13 +110,15 @@ impl World {
             }
             Place::Edge => {
                 let hop = self.calls[index].hop;
-                if let Some(bytes) = self.kernel.ingress(now, hop, bytes) {
+                let heard = self.kernel.ingress(now, hop, bytes);
+                self.kernel_met(index);
+                if let Some(bytes) = heard {
                     let call = &mut self.calls[index];
                     if now < self.plan.weather.calm
                         && call.rng.random_bool(f64::from(self.plan.weather.firewall) / 100.0)
                     {
                         (call.spoilt, call.kept) = (Some(now), true);
-                        return self.tally.count(Fault::Firewall);
+                        return self.meets(index, Fault::Firewall);
                     }
                     call.server.hear(now, &Msg::read(&bytes));
                     self.choose(index);

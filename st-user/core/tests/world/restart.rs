@@ -44,7 +44,7 @@ impl World {
     /// The daemon is killed, and another one is there at `back`.
     pub(crate) fn kill(&mut self, back: Us) {
         if !self.driver.disk.0.is_empty() && self.driver.killed.is_none() {
-            self.tally.count(Fault::DaemonKilled);
+            self.calls_on(Fault::DaemonKilled);
             self.driver.killed = Some(back);
             // What is there by then is read at once.
             self.driver.reads = Some(self.now);
@@ -89,12 +89,15 @@ impl World {
         let (engine, restored) = self.driver.disk.restore(self.driver.config.clone());
         self.driver.engine = engine;
         self.kernel.flows.clear();
-        let mut sessions = HashMap::new();
+        // Forks of one INVITE of the server's have one entry together.
+        let mut sessions: HashMap<_, Vec<_>> = HashMap::new();
+        let mut owners = HashMap::new();
         let mut known: HashSet<u64> = HashSet::new();
         for restored in &restored {
             let key = Kernel::key(restored.names.call_id(), restored.names.local_tag()).expect("a key");
             self.driver.engine.set_followed(restored.session, self.kernel.follows(key));
-            sessions.insert(key.map, restored.session);
+            sessions.entry(key.map).or_default().push(restored.session);
+            owners.insert(key.map, self.index_of(std::str::from_utf8(restored.names.local_tag())));
             known.extend(&restored.tokens);
         }
         self.kernel.leave_over(|key| sessions.contains_key(&key));
@@ -104,11 +107,18 @@ impl World {
                 continue;
             }
             let ack = found.reinvite.as_ref().map(|(_, ack)| ack.token);
-            let adopted = has_left
-                && sessions.get(&key.map).is_some_and(|session| self.driver.engine.adopt(*session, found.clone()));
+            let forks = sessions.get(&key.map).map_or(&[][..], Vec::as_slice);
+            let adopted = match forks {
+                [session] => has_left && self.driver.engine.adopt(*session, found.clone()),
+                _ => false,
+            };
             self.remark(&format!("{token:x} taken over: {adopted}"));
+            if has_left && forks.len() > 1 {
+                // Whose it was is not known, so that another one may follow.
+                owners.get(&key.map).into_iter().for_each(|owner| self.calls[*owner].judge.forgets_own());
+            }
             if adopted {
-                self.tally.count(Fault::Adopted);
+                owners.get(&key.map).into_iter().for_each(|owner| self.meets(*owner, Fault::Adopted));
             } else {
                 [Some(token), ack].into_iter().flatten().for_each(|token| self.kernel.retire(token));
             }

@@ -7,14 +7,15 @@ use st_core::{EventKind, engine::reason};
 use super::{
     agent::{Act, Agent, Life, S, Us, Why},
     driver::time,
-    faults::{Fault, Tally},
+    faults::Tally,
     stacks::{OnUpdate, PEERS, SERVERS},
+    table::{Lives, Table},
     world::{Call, World},
 };
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     /// It never came up.
     NoSetup,
     /// It ended when a user hung up.
@@ -36,7 +37,7 @@ fn ended(agent: &Agent) -> Option<(Us, Why)> {
     }
 }
 
-fn fate(call: &Call) -> Fate {
+pub(crate) fn fate(call: &Call) -> Fate {
     if !call.came_up() {
         return Fate::NoSetup;
     }
@@ -52,18 +53,29 @@ fn fate(call: &Call) -> Fate {
     if server_gave_up || matches!(call.peer.life, Life::Over(_, Why::GaveUp)) {
         return Fate::GaveUp;
     }
-    let killed = call.proxy.as_ref().and_then(|proxy| proxy.killed);
-    let first = ends.iter().flatten().copied().min_by_key(|(at, _)| *at);
-    match (first, killed) {
-        (Some((at, _)), Some(killed)) if killed <= at => Fate::Lost(killed),
-        (Some((_, Why::Planned)), _) => Fate::Lived,
-        (Some((at, _)), _) => Fate::Lost(at),
-        (None, _) => Fate::Lived,
+    match end(call) {
+        None | Some((_, Why::Planned)) => Fate::Lived,
+        Some((at, _)) => Fate::Lost(at),
     }
 }
 
-/// Whether sipst could have kept a call alive, which ended at `end`.
-fn was_possible(world: &World, index: usize, end: Option<Us>) -> Result<(), &'static str> {
+/// When a call first ended anywhere, and why.
+pub(crate) fn end(call: &Call) -> Option<(Us, Why)> {
+    let killed = call.proxy.as_ref().and_then(|proxy| proxy.killed).map(|at| (at, Why::Expired));
+    let ends = [killed, ended(&call.server), ended(&call.peer)];
+    ends.into_iter().flatten().min_by_key(|(at, _)| *at)
+}
+
+/// Whether sipst could have kept a call alive.
+fn was_possible(world: &World, index: usize, fate: Fate) -> Result<(), &'static str> {
+    let end = match fate {
+        Fate::NoSetup => return Err("it never came up"),
+        Fate::Crashed => return Err("one side was gone"),
+        Fate::GaveUp => return Err("a side gave up after a refresh of its own"),
+        Fate::Unacked => return Err("a re-INVITE of the call's own was never ACKed"),
+        Fate::Lived => None,
+        Fate::Lost(at) => Some(at),
+    };
     let (call, plan) = (&world.calls[index], &world.plan.calls[index]);
     let (server, peer) = (&SERVERS[plan.server], &PEERS[plan.peer]);
     let updates = peer.on_update == OnUpdate::Accepts;
@@ -131,25 +143,22 @@ pub(crate) struct Summary {
     faults: Tally,
     events: Counts,
     stories: Vec<String>,
+    table: Table,
 }
 
 /// Lost calls that are told in full.
 const STORIES: usize = 12;
 
 /// Takes a world in; the error is what must never be.
-pub(crate) fn judge(world: &World, summary: &mut Summary, strict: bool) -> Result<(), String> {
+pub(crate) fn judge(world: &World, control: &World, summary: &mut Summary, strict: bool) -> Result<(), String> {
     for (index, call) in world.calls.iter().enumerate() {
         let fail = |why: &str| Err(format!("c{index}: {why}"));
         if let Some(breach) = call.judge.breaches.first().cloned().or_else(|| call.judge.last_breach()) {
             return fail(&breach);
         }
         // Numbers that went by unseen cannot be kept clear of: that is what a refusal with 500 and one more try are for.
-        // Nor can those for which the server's own line has no room.
-        let excuse = [
-            (world.lost_samples(index), "a number that had gone by unseen was sent again"),
-            (world.kernel.cramped.contains(&call.server.tag), "a number for which there was no room"),
-        ];
-        let excuse = excuse.into_iter().find_map(|(is_so, excuse)| is_so.then_some(excuse));
+        let unseen = "a number that had gone by unseen was sent again";
+        let excuse = world.lost_samples(index).then_some(unseen);
         if let Some(stale) = call.judge.stale.first() {
             let Some(excuse) = excuse else { return fail(stale) };
             *summary.excused.entry(excuse).or_default() += 1;
@@ -164,7 +173,7 @@ pub(crate) fn judge(world: &World, summary: &mut Summary, strict: bool) -> Resul
         if call.server.diary.bye == Some(500) && excuse.is_none() {
             return fail("the server's BYE was refused with 500");
         }
-        take(world, index, summary, strict)?;
+        take(world, control, index, summary, strict)?;
     }
     let stats = world.driver.engine.stats();
     let left = (stats.sessions, stats.tombstones, stats.own_requests, world.kernel.holds());
@@ -172,58 +181,47 @@ pub(crate) fn judge(world: &World, summary: &mut Summary, strict: bool) -> Resul
         return Err(format!("not at rest: {left:?}"));
     }
     summary.compared += world.compared;
-    summary.faults.take_in(&world.tally);
-    summary.faults.take_in(&world.kernel.tally);
     for event in &world.driver.events {
         *summary.events.entry(event.kind.name()).or_default() += 1;
     }
     Ok(())
 }
 
-fn take(world: &World, index: usize, summary: &mut Summary, strict: bool) -> Result<(), String> {
+/// Whether an alert about a call had come by then.
+pub(crate) fn told(world: &World, index: usize, at: Us) -> bool {
+    world.driver.events.iter().any(|event| {
+        let of_call = event.local_tag().as_deref() == Some(&*world.calls[index].server.tag);
+        let concerns = of_call || event.kind == EventKind::CaptureLoss;
+        event.kind.is_alert() && concerns && event.time <= time(at)
+    })
+}
+
+fn take(world: &World, control: &World, index: usize, summary: &mut Summary, strict: bool) -> Result<(), String> {
     let (call, plan) = (&world.calls[index], &world.plan.calls[index]);
     summary.calls += 1;
     *summary.servers.entry(SERVERS[plan.server].name).or_default() += 1;
     *summary.peers.entry(PEERS[plan.peer].name).or_default() += 1;
     summary.injected += u64::from(call.judge.injected);
-    for agent in [&call.server, &call.peer].into_iter().chain(&call.fork) {
-        summary.faults.take_in(&agent.diary.tally);
-    }
-    if let Some(proxy) = &call.proxy {
-        summary.faults.take_in(&proxy.tally);
-    }
-    summary.faults.add(Fault::ByServer, call.server.diary.refreshes.into());
-    summary.faults.add(Fault::ByPeer, call.peer.diary.refreshes.into());
-    for (agent, why, fault) in [
-        (&call.server, Why::Crashed, Fault::ServerCrashed),
-        (&call.server, Why::Restarted, Fault::ServerRestarted),
-        (&call.peer, Why::Restarted, Fault::PeerRestarted),
-    ] {
-        let met = matches!(agent.life, Life::Over(_, ended) if ended == why);
-        summary.faults.add(fault, met.into());
-    }
+    let faults = call.faults();
+    summary.faults.take_in(&faults);
     let fate = fate(call);
-    match fate {
-        Fate::NoSetup => {
+    let possible = was_possible(world, index, fate);
+    summary.table.take(&faults, &Lives { world, control, index }, possible);
+    match (fate, possible) {
+        (Fate::NoSetup, _) => {
             summary.no_setup += 1;
             return Ok(());
         }
-        Fate::Crashed => {
+        (Fate::Crashed, _) => {
             summary.crashed += 1;
             return Ok(());
         }
-        Fate::GaveUp => {
-            *summary.excused.entry("a side gave up after a refresh of its own").or_default() += 1;
+        (Fate::GaveUp | Fate::Unacked, Err(why)) => {
+            *summary.excused.entry(why).or_default() += 1;
             return Ok(());
         }
-        Fate::Unacked => {
-            *summary.excused.entry("a re-INVITE of the call's own was never ACKed").or_default() += 1;
-            return Ok(());
-        }
-        Fate::Lived | Fate::Lost(_) => {}
+        _ => {}
     }
-    let end = if let Fate::Lost(at) = fate { Some(at) } else { None };
-    let possible = was_possible(world, index, end);
     if let Err(why) = possible {
         *summary.excused.entry(why).or_default() += 1;
     } else {
@@ -238,10 +236,7 @@ fn take(world: &World, index: usize, summary: &mut Summary, strict: bool) -> Res
     let of_call = |event: &&st_core::Event| event.local_tag().as_deref() == Some(&*call.server.tag);
     // The clock of a UAS runs from the first 2xx, which may have been lost: sipst's from the first that came to here.
     let behind = call.judge.since.saturating_sub(call.peer.since);
-    let told = world.driver.events.iter().any(|event| {
-        let concerns = of_call(&event) || event.kind == EventKind::CaptureLoss;
-        event.kind.is_alert() && concerns && event.time <= time(at)
-    });
+    let told = told(world, index, at);
     let story = || {
         let mut story = format!(
             "c{index} lost at {:.3} s: {plan:?}, server {:?}, peer {:?}, judge {:?}",
@@ -284,16 +279,6 @@ fn take(world: &World, index: usize, summary: &mut Summary, strict: bool) -> Res
     Ok(())
 }
 
-/// Calls that ended because nothing refreshed them, and all that came up and did not crash.
-pub(crate) fn lost_by_expiry(world: &World) -> (u32, u32) {
-    let fates = world
-        .calls
-        .iter()
-        .map(fate)
-        .filter(|fate| !matches!(fate, Fate::NoSetup | Fate::Crashed | Fate::Unacked | Fate::GaveUp));
-    fates.fold((0, 0), |(lost, all), fate| (lost + u32::from(fate != Fate::Lived), all + 1))
-}
-
 impl Summary {
     /// What holds over a whole run.
     pub(crate) fn assert_good(&self, calls: u64) {
@@ -314,6 +299,7 @@ impl Summary {
             self.lost_though_possible,
             self.possible
         );
+        self.table.assert_good();
     }
 }
 
@@ -339,6 +325,6 @@ impl fmt::Display for Summary {
         for story in &self.stories {
             writeln!(f, "{story}")?;
         }
-        Ok(())
+        write!(f, "{}", self.table)
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Call {
     pub(crate) spoilt: Option<Us>,
     /// When a firewall last kept something from the server.
     pub(crate) kept: bool,
+    /// What it has met, but for what its ends and its proxy have counted.
+    pub(crate) met: Tally,
     /// The start of the peer's interval that was last compared, and when the next comparison is due.
     pub(crate) compared: Option<Us>,
     pub(crate) compare_at: Option<Us>,
@@ -48,6 +50,33 @@ impl Call {
     /// Whether both sides were up.
     pub(crate) fn came_up(&self) -> bool {
         self.was_up == [true, true]
+    }
+
+    /// All that it has met.
+    pub(crate) fn faults(&self) -> Tally {
+        let mut all = self.met.clone();
+        for agent in [&self.server, &self.peer].into_iter().chain(&self.fork) {
+            all.take_in(&agent.diary.tally);
+        }
+        if let Some(proxy) = &self.proxy {
+            all.take_in(&proxy.tally);
+        }
+        all.add(Fault::ByServer, self.server.diary.refreshes.into());
+        all.add(Fault::ByPeer, self.peer.diary.refreshes.into());
+        for (agent, why, fault) in [
+            (&self.server, Why::Crashed, Fault::ServerCrashed),
+            (&self.server, Why::Restarted, Fault::ServerRestarted),
+            (&self.peer, Why::Restarted, Fault::PeerRestarted),
+        ] {
+            let met = matches!(agent.life, Life::Over(_, ended) if ended == why);
+            all.add(fault, met.into());
+        }
+        all
+    }
+
+    /// Whether it has begun and is not over on both sides.
+    pub(crate) fn is_on(&self) -> bool {
+        [&self.server, &self.peer].iter().any(|agent| matches!(agent.life, Life::Setup | Life::Up))
     }
 
     fn due(&self) -> Option<Us> {
@@ -63,14 +92,13 @@ pub(crate) struct World {
     pub(crate) calls: Vec<Call>,
     pub(crate) kernel: Kernel,
     pub(crate) driver: Driver,
-    pub(crate) tally: Tally,
     pub(crate) rng: StdRng,
     /// Every packet as it leaves somebody and arrives somewhere, where that is wanted.
     pub(crate) trace: Option<Vec<String>>,
     /// When a sample was last lost.
     pub(crate) spoilt: Option<Us>,
-    /// Outages that have taken a packet.
-    pub(crate) outages: BTreeSet<usize>,
+    /// Calls and outages that have taken a packet of theirs.
+    pub(crate) outages: BTreeSet<(usize, usize)>,
     /// How often the engine's idea of a session was compared with the peer's.
     pub(crate) compared: u64,
     pub(crate) packets: BinaryHeap<Reverse<Packet>>,
@@ -81,18 +109,12 @@ impl World {
     /// `watched`: whether sipst runs on the host.
     pub(crate) fn new(plan: &Plan, watched: bool) -> Self {
         let kernel = Kernel::new(&plan.weather, StdRng::seed_from_u64(!plan.seed));
-        let mut tally = Tally::default();
-        if let Some(same) = plan.bridge {
-            tally.add(Fault::BothLegs, 2);
-            tally.add(Fault::SameCallId, if same { 2 } else { 0 });
-        }
         Self {
             now: 0,
             plan: plan.clone(),
             calls: (0..plan.calls.len()).map(|index| new_call(plan, index)).collect(),
             kernel,
             driver: Driver::new(plan, watched),
-            tally,
             rng: StdRng::seed_from_u64(plan.seed),
             trace: None,
             spoilt: None,
@@ -215,7 +237,9 @@ impl World {
 
     /// A packet leaves the host by the kernel programs, if they let it.
     pub(crate) fn leaves(&mut self, index: usize, hop: SocketAddr, bytes: &[u8]) -> bool {
-        let Some(bytes) = self.kernel.egress(self.now, hop, bytes) else { return false };
+        let bytes = self.kernel.egress(self.now, hop, bytes);
+        self.kernel_met(index);
+        let Some(bytes) = bytes else { return false };
         let msg = Msg::read(&bytes);
         let call = &mut self.calls[index];
         call.judge.left(&msg);
@@ -239,8 +263,22 @@ impl World {
             _ => Act::Info,
         };
         call.server.act(self.now, act);
-        self.tally.count(moment);
+        self.meets(index, moment);
         self.speak(index);
+    }
+
+    pub(crate) fn meets(&mut self, index: usize, fault: Fault) {
+        self.calls[index].met.count(fault);
+    }
+
+    /// All calls that are on meet it.
+    pub(crate) fn calls_on(&mut self, fault: Fault) {
+        self.calls.iter_mut().filter(|call| call.is_on()).for_each(|call| call.met.count(fault));
+    }
+
+    /// What the kernel programs met with the last packet is the packet's call's.
+    pub(crate) fn kernel_met(&mut self, index: usize) {
+        self.calls[index].met.take_in(&std::mem::take(&mut self.kernel.tally));
     }
 
     /// What the driver does.
@@ -272,6 +310,11 @@ fn new_call(plan: &Plan, index: usize) -> Call {
     let call = &plan.calls[index];
     let call_id = if plan.bridge == Some(true) && index == 1 { "c0@world".into() } else { format!("c{index}@world") };
     let mut rng = StdRng::seed_from_u64(call.seed);
+    let mut met = Tally::default();
+    if let Some(same) = plan.bridge.filter(|_| index < 2) {
+        met.count(Fault::BothLegs);
+        met.add(Fault::SameCallId, same.into());
+    }
     let peer_host = format!("198.51.100.{}:5060", call.peer + 1);
     let server_host = format!("192.0.2.{}:5060", call.server + 1);
     let proxy_host = format!("203.0.113.{}:5060", call.peer + 1);
@@ -315,6 +358,7 @@ fn new_call(plan: &Plan, index: usize) -> Call {
         was_up: [false; 2],
         spoilt: None,
         kept: false,
+        met,
         compared: None,
         compare_at: None,
     }
