@@ -83,7 +83,7 @@ fn r25_a_request_of_the_servers_that_only_the_kernel_saw_is_waited_for_until_its
         assert_eq!(sim.ours().len(), 1);
         // Its sample was lost, and the packet on its way.
         let arm = &sim.arms[0];
-        sim.kernel.server(&(arm.call_id.clone(), arm.local_tag.clone()), arm.state.number + 1);
+        sim.kernel.server(&(arm.call_id.clone(), arm.tag.clone()), arm.state.number + 1);
         sim.secs(48);
         assert_eq!(sim.ours().len(), 1, "its copy would come with too low a number");
         if copy {
