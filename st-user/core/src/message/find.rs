@@ -61,14 +61,9 @@ pub(super) struct LineEnds<'a> {
 }
 
 impl<'a> LineEnds<'a> {
-    /// Bytes of a block.
-    const BLOCK: usize = 64;
-
     /// From the line that begins at `at`.
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
-        let mut ends = Self { bytes, base: at, found: 0 };
-        ends.look();
-        ends
+        Self { bytes, base: at, found: line_feeds(&bytes[at..]) }
     }
 
     /// The end of the line without the line feed, and where the next line begins; the end of the bytes where there is no line
@@ -76,29 +71,37 @@ impl<'a> LineEnds<'a> {
     #[inline]
     pub(super) fn next(&mut self) -> (usize, usize) {
         while self.found == 0 {
-            if self.bytes.len() - self.base <= Self::BLOCK {
+            let Some(rest) = self.bytes.get(self.base + BLOCK..) else {
                 return (self.bytes.len(), self.bytes.len());
-            }
-            self.base += Self::BLOCK;
-            self.look();
+            };
+            self.base += BLOCK;
+            self.found = line_feeds(rest);
         }
         let end = self.base + self.found.trailing_zeros() as usize;
         self.found &= self.found - 1;
         (end, end + 1)
     }
+}
 
-    /// Looks at the block.
-    #[inline]
-    fn look(&mut self) {
-        let rest = &self.bytes[self.base..];
-        let mut padded = [0; Self::BLOCK];
-        let block = rest.first_chunk().unwrap_or_else(|| {
-            padded[..rest.len()].copy_from_slice(rest);
-            &padded
-        });
+/// Bytes of a block.
+const BLOCK: usize = 64;
+
+/// A bit for each line feed in the first block of `rest`, the lowest for the first byte.
+#[inline]
+fn line_feeds(rest: &[u8]) -> u64 {
+    let in_block = |block: &[u8; BLOCK]| {
         let (sixteens, _) = block.as_chunks::<16>();
-        self.found = sixteens.iter().rev().fold(0, |found, sixteen| found << 16 | u64::from(hits(*sixteen, [b'\n'])));
-    }
+        sixteens.iter().rev().fold(0, |found, sixteen| found << 16 | u64::from(hits(*sixteen, [b'\n'])))
+    };
+    rest.first_chunk().map_or_else(|| in_block(&padded(rest)), in_block)
+}
+
+/// The last block.
+#[cold]
+fn padded(rest: &[u8]) -> [u8; BLOCK] {
+    let mut block = [0; BLOCK];
+    block[..rest.len()].copy_from_slice(rest);
+    block
 }
 
 #[cfg(test)]

@@ -306,6 +306,7 @@ impl<'a> Message<'a> {
     }
 
     /// Whether Supported lists an option tag, in any case.
+    #[inline]
     pub fn supports(&self, option: &[u8]) -> bool {
         self.lists(HeaderName::Supported, option)
     }
@@ -315,11 +316,13 @@ impl<'a> Message<'a> {
         self.lists(HeaderName::Require, option)
     }
 
+    #[inline]
     fn lists(&self, name: HeaderName, option: &[u8]) -> bool {
         self.lines(name).any(|list| has(list, option, same_word))
     }
 
     /// Whether Allow lists a method; `None` where there is no Allow.
+    #[inline]
     pub fn allows(&self, method: &[u8]) -> Option<bool> {
         self.first(HeaderName::Allow)?;
         Some(self.lines(HeaderName::Allow).any(|list| has(list, method, |found, method| found == method)))

@@ -21,7 +21,7 @@ impl<'a> Iterator for Lines<'a, '_> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.message.line(self.next)?;
-        self.next = line.next;
+        self.next = self.message.next[usize::from(self.next)];
         self.message.bytes.get(usize::from(line.start)..usize::from(line.end))
     }
 }
@@ -50,7 +50,6 @@ enum Commas {
 
 impl<'a> Elements<'a> {
     /// Takes a header value apart.
-    #[inline]
     pub fn new(value: &'a [u8]) -> Self {
         let commas = if find(value, [b',']).is_none() {
             Commas::None
@@ -61,6 +60,22 @@ impl<'a> Elements<'a> {
         };
         Self { rest: value, commas }
     }
+
+    /// What stands before the next comma.
+    fn take(&mut self) -> &'a [u8] {
+        let comma = match self.commas {
+            Commas::None => None,
+            // Elements of such lists are short.
+            Commas::Plain => find(self.rest, [b',']),
+            Commas::Nested { quotes } => text::find_outside(self.rest, b',', quotes),
+        };
+        let (element, rest) = match comma {
+            Some(at) => (&self.rest[..at], &self.rest[at + 1..]),
+            None => (self.rest, &[][..]),
+        };
+        self.rest = rest;
+        text::trim(element)
+    }
 }
 
 impl<'a> Iterator for Elements<'a> {
@@ -69,18 +84,7 @@ impl<'a> Iterator for Elements<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         while !self.rest.is_empty() {
-            let comma = match self.commas {
-                Commas::None => None,
-                // Elements of such lists are short.
-                Commas::Plain => find(self.rest, [b',']),
-                Commas::Nested { quotes } => text::find_outside(self.rest, b',', quotes),
-            };
-            let (element, rest) = match comma {
-                Some(at) => (&self.rest[..at], &self.rest[at + 1..]),
-                None => (self.rest, &[][..]),
-            };
-            self.rest = rest;
-            let element = text::trim(element);
+            let element = self.take();
             if !element.is_empty() {
                 return Some(element);
             }
@@ -117,7 +121,8 @@ impl<'a> Iterator for Values<'a, '_> {
 }
 
 /// Whether a comma list has `word` as an element. `same`: whether two words are, in whatever case.
-pub(super) fn has(list: &[u8], word: &[u8], same: fn(&[u8], &[u8]) -> bool) -> bool {
+#[inline]
+pub(super) fn has(list: &[u8], word: &[u8], same: impl Fn(&[u8], &[u8]) -> bool) -> bool {
     let Some(first) = word.first() else { return false };
     let wanted = [first.to_ascii_lowercase(), first.to_ascii_uppercase(), b'"', b'<'];
     let mut at = 0;

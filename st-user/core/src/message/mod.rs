@@ -82,12 +82,10 @@ pub enum Start<'a> {
 const INLINE_LINES: usize = 24;
 
 /// Where the value of one header line lies, without its outer blanks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Line {
     start: u16,
     end: u16,
-    /// The next line of the same name, [`NO_LINE`] where there is none.
-    next: u8,
 }
 
 /// In place of the index of a line.
@@ -103,8 +101,10 @@ pub struct Message<'a> {
     /// The lines behind these, [`MAX_LINES`] in all.
     more: Vec<Line>,
     line_count: u8,
-    /// The first line of each name, by its place in [`HeaderName::ALL`].
+    /// The first line of each name, by its place in [`HeaderName::ALL`], [`NO_LINE`] where there is none.
     first: [u8; HeaderName::ALL.len()],
+    /// For each line the next of the same name, [`NO_LINE`] where there is none.
+    next: [u8; MAX_LINES],
     /// Where the body begins; `None` where the blank line before it is missing.
     body_at: Option<usize>,
     truncated: bool,
@@ -119,52 +119,60 @@ impl<'a> Message<'a> {
         }
         let begin = bytes.iter().position(|&b| b != b'\r' && b != b'\n').ok_or(ScanError::Empty)?;
         let mut ends = LineEnds::new(bytes, begin);
-        let (first, mut at) = ends.next();
+        let (first, at) = ends.next();
         if truncated && at == bytes.len() {
             return Err(ScanError::StartLine);
         }
         let mut message = Self {
             bytes,
             start: start_line(trim(&bytes[begin..first]))?,
-            lines: [Line { start: 0, end: 0, next: NO_LINE }; INLINE_LINES],
+            lines: [Line::default(); INLINE_LINES],
             more: Vec::new(),
             line_count: 0,
             first: [NO_LINE; HeaderName::ALL.len()],
+            next: [NO_LINE; MAX_LINES],
             body_at: None,
             truncated,
         };
+        message.read_lines(ends, at)?;
+        Ok(message)
+    }
+
+    /// Takes in the header lines from `at` on.
+    fn read_lines(&mut self, mut ends: LineEnds<'a>, mut at: usize) -> Result<(), ScanError> {
+        let bytes = self.bytes;
         while at < bytes.len() {
             let begin = at;
             let mut end;
             (end, at) = ends.next();
-            if matches!(bytes[begin], b'\r' | b'\n') && trim(&bytes[begin..end]).is_empty() {
-                message.body_at = (end < at).then_some(at);
+            let mut line = &bytes[begin..end];
+            if trim_start(line).is_empty() && !is_fold(bytes, begin) {
+                self.body_at = (end < at).then_some(at);
                 break;
             }
             while is_fold(bytes, at) {
                 (end, at) = ends.next();
+                line = &bytes[begin..end];
             }
-            if truncated && at == bytes.len() {
+            if self.truncated && at == bytes.len() {
                 break;
             }
-            message.push(begin, end)?;
+            self.push(line, end)?;
         }
-        Ok(message)
+        Ok(())
     }
 
-    /// Takes in the header line (with its folds) at `begin..end`; one without a colon or with an unknown name is skipped.
-    fn push(&mut self, begin: usize, end: usize) -> Result<(), ScanError> {
-        let line = &self.bytes[begin..end];
+    /// Takes in a header line (with its folds) that ends at `end`; one without a colon or with an unknown name is skipped.
+    fn push(&mut self, line: &[u8], end: usize) -> Result<(), ScanError> {
         let Some(colon) = find(line, [b':']) else { return Ok(()) };
-        let (name, raw) = (&line[..colon], &line[colon + 1..]);
-        let Some(name) = HeaderName::from_bytes(name).or_else(|| HeaderName::from_bytes(trim(name))) else {
+        let (name, value) = (&line[..colon], trim_start(&line[colon + 1..]));
+        let Some(name) = HeaderName::from_bytes(name).or_else(|| HeaderName::from_padded(name)) else {
             return Ok(());
         };
         let at = self.line_count;
-        let value = trim_start(raw.strip_prefix(b" ").unwrap_or(raw));
         let start = end - value.len();
         // `scan` has checked that no position is above u16::MAX.
-        let line = Line { start: start as u16, end: (start + trim_end(value).len()) as u16, next: NO_LINE };
+        let line = Line { start: start as u16, end: (start + trim_end(value).len()) as u16 };
         match self.lines.get_mut(usize::from(at)) {
             Some(place) => *place = line,
             None if usize::from(at) < MAX_LINES => self.more.push(line),
@@ -173,12 +181,7 @@ impl<'a> Message<'a> {
         self.line_count += 1;
         let mut link = &mut self.first[name as usize];
         while *link != NO_LINE {
-            let known = usize::from(*link);
-            let line = match known.checked_sub(INLINE_LINES) {
-                None => &mut self.lines[known],
-                Some(behind) => &mut self.more[behind],
-            };
-            link = &mut line.next;
+            link = &mut self.next[usize::from(*link)];
         }
         *link = at;
         Ok(())
@@ -246,23 +249,30 @@ fn is_fold(bytes: &[u8], at: usize) -> bool {
     matches!(bytes.get(at), Some(b' ' | b'\t'))
 }
 
+/// Reads the first line, which has no outer blanks.
 fn start_line(line: &[u8]) -> Result<Start<'_>, ScanError> {
-    let first = line.iter().position(|&b| is_blank(b)).ok_or(ScanError::StartLine)?;
-    let (word, rest) = (&line[..first], trim(&line[first..]));
+    let first = find(line, [b' ', b'\t', b'\r', b'\n']).ok_or(ScanError::StartLine)?;
+    let (word, rest) = (&line[..first], trim_start(&line[first..]));
     if is_version(word) {
         return status_line(word, rest);
     }
     let method = MethodName::from_bytes(word);
-    if method == MethodName::Other && (word.is_empty() || !word.iter().all(|&b| text::is_token(b))) {
+    if method == MethodName::Other && !word.iter().all(|&b| text::is_token(b)) {
         return Err(ScanError::StartLine);
     }
-    let last = rest.iter().rposition(|&b| is_blank(b)).ok_or(ScanError::StartLine)?;
-    let (uri, version) = (trim(&rest[..last]), &rest[last + 1..]);
-    if !is_version(version) || uri.is_empty() {
-        return Err(ScanError::StartLine);
-    }
-    check_version(version)?;
-    Ok(Start::Request { method, method_text: word, uri })
+    let uri = match rest.strip_suffix(b" SIP/2.0") {
+        Some(uri) => uri,
+        None => {
+            let last = rest.iter().rposition(|&b| is_blank(b)).ok_or(ScanError::StartLine)?;
+            let (uri, version) = (&rest[..last], &rest[last + 1..]);
+            if !is_version(version) {
+                return Err(ScanError::StartLine);
+            }
+            check_version(version)?;
+            uri
+        }
+    };
+    Ok(Start::Request { method, method_text: word, uri: trim_end(uri) })
 }
 
 fn status_line<'a>(version: &[u8], rest: &'a [u8]) -> Result<Start<'a>, ScanError> {
@@ -278,7 +288,7 @@ fn status_line<'a>(version: &[u8], rest: &'a [u8]) -> Result<Start<'a>, ScanErro
 }
 
 fn is_version(word: &[u8]) -> bool {
-    word.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(b"SIP/"))
+    word.get(..4).is_some_and(|start| text::same_word(start, b"SIP/"))
 }
 
 fn check_version(version: &[u8]) -> Result<(), ScanError> {

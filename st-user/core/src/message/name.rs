@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::text::same_word;
+use super::text::{same_word, trim};
 
 macro_rules! methods {
     ($($name:ident = $text:literal,)*) => {
@@ -62,10 +62,16 @@ macro_rules! headers {
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The header of that name or compact name, in any case.
-            #[inline]
+            #[inline(always)]
             pub fn from_bytes(name: &[u8]) -> Option<Self> {
                 let (known, header) = PLACES[place(name)?]?;
                 same_word(name, known).then_some(header)
+            }
+
+            /// The same where blanks may stand about the name.
+            #[cold]
+            pub(super) fn from_padded(name: &[u8]) -> Option<Self> {
+                Self::from_bytes(trim(name))
             }
 
             /// The long name.
@@ -84,18 +90,9 @@ macro_rules! headers {
 
 /// Where a name stands in [`PLACES`], by its length, its first and its last letter, in any case.
 const fn place(name: &[u8]) -> Option<usize> {
-    let [first, .., last] = name else {
-        return match name {
-            [only] => Some(hash(1, *only, *only)),
-            _ => None,
-        };
-    };
-    Some(hash(name.len(), *first, *last))
-}
-
-const fn hash(length: usize, first: u8, last: u8) -> usize {
+    let (Some(first), Some(last)) = (name.first(), name.last()) else { return None };
     // Factors that were tried out: no two of the names come to the same place.
-    (length + (first | 0x20) as usize * 15 + (last | 0x20) as usize * 21) % 256
+    Some((2 * name.len() + 4 * (*first | 0x20) as usize + 5 * (*last | 0x20) as usize) % 256)
 }
 
 /// All names and compact names.

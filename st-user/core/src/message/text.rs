@@ -52,7 +52,7 @@ pub(crate) fn number(digits: &[u8]) -> Option<u32> {
     }
     digits.iter().try_fold(0_u32, |sum, &b| {
         b.is_ascii_digit().then_some(())?;
-        sum.checked_mul(10)?.checked_add(u32::from(b - b'0'))
+        u32::try_from(u64::from(sum) * 10 + u64::from(b - b'0')).ok()
     })
 }
 
@@ -162,12 +162,14 @@ impl<'a> Params<'a> {
     }
 
     /// The value of the first parameter of that name, in any case; empty where it has none.
+    #[inline]
     pub(crate) fn get(mut self, name: &[u8]) -> Option<&'a [u8]> {
         self.find_map(|param| value_of(param, name))
     }
 }
 
 /// The value of a parameter, empty where it has none; `None` where it has another name. `name` has neither blanks nor `=`.
+#[inline(always)]
 pub(crate) fn value_of<'a>(param: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (found, rest) = trim_start(param).split_at_checked(name.len())?;
     let rest = trim_start(rest);

@@ -2,7 +2,7 @@
 
 use super::{
     find::find,
-    text::{self, Params, take_while},
+    text::{self, Params, same_word, take_while},
 };
 
 /// A `sip:` or `sips:` URI taken apart (RFC 3261, section 19.1); escapes are left as they are.
@@ -23,7 +23,7 @@ impl<'a> Uri<'a> {
     pub fn parse(uri: &'a [u8]) -> Option<Self> {
         let colon = find(uri, [b':'])?;
         let scheme = &uri[..colon];
-        if !scheme.eq_ignore_ascii_case(b"sip") && !scheme.eq_ignore_ascii_case(b"sips") {
+        if !same_word(scheme, b"sip") && !same_word(scheme, b"sips") {
             return None;
         }
         let rest = &uri[colon + 1..];
@@ -37,7 +37,7 @@ impl<'a> Uri<'a> {
                 let (host, rest) = take_while(inner, |b| b != b']');
                 (host, rest.get(1..)?)
             }
-            _ => take_while(rest, |b| !matches!(b, b':' | b';' | b'?' | b'>') && !text::is_blank(b)),
+            _ => rest.split_at(find(rest, *b":;?> \t\r\n").unwrap_or(rest.len())),
         };
         if host.is_empty() {
             return None;
@@ -47,7 +47,7 @@ impl<'a> Uri<'a> {
             _ => (&[][..], rest),
         };
         let port = text::number(port).and_then(|port| u16::try_from(port).ok());
-        let params = take_while(rest, |b| b != b'?').0;
+        let params = &rest[..find(rest, [b'?']).unwrap_or(rest.len())];
         Some(Self { user, host, port, params })
     }
 
