@@ -2,6 +2,8 @@
 
 mod sim;
 
+use std::sync::Arc;
+
 use sim::{Call, Reply, Sim, manners, sdp};
 use st_core::{
     Action,
@@ -216,6 +218,30 @@ fn it_waits_for_the_transactions_of_both_sides_and_not_for_ever() {
             assert_eq!(sim.reasons(NegotiationFault).len(), if ends { 1 } else { 2 }, "{side:?} {ends}");
             both_go_on(&mut sim, &mut call);
         }
+    }
+}
+
+#[test]
+fn rules_that_no_longer_ask_for_it_end_the_wait_untold() {
+    for (action, on_moved) in [(Action::Alert, OnMoved::TellServer), (Action::Refresh, OnMoved::Alert)] {
+        let (mut sim, mut call) = about_to_move(rules(), Side::Server);
+        sim.replies = [Reply::Silence].into();
+        sim.secs(900);
+        let refresh = sim.ours()[0].clone();
+        let asked = sim.request(&mut call, Side::Peer, "INVITE", &manners(Side::Peer, false), &sdp(Side::Peer));
+        sim.respond(&call, Side::Peer, &asked, "INVITE", 180, "");
+        sim.reply_again(&refresh, &elsewhere());
+        sim.secs(10);
+        let arms = sim.arms.len();
+        let changed = Rules { action, on_moved, ..rules() };
+        sim.engine.set_policy(Arc::new(Policy { default: changed, ..Policy::default() }));
+        sim.respond(&call, Side::Peer, &asked, "INVITE", 488, "");
+        let text = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+        sim.wire(Side::Peer, text.into_bytes());
+        sim.secs(40);
+        assert_eq!((told(&sim).len(), sim.arms.len()), (0, arms), "{action:?} {on_moved:?}");
+        assert_eq!(sim.last(NegotiationFault).reason.as_deref(), Some("server_not_told: policy"));
+        both_go_on(&mut sim, &mut call);
     }
 }
 

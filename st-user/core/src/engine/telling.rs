@@ -16,7 +16,7 @@ use super::{
     timers::{REARM, T1, TRANSACTION, Timer},
 };
 use crate::{
-    Arm, By, Event, EventKind, Inject, OnMoved, Output, ReadyAck, Refusal, Side, Time, build,
+    Action, Arm, By, Event, EventKind, Inject, OnMoved, Output, ReadyAck, Refusal, Side, Time, build,
     message::{CSeq, Message, MethodName, route_uri},
 };
 
@@ -93,9 +93,13 @@ impl Dialog {
     }
 
     /// Why the server cannot be told at all.
-    fn untellable(&self) -> Option<&'static str> {
+    fn untellable(&self, sx: &Shared) -> Option<&'static str> {
+        let (_, rules, _) = self.rules(&sx.policy);
         if let Some(why) = self.forbidden() {
             Some(why)
+        } else if rules.action != Action::Refresh || rules.on_moved != OnMoved::TellServer {
+            // It may have been changed since the refresh left.
+            Some(reason::POLICY)
         } else if self.target.is_none() || self.look.contact().is_none() {
             Some(reason::NO_TARGET)
         } else if self.mid_call && !self.peer_numbers.is_known() {
@@ -109,7 +113,7 @@ impl Dialog {
     fn try_to_tell(&mut self, sx: &mut Shared) {
         let Some(telling) = self.telling.as_ref().filter(|_| !self.is_over()) else { return self.retire_telling(sx) };
         let (hop, since) = (telling.hop, telling.since);
-        if let Some(why) = self.untellable() {
+        if let Some(why) = self.untellable(sx) {
             return self.untold(sx, why);
         }
         if let Some(why) = self.in_the_way(sx) {
@@ -162,7 +166,7 @@ impl Dialog {
         if self.is_over() {
             return self.retire_telling(sx);
         }
-        if let Some(why) = self.untellable() {
+        if let Some(why) = self.untellable(sx) {
             self.untold(sx, why);
         } else if self.in_the_way(sx).is_some() {
             self.tell_later(sx);
