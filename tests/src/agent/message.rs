@@ -132,9 +132,13 @@ impl Message {
         Some((seconds, self.param("Session-Expires", "refresher")))
     }
 
-    /// The URI between the angle brackets of a header.
+    /// The URI of a header: between its angle brackets, or, where it has none, up to its parameters.
     pub fn uri(&self, name: &str) -> Option<&str> {
-        self.header(name)?.split_once('<')?.1.split_once('>').map(|(uri, _)| uri)
+        let value = self.header(name)?;
+        match value.split_once('<') {
+            Some((_, rest)) => rest.split_once('>').map(|(uri, _)| uri),
+            None => value.split(';').next().map(str::trim),
+        }
     }
 
     /// As it goes on the wire. `cseq` is what stands between the name and the number of CSeq: `": "` is usual.

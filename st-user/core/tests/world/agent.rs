@@ -466,7 +466,8 @@ impl Agent {
     fn request(&mut self, verb: Verb, number: u32, body: String) -> Msg {
         self.branches += 1;
         let contact = matches!(verb, Verb::Invite | Verb::Update).then(|| self.contact());
-        let says_allow = contact.is_some() && (self.stack.updates_allow || verb != Verb::Update);
+        let says_allow =
+            verb == Verb::Invite && self.stack.invites_allow || verb == Verb::Update && self.stack.updates_allow;
         Msg {
             uri: self.target.clone(),
             vias: vec![(self.host.clone(), format!("z9hG4bK{}.{}", self.tag, self.branches))],

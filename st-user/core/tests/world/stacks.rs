@@ -10,6 +10,8 @@ use super::{
 pub(crate) enum Stale {
     Accepts,
     Refuses,
+    /// An INVITE has no answer, anything else is refused.
+    IgnoresInvites,
     Ignores,
 }
 
@@ -19,6 +21,8 @@ pub(crate) enum OnUpdate {
     Accepts,
     /// Allow does not list it, and this is the answer.
     Refuses(u16),
+    /// Allow does not list it, and it gets no answer.
+    Ignores,
     /// Allow lists it; it gets no answer (F7).
     Swallows,
 }
@@ -161,6 +165,8 @@ pub(crate) struct Stack {
     pub(crate) name: &'static str,
     /// Whether it lists `timer`.
     pub(crate) lists_timer: bool,
+    /// Whether its 2xx to an UPDATE lists `timer` all the same.
+    pub(crate) lists_in_updates: bool,
     /// Whether it asks for an interval as the UAC.
     pub(crate) asks: bool,
     pub(crate) as_uas: AsUas,
@@ -181,6 +187,8 @@ pub(crate) struct Stack {
     pub(crate) spread: u32,
     /// Whether it prefers UPDATE to re-INVITE.
     pub(crate) updates: bool,
+    /// Whether its INVITE has Allow.
+    pub(crate) invites_allow: bool,
     /// Whether its UPDATE has Allow.
     pub(crate) updates_allow: bool,
     /// Whether its UPDATE has an offer.
@@ -213,6 +221,7 @@ const PLAIN: Spelling = Spelling { compact: false, cseq: "CSeq: ", long: false }
 const NONE: Stack = Stack {
     name: "",
     lists_timer: false,
+    lists_in_updates: false,
     asks: false,
     as_uas: AsUas::Silent,
     lowers: true,
@@ -225,6 +234,7 @@ const NONE: Stack = Stack {
     refreshes: false,
     spread: 0,
     updates: false,
+    invites_allow: true,
     updates_allow: true,
     describes_updates: false,
     failed: Failed::always(Then::Mends),
@@ -275,6 +285,18 @@ const PJSIP: Stack = Stack {
     acks_strays: true,
     ack_lowers: true,
     ..TIMED
+};
+
+/// chan_pjsip of Asterisk, told to use session timers always.
+const ASTERISK: Stack = Stack {
+    name: "asterisk",
+    failed: Failed {
+        unknown: Then::HangsUp(Some(481)),
+        silence: Then::HangsUp(Some(408)),
+        ..Failed::always(Then::Offers)
+    },
+    cause: Some(408),
+    ..PJSIP
 };
 
 /// sofia-sip's nua, told to refresh by UPDATE.
@@ -340,24 +362,36 @@ pub(crate) static SERVERS: &[Stack] = &[
     Stack { name: "livekit", on_update: OnUpdate::Refuses(405), ignores_hold: true, first: First::Two, ..NONE },
     BARESIP,
     Stack { name: "yate", lower: Stale::Accepts, first: First::One, ..NONE },
-    Stack { name: "sippy", equal: Stale::Refuses, on_update: OnUpdate::Refuses(500), first: First::Billion, ..NONE },
+    Stack {
+        name: "sippy",
+        invites_allow: false,
+        answers_allow: AnswersAllow::Never,
+        equal: Stale::Refuses,
+        on_update: OnUpdate::Ignores,
+        first: First::Billion,
+        ..NONE
+    },
     Stack {
         name: "net_sip",
         spelling: Spelling { cseq: "Cseq: ", ..PLAIN },
         equal: Stale::Ignores,
         lower: Stale::Ignores,
+        on_update: OnUpdate::Ignores,
         first: First::One,
         ..NONE
     },
     Stack { name: "compact", spelling: Spelling { compact: true, cseq: "CSeq:", ..PLAIN }, ..NONE },
     Stack {
         name: "asterisk_no",
-        lists_timer: true,
+        lists_in_updates: true,
         equal: Stale::Refuses,
         lower: Stale::Refuses,
         on_update: OnUpdate::Accepts,
+        acks_strays: true,
+        ack_lowers: true,
         ..NONE
     },
+    Stack { name: "twinkle", equal: Stale::IgnoresInvites, lower: Stale::IgnoresInvites, ..NONE },
     Stack { name: "transparent_b2bua", as_uas: AsUas::Echoes, equal: Stale::Refuses, ..NONE },
     Stack { name: "dead_timer", refreshes: false, expiry: Expiry::Never, ..TIMED },
     PJSIP,
@@ -387,6 +421,7 @@ pub(crate) static PEERS: &[Stack] = &[
     },
     Stack { name: "sems", expiry: Expiry::Full, equal: Stale::Refuses, first: First::Ten, bare: Bare::Own, ..TIMED },
     JSSIP,
+    ASTERISK,
     LINPHONE,
     Stack {
         name: "compact_provider",

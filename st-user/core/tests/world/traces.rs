@@ -37,12 +37,14 @@ const SOURCES: &[(&str, Source)] = &[
     ("pjsip", Recorded(include_str!("traces/pjsip.txt"))),
     ("jssip", Recorded(include_str!("traces/jssip.txt"))),
     ("linphone", Recorded(include_str!("traces/linphone.txt"))),
+    ("asterisk", Recorded(include_str!("traces/asterisk.txt"))),
+    ("twinkle", Recorded(include_str!("traces/twinkle.txt"))),
     ("livekit", Known("its source and its issues")),
     ("yate", Known("an earlier observation on a wire; its package is not to be had")),
-    ("sippy", Known("an earlier observation on a wire")),
-    ("net_sip", Known("an earlier observation on a wire")),
+    ("sippy", Recorded(include_str!("traces/sippy.txt"))),
+    ("net_sip", Recorded(include_str!("traces/net_sip.txt"))),
     ("sems", Known("an earlier observation on a wire; its package is not to be had")),
-    ("asterisk_no", Known("an earlier observation of Asterisk with timers=no; its package is not to be had")),
+    ("asterisk_no", Recorded(include_str!("traces/asterisk_no.txt"))),
     ("compact", Known("no stack: compact header names")),
     ("narrow", Known("no stack: one digit and no blank in CSeq")),
     ("cramped", Known("no stack: the same in requests as long as a packet")),
@@ -421,6 +423,68 @@ recorded! {
         callee_names_no_refresher
         callee_says_422;
     linphone:
+        caller_without_timers
+        equal_and_lower_numbers
+        bye_with_an_equal_number
+        caller_lists_timer
+        caller_names_no_refresher
+        calls
+        caller_asks_for_uac
+        caller_asks_for_uas
+        caller_asks_and_lists_no_timer
+        caller_asks_for_too_little
+        caller_asks_for_more
+        hangs_up_at_expiry
+        refreshes
+        refreshes_for_a_caller_without_timers
+        refresh_meets_silence
+        refresh_meets_405
+        refresh_meets_481
+        refresh_meets_491
+        refresh_meets_500
+        invite_without_session_expires
+        update_without_session_expires
+        refreshed_by_the_caller
+        callee_says_uas
+        callee_says_uac
+        callee_without_timers
+        callee_names_no_refresher
+        callee_says_422;
+    net_sip:
+        caller_without_timers
+        equal_and_lower_numbers
+        bye_with_an_equal_number
+        caller_lists_timer
+        caller_names_no_refresher
+        calls;
+    sippy:
+        caller_without_timers
+        equal_and_lower_numbers
+        bye_with_an_equal_number
+        caller_lists_timer
+        caller_names_no_refresher
+        calls;
+    twinkle:
+        caller_without_timers
+        equal_and_lower_numbers
+        bye_with_an_equal_number
+        caller_lists_timer
+        caller_names_no_refresher
+        calls;
+    asterisk_no:
+        caller_without_timers
+        equal_and_lower_numbers
+        bye_with_an_equal_number
+        caller_lists_timer
+        caller_names_no_refresher
+        calls
+        caller_asks_for_uac
+        caller_asks_for_uas
+        caller_asks_and_lists_no_timer
+        caller_asks_for_too_little
+        caller_asks_for_more
+        refreshes;
+    asterisk:
         caller_without_timers
         equal_and_lower_numbers
         bye_with_an_equal_number

@@ -87,7 +87,10 @@ fn call(stack: Stack, scenario: &Scenario) -> Result<String> {
     let calls = scenario.calls().then_some(PROBE);
     // All at once, they would take longer to come up than anyone waits.
     let turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = stack.start(&lab.server, Setting { own: STACK, interval, min_se, updates, calls })?;
+    let processes = stack.start(&lab.server, Setting { own: STACK, interval, min_se, updates, calls })?;
     drop(turn);
-    probe.play(script).with_context(|| format!("the stack said\n{}\n{}", process.said(), process.printed()))
+    probe.play(script).with_context(|| {
+        let said = processes.iter().map(|process| format!("{}\n{}\n", process.said(), process.printed()));
+        format!("the stack said\n{}", said.collect::<String>())
+    })
 }

@@ -149,6 +149,9 @@ const SHORT: &[Scenario] = &[
     ),
 ];
 
+/// For a stack that accepts a role and does not play it.
+const OFF: Scenario = long("refreshes", &[Call(&[TIMER, SE_90_UAS]), Quiet(130), BYE]);
+
 /// The same where 90 s is the least that can be had.
 const LONG: &[Scenario] = &[
     long("hangs_up_at_expiry", &[Call(&[TIMER, SE_90_UAC]), Quiet(130)]),
@@ -198,8 +201,9 @@ const LONG: &[Scenario] = &[
 pub(crate) fn of(stack: Stack) -> Vec<Scenario> {
     let parts: &[&[Scenario]] = match stack {
         Stack::Sofia => &[COMMON, ROLES, SHORT],
-        Stack::Pjsip | Stack::Jssip | Stack::Linphone => &[COMMON, ROLES, LONG],
-        Stack::Baresip => &[COMMON],
+        Stack::Pjsip | Stack::Jssip | Stack::Linphone | Stack::Asterisk => &[COMMON, ROLES, LONG],
+        Stack::AsteriskNo => &[COMMON, ROLES, &[OFF]],
+        Stack::Baresip | Stack::NetSip | Stack::Sippy | Stack::Twinkle => &[COMMON],
     };
     let mut scenarios = parts.concat();
     if !matches!(stack, Stack::Sofia | Stack::Jssip) {

@@ -16,6 +16,8 @@ use st_tests::{Host, Process, Program, Sofia};
 /// Programs and configurations that are this recorder's own.
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/record");
 
+const CONTROL: &str = "/run/asterisk/asterisk.conf";
+
 /// A real SIP stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stack {
@@ -24,6 +26,14 @@ pub(crate) enum Stack {
     Pjsip,
     Jssip,
     Linphone,
+    /// With session timers.
+    Asterisk,
+    /// With `timers=no`.
+    AsteriskNo,
+    NetSip,
+    /// Its B2BUA, with a baresip behind it or before it.
+    Sippy,
+    Twinkle,
 }
 
 /// How a stack is set up for one call.
@@ -40,7 +50,18 @@ pub(crate) struct Setting {
 }
 
 impl Stack {
-    pub(crate) const ALL: [Self; 5] = [Self::Sofia, Self::Baresip, Self::Pjsip, Self::Jssip, Self::Linphone];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Sofia,
+        Self::Baresip,
+        Self::Pjsip,
+        Self::Jssip,
+        Self::Linphone,
+        Self::Asterisk,
+        Self::AsteriskNo,
+        Self::NetSip,
+        Self::Sippy,
+        Self::Twinkle,
+    ];
 
     /// Its name: of its file, and of its model.
     pub(crate) const fn name(self) -> &'static str {
@@ -50,6 +71,11 @@ impl Stack {
             Self::Pjsip => "pjsip",
             Self::Jssip => "jssip",
             Self::Linphone => "linphone",
+            Self::Asterisk => "asterisk",
+            Self::AsteriskNo => "asterisk_no",
+            Self::NetSip => "net_sip",
+            Self::Sippy => "sippy",
+            Self::Twinkle => "twinkle",
         }
     }
 
@@ -67,20 +93,47 @@ impl Stack {
                 format!("JsSIP {}, npm, driven by tests/record/jssip.cjs", version.unwrap_or("?"))
             }
             Self::Linphone => format!("linphone-daemon, Debian {}", debian("linphone-cli")?),
+            Self::Asterisk => format!("{}, chan_pjsip, timers=always", asterisk_version()?),
+            Self::AsteriskNo => format!("{}, chan_pjsip, timers=no", asterisk_version()?),
+            Self::NetSip => {
+                format!("Net::SIP, Debian {}, driven by tests/record/net_sip.pl", debian("libnet-sip-perl")?)
+            }
+            Self::Sippy => {
+                "Sippy's B2BUA of PyPI, the version that `cargo xtask setup` brings; baresip beside it".into()
+            }
+            Self::Twinkle => format!("twinkle-console, Debian {}", debian("twinkle-console")?),
         })
     }
 
-    /// Starts it in a host and waits until it can be called.
-    pub(crate) fn start(self, host: &Host, setting: Setting) -> Result<Process> {
+    /// Starts it in a host and waits until it can be called. Last comes the stack itself.
+    pub(crate) fn start(self, host: &Host, setting: Setting) -> Result<Vec<Process>> {
         let Setting { own, interval, min_se, updates, calls } = setting;
         let uri = calls.map(|ip| format!("sip:probe@{ip}:5060"));
         let mut command = match self {
             Self::Sofia => {
                 let (calls, proxy, holds) = (uri.as_deref(), None, None);
                 let sofia = Sofia { own, interval_s: interval, min_se_s: min_se, updates, calls, proxy, holds };
-                return Program::sofia(host, &sofia).map(Program::into_process);
+                return Ok(vec![Program::sofia(host, &sofia)?.into_process()]);
             }
-            Self::Baresip => return Program::baresip(host, own, uri.as_deref()).map(Program::into_process),
+            Self::Baresip => return Ok(vec![Program::baresip(host, own, uri.as_deref())?.into_process()]),
+            Self::Sippy => return sippy(host, own, calls),
+            Self::Asterisk | Self::AsteriskNo => return self.asterisk(host, setting),
+            Self::NetSip => {
+                let mut command = Command::new("perl");
+                command.arg(format!("{HERE}/net_sip.pl")).arg(own.to_string());
+                command
+            }
+            Self::Twinkle => {
+                host.run("mkdir", &["-p", "/run/.twinkle"])?;
+                own_file(host, ".twinkle/stack.cfg", "twinkle.cfg", setting)?;
+                own_file(host, ".twinkle/twinkle.sys", "twinkle.sys", setting)?;
+                let does = uri.as_ref().map_or("auto_answer -a on".to_owned(), |uri| format!("call {uri}"));
+                // It takes commands from its standard input, and ends with it.
+                let script = format!("(sleep 1; echo '{does}'; sleep 3600) | twinkle-console stack.cfg");
+                let mut command = Command::new("unshare");
+                command.args(["--pid", "--fork", "--kill-child=KILL", "--", "sh", "-c", &script]);
+                command
+            }
             Self::Pjsip => {
                 let mut command = Command::new(pjsip()?.0);
                 command.args([
@@ -113,7 +166,7 @@ impl Stack {
                 command
             }
         };
-        if self != Self::Linphone {
+        if !matches!(self, Self::Linphone | Self::Twinkle) {
             command.args(&uri);
         }
         command.current_dir("/run").env("HOME", "/run").env("XDG_RUNTIME_DIR", "/run");
@@ -124,8 +177,76 @@ impl Stack {
         if calls.is_none() {
             process.opens(host, 5060, Duration::from_secs(15))?;
         }
-        Ok(process)
+        if self == Self::Twinkle {
+            // Until it has read what it is told.
+            thread::sleep(Duration::from_millis(1_500));
+        }
+        Ok(vec![process])
     }
+
+    /// Asterisk out of a directory that it is unpacked in, as its root.
+    fn asterisk(self, host: &Host, setting: Setting) -> Result<Vec<Process>> {
+        let root = asterisk_root()?;
+        let root = root.to_str().context("ASTERISK: UTF-8")?;
+        for (options, from, to) in
+            [(["--bind"].as_slice(), "/run", "run"), (&["--bind"], "/dev", "dev"), (&["-t", "proc"], "proc", "proc")]
+        {
+            host.run("mount", &[options, &[from, &format!("{root}/{to}")]].concat())?;
+        }
+        host.run("mkdir", &["-p", "/run/asterisk"])?;
+        for file in ["asterisk.conf", "modules.conf", "pjsip.conf", "extensions.conf"] {
+            own_file(host, &format!("asterisk/{file}"), &format!("asterisk/{file}"), setting)?;
+        }
+        if self == Self::AsteriskNo {
+            host.run("sed", &["-i", "s/^timers = .*/timers = no/", "/run/asterisk/pjsip.conf"])?;
+        }
+        let mut command = Command::new("chroot");
+        command.args([root, "/usr/sbin/asterisk", "-f", "-C", CONTROL]);
+        let mut process = host.spawn(command)?;
+        process.opens(host, 5060, Duration::from_secs(30))?;
+        let asks = |what: &str| host.run("chroot", &[root, "/usr/sbin/asterisk", "-C", CONTROL, "-rx", what]);
+        let until = Instant::now() + Duration::from_secs(30);
+        while asks("core waitfullybooted").is_err() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+        }
+        if setting.calls.is_some() {
+            asks("channel originate PJSIP/probe extension stack@calls")?;
+        }
+        Ok(vec![process])
+    }
+}
+
+/// Sippy's B2BUA, which knows one place to send calls to: the probe, or a baresip, which calls by it too.
+fn sippy(host: &Host, own: Ipv4Addr, calls: Option<Ipv4Addr>) -> Result<Vec<Process>> {
+    let [a, b, c, d] = own.octets();
+    let beside = Ipv4Addr::new(a, b, c, d + 2);
+    let interface = host.run("sh", &["-c", &format!("ip -o -4 address show to {own} | cut -d' ' -f2")])?;
+    host.run("ip", &["address", "add", &format!("{beside}/24"), "dev", interface.trim()])?;
+    let to = calls.unwrap_or(beside);
+    if calls.is_some() {
+        let sippy = Program::sippy(host, own, (to, 5060).into(), &[])?.into_process();
+        let baresip = Program::baresip(host, beside, Some(&format!("sip:probe@{own}")))?.into_process();
+        return Ok(vec![baresip, sippy]);
+    }
+    let baresip = Program::baresip(host, beside, None)?.into_process();
+    let sippy = Program::sippy(host, own, (to, 5060).into(), &[])?.into_process();
+    // The port that is open may be baresip's.
+    let until = Instant::now() + Duration::from_secs(15);
+    while !is_bound(host, own)? {
+        if Instant::now() > until {
+            bail!("sippy does not come up: {}", sippy.said());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    // It is bound before it reads.
+    thread::sleep(Duration::from_secs(2));
+    Ok(vec![baresip, sippy])
+}
+
+/// Whether somebody has port 5060 of an address.
+fn is_bound(host: &Host, own: Ipv4Addr) -> Result<bool> {
+    let table = String::from_utf8(host.read("/proc/thread-self/net/udp")?)?;
+    Ok(table.contains(&format!("{:08X}:13C4", u32::from_le_bytes(own.octets()))))
 }
 
 /// Waits for linphone's pipe and has it call.
@@ -145,9 +266,20 @@ fn own_file(host: &Host, name: &str, template: &str, setting: Setting) -> Result
     let text = std::fs::read_to_string(Path::new(HERE).join(template)).with_context(|| template.to_owned())?;
     let text = text
         .replace("OWN_IP", &setting.own.to_string())
+        .replace("PROBE_IP", &crate::PROBE.to_string())
         .replace("INTERVAL", &setting.interval.to_string())
         .replace("MIN_SE", &setting.min_se.to_string());
     host.file(name, text).map(drop)
+}
+
+/// The directory that Debian's asterisk and all that it needs are unpacked in.
+fn asterisk_root() -> Result<PathBuf> {
+    std::env::var_os("ASTERISK").map(Into::into).context("ASTERISK: a directory with Debian's asterisk in it is wanted")
+}
+
+fn asterisk_version() -> Result<String> {
+    let about = output(Command::new("chroot").arg(asterisk_root()?).args(["/usr/sbin/asterisk", "-V"]))?;
+    Ok(about.trim().to_owned())
 }
 
 /// pjsua and what it says it is.

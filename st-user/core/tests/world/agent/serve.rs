@@ -36,7 +36,8 @@ impl Agent {
             match if msg.number == high { self.stack.equal } else { self.stack.lower } {
                 Stale::Accepts => {}
                 Stale::Refuses => return self.reply(now, msg, 500, |_| {}),
-                Stale::Ignores => return,
+                Stale::IgnoresInvites if msg.verb != Verb::Invite => return self.reply(now, msg, 500, |_| {}),
+                Stale::IgnoresInvites | Stale::Ignores => return,
             }
         }
         self.remote_high = self.remote_high.max(Some(msg.number));
@@ -206,6 +207,7 @@ impl Agent {
             match self.stack.on_update {
                 OnUpdate::Accepts => {}
                 OnUpdate::Refuses(status) => return self.reply(now, msg, status, |_| {}),
+                OnUpdate::Ignores => return,
                 OnUpdate::Swallows => return self.diary.tally.count(Fault::Swallowed),
             }
         }
@@ -328,7 +330,7 @@ impl Agent {
             AnswersAllow::Always => true,
         };
         answer.allows_update = says_allow.then(|| self.lists_update());
-        answer.supports_timer = self.lists;
+        answer.supports_timer = self.lists || self.stack.lists_in_updates && request.verb == Verb::Update;
     }
 
     /// A final response at once.

@@ -129,9 +129,10 @@ prop_compose! {
 
 /// The peer turns one refresh after the other down, and the server speaks in between: each number needs a range of its own.
 fn hectic() -> impl Strategy<Value = CallPlan> {
-    (ordinary(), 600..700_u32, 6..10_usize).prop_map(|(call, interval, times)| CallPlan {
+    let server = SERVERS.iter().position(|stack| stack.name == "transparent_b2bua").unwrap_or(0);
+    (ordinary(), 600..700_u32, 6..10_usize).prop_map(move |(call, interval, times)| CallPlan {
         // It says that it refreshes, and does not; the other one owns the Call-ID, so that it is asked again at once.
-        server: 7,
+        server,
         peer: 0,
         server_calls: false,
         proxy: None,
