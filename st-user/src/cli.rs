@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use st_core::{Event, Policy};
 use tracing::level_filters::LevelFilter;
@@ -21,7 +21,7 @@ use crate::{
     config::{self, Attach, Config, ConfigError, Webhook},
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
-    privilege,
+    paper, privilege,
     replay::{self, Calls, ReplayError, Summary},
     run::{self, RunConfig},
     sink::EventSink,
@@ -125,6 +125,17 @@ enum Command {
     },
     /// Print a configuration with every option, its default and what it means.
     GenerateConfig,
+    /// Print what completes this command line in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man {
+        /// An existing directory.
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -241,6 +252,12 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::CheckConfig { file } => check(&file),
         Command::GenerateConfig => say(config::SAMPLE),
+        Command::Completions { shell } => {
+            paper::completions(Cli::command(), shell, &mut io::stdout().lock()).context("cannot write to stdout")
+        }
+        Command::Man { dir } => {
+            paper::man(Cli::command(), &dir).with_context(|| format!("cannot write to {}", dir.display()))
+        }
     }
 }
 
@@ -366,8 +383,6 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -14,6 +14,7 @@ mod namespace;
 mod netlink;
 pub mod output;
 pub mod owner;
+pub mod paper;
 pub mod privilege;
 pub mod replay;
 pub mod ring;

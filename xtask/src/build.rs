@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Builds the kernel programs into [`shell::kernel_object`].
-fn kernel() -> Result<()> {
+pub(crate) fn kernel() -> Result<()> {
     let toolchain = Toolchain::find().map_err(anyhow::Error::msg)?;
     step("build", "kernel programs");
     let build = shell::root().join("target/bpf-build");

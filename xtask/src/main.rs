@@ -1,7 +1,9 @@
 //! Every task that a person runs on this workspace: `cargo xtask <task>`.
 
+mod bare;
 mod build;
 mod demo;
+mod dist;
 mod fuzz;
 mod load;
 mod matrix;
@@ -32,6 +34,8 @@ enum Task {
     Load(load::Load),
     /// Take the kernel programs and their pins away
     Unload(load::Unload),
+    /// Make the Debian package and the archive for other distributions
+    Dist,
     /// Watch sipst keep a call alive that dies without it
     Demo,
     /// Run the tests: all of them, or one part
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options).map(|_| ExitCode::SUCCESS),
         Task::Load(options) => load::load(&options),
         Task::Unload(options) => load::unload(&options),
+        Task::Dist => dist::run().map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::run(),
         Task::Test(options) => test::run(&options),
         Task::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    bare::{Bare, MUSL_COMPILER},
     matrix::KEYRING,
     shell::{self, step},
     toolchain::{LLVM, Toolchain},
@@ -13,6 +14,8 @@ use crate::{
 const BPF_LINKER: &str = "0.13.0";
 
 const CARGO_FUZZ: &str = "0.13.2";
+
+const CARGO_DEB: &str = "3.8.0";
 
 /// What bpf-linker is built from.
 const LINKER_PACKAGES: [&str; 4] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"];
@@ -47,6 +50,14 @@ const GUESTS: [Need; 4] = [
     (&["test", "-f", KEYRING], "debian-archive-keyring"),
 ];
 
+/// What makes packages, and the Debian in which they are tried.
+const PACKAGERS: [Need; 4] = [
+    (&["dpkg-deb"], "dpkg"),
+    (&["mmdebstrap"], "mmdebstrap"),
+    (&["unshare"], "util-linux"),
+    (&["test", "-f", KEYRING], "debian-archive-keyring"),
+];
+
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
 
@@ -64,14 +75,19 @@ pub(crate) struct Wants {
     pub(crate) stacks: bool,
     /// What runs guests with other kernels.
     pub(crate) guests: bool,
+    /// What makes packages and tries them.
+    pub(crate) packages: bool,
 }
 
 impl Wants {
-    pub(crate) const EVERYTHING: Self = Self { kernel: true, laboratory: true, stacks: true, guests: true };
-    pub(crate) const KERNEL: Self = Self { kernel: true, laboratory: false, stacks: false, guests: false };
-    pub(crate) const LABORATORY: Self = Self { kernel: false, laboratory: true, stacks: false, guests: false };
+    const NOTHING: Self = Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false };
+    pub(crate) const EVERYTHING: Self =
+        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true };
+    pub(crate) const KERNEL: Self = Self { kernel: true, ..Self::NOTHING };
+    pub(crate) const LABORATORY: Self = Self { laboratory: true, ..Self::NOTHING };
     pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
     pub(crate) const MATRIX: Self = Self { guests: true, ..Self::LABORATORY };
+    pub(crate) const DIST: Self = Self { packages: true, ..Self::KERNEL };
 }
 
 /// Brings what is wanted and missing.
@@ -91,7 +107,13 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     }
     if wants.guests {
         programs(&GUESTS)?;
+        bare()?;
         step("setup", "qemu, busybox");
+    }
+    if wants.packages {
+        programs(&PACKAGERS)?;
+        bare()?;
+        packager()?;
     }
     Ok(())
 }
@@ -153,21 +175,53 @@ fn linker() -> Result<()> {
 
 /// What `cargo xtask fuzz` runs: nobody else needs it.
 pub(crate) fn fuzzer() -> Result<()> {
-    let installed = || shell::output(shell::clean(shell::tools().join("bin/cargo-fuzz")).args(["fuzz", "--version"]));
-    if installed().is_none_or(|version| !version.split_whitespace().any(|word| word == CARGO_FUZZ)) {
-        step("setup", format_args!("cargo-fuzz {CARGO_FUZZ}: building it (a minute, once)"));
-        shell::run(
-            shell::cargo()
-                .env_remove("CARGO_TARGET_DIR")
-                .args(["install", "--quiet", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--force", "--root"])
-                .arg(shell::tools()),
-        )?;
-    }
+    cargo_tool("cargo-fuzz", CARGO_FUZZ)?;
     if shell::output(shell::clean("rustup").args(["run", "nightly", "rustc", "-V"])).is_none() {
         bail!("the fuzzer needs a nightly compiler: run `rustup toolchain install nightly --profile minimal`");
     }
     step("setup", format_args!("cargo-fuzz {CARGO_FUZZ}, rustup's nightly"));
     Ok(())
+}
+
+/// What makes Debian packages.
+fn packager() -> Result<()> {
+    cargo_tool("cargo-deb", CARGO_DEB)?;
+    step("setup", format_args!("cargo-deb {CARGO_DEB}"));
+    Ok(())
+}
+
+/// What builds programs that need no library. Where musl cannot be had, glibc is linked in.
+fn bare() -> Result<()> {
+    if Bare::find() == Bare::Glibc {
+        let target = Bare::Musl.target();
+        if shell::find(MUSL_COMPILER).is_none() {
+            apt(&["musl-tools"])?;
+        }
+        if shell::find("rustup").is_some() {
+            step("setup", format_args!("asking rustup for {target}"));
+            let _ = shell::run(shell::clean("rustup").args(["target", "add", target]));
+        }
+    }
+    step("setup", format_args!("programs without libraries: {}", Bare::find().target()));
+    Ok(())
+}
+
+/// Builds a program of cargo's into `target/tools`, unless it is there.
+fn cargo_tool(name: &str, version: &str) -> Result<()> {
+    // As cargo runs it: the first argument is its own name.
+    let program = shell::tools().join("bin").join(name);
+    let own_name = name.trim_start_matches("cargo-");
+    let installed = || shell::output(shell::clean(&program).args([own_name, "--version"]));
+    if installed().is_some_and(|said| said.split_whitespace().any(|word| word == version)) {
+        return Ok(());
+    }
+    step("setup", format_args!("{name} {version}: building it (a minute, once)"));
+    shell::run(
+        shell::cargo()
+            .env_remove("CARGO_TARGET_DIR")
+            .args(["install", "--quiet", name, "--version", version, "--locked", "--force", "--root"])
+            .arg(shell::tools()),
+    )
 }
 
 fn programs(needs: &[Need]) -> Result<()> {

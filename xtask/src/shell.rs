@@ -47,6 +47,13 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The compiler that this cargo runs.
+pub(crate) fn rustc() -> Command {
+    let mut command = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    command.current_dir(root());
+    command
+}
+
 /// A program with none of the settings that the cargo above us made for its own children.
 pub(crate) fn clean(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

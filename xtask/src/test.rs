@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    build, matrix, setup,
+    build, dist, matrix, setup,
     shell::{self, step},
 };
 
@@ -42,6 +42,14 @@ enum Part {
     Net,
     /// Debian's kernels under emulation, and the one that runs here
     Matrix,
+    /// The packages, in a Debian of their own
+    Dist,
+}
+
+/// How many checks of a part that cargo does not run went well and how many did not.
+pub(crate) struct Outcome {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -54,6 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if parts.iter().any(|part| matches!(part, Part::Matrix)) {
         setup::run(setup::Wants::MATRIX)?;
     }
+    if parts.iter().any(|part| matches!(part, Part::Dist)) {
+        setup::run(setup::Wants::DIST)?;
+    }
     build::run(&build::Options { release: false })?;
 
     let began = Instant::now();
@@ -63,7 +74,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let Some(mut command) = part.command(&filter) else {
             // It is one thing: nothing in it has a name of its own.
             if filter.is_empty() {
-                let matrix::Outcome { passed, failed } = matrix::run()?;
+                let Outcome { passed, failed } =
+                    if matches!(part, Part::Dist) { dist::check()? } else { matrix::run()? };
                 total += Tally { passed, failed, ..Tally::default() };
             }
             continue;
@@ -86,7 +98,7 @@ impl Part {
             Self::Unit => ("unit", &["-pst-core", "-pst-ebpf", "-pxtask", "-psipst", "-pst-fuzz"], &[]),
             Self::Kernel => ("kernel", &["-pst-tests", "--bin", "matrix", "--test", "kernel"], &[]),
             Self::Net => ("net", &["-pst-tests", "--lib", "--test", "net"], &["--test-threads", NET_THREADS]),
-            Self::Matrix => return None,
+            Self::Matrix | Self::Dist => return None,
         };
         step("test", name);
         cargo.args(what).arg("--").args(filter).args(harness);

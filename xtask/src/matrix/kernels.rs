@@ -140,7 +140,7 @@ impl Apt {
 }
 
 /// The mirror of Debian that this machine is set up with.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     if let Ok(mirror) = env::var(MIRROR) {
         return Ok(mirror);
     }

@@ -15,22 +15,17 @@ use std::{
 
 use anyhow::Result;
 
-pub(crate) use self::kernels::KEYRING;
+pub(crate) use self::kernels::{KEYRING, mirror};
 use self::{kernels::Release, verdict::Row};
-use crate::shell::{self, step};
-
-/// What is built for a machine on which there is nothing else.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+use crate::{
+    bare::Bare,
+    shell::{self, step},
+    test::Outcome,
+};
 
 /// What every guest gets, and what two of them leave to this machine.
 const GUEST_MIB: u64 = 768;
 const SPARE_MIB: u64 = 1024;
-
-/// How many checks went well and how many did not.
-pub(crate) struct Outcome {
-    pub(crate) passed: u64,
-    pub(crate) failed: u64,
-}
 
 /// Prints the table. An error where not even that can be made.
 pub(crate) fn run() -> Result<Outcome> {
@@ -64,15 +59,12 @@ pub(crate) fn run() -> Result<Outcome> {
 /// `sipst` and `matrix` without any library.
 fn build() -> Result<()> {
     step("matrix", "building sipst and its checks without libraries");
-    let mut cargo = shell::cargo();
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-    cargo.args(["build", "--quiet", "-psipst", "-pst-tests", "--bin", "sipst", "--bin", "matrix", "--target", TARGET]);
-    shell::run(&mut cargo)
+    shell::run(Bare::find().build().args(["-psipst", "-pst-tests", "--bin", "sipst", "--bin", "matrix"]))
 }
 
 /// A program that [`build`] has left.
 fn built(name: &str) -> PathBuf {
-    shell::target().join(TARGET).join("debug").join(name)
+    Bare::find().built(name, false)
 }
 
 /// Where kernels and images are kept.

@@ -1,0 +1,153 @@
+//! `cargo xtask test dist`: the package is installed, upgraded, removed and purged in a Debian 12 of its own, in which nothing else
+//! is. Nothing of it outlives the check, and nothing of this machine's is touched.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{VERSION, archive, deb, directory, make, stage};
+use crate::{
+    build,
+    matrix::mirror,
+    shell::{self, step},
+    test::Outcome,
+};
+
+/// What a newer version is called.
+const NEWER: &str = "99.0.0";
+
+/// A Debian, as files.
+struct Debian {
+    root: PathBuf,
+}
+
+/// Makes the packages without optimisation, and tries them.
+pub(crate) fn check() -> Result<Outcome> {
+    build::kernel()?;
+    step("dist", "the packages, without optimisation");
+    stage(false)?;
+    let home = directory().join("check");
+    let package = deb(VERSION, &home)?;
+    let mut tally = Tally::default();
+    tally.says("packed twice, the package is the same", same(&package, &deb(VERSION, &home.join("again"))?));
+    tally.says("and the archive", same(&archive(&home)?, &archive(&home.join("again"))?));
+    let newer = deb(NEWER, &home)?;
+    let debian = Debian::fresh()?;
+    for file in [&package, &newer] {
+        fs::copy(file, debian.root.join("tmp").join(file.file_name().unwrap_or_default()))
+            .with_context(|| format!("cannot copy {}", file.display()))?;
+    }
+    life(&debian, &mut tally);
+    Ok(Outcome { passed: tally.passed, failed: tally.failed })
+}
+
+/// From the first installation to the purge.
+fn life(debian: &Debian, tally: &mut Tally) {
+    let install = |version| format!("dpkg -i /tmp/sipst_{version}_amd64.deb");
+    let (older, newer) = (install(VERSION), install(NEWER));
+    let unit = "/lib/systemd/system/sipst.service";
+    let score = "systemd-analyze security --no-pager --offline=true --threshold=40";
+    for (what, script) in [
+        ("it is installed", older.as_str()),
+        ("it runs", &format!("sipst --version | grep -qx 'sipst {VERSION}'")),
+        (
+            "its configuration is sound and observes",
+            "sipst check-config /etc/sipst/config.yaml | grep 'refreshes nothing'",
+        ),
+        ("the group is there", "getent group sipst"),
+        ("nothing was started", "! pgrep -x sipst"),
+        ("nothing is started at boot", "! systemctl is-enabled sipst"),
+        ("the unit is sound", &format!("systemd-analyze verify --man=no {unit}")),
+        ("the unit is confined", &format!("{score} {unit}")),
+        ("manual pages", "ls /usr/share/man/man1/sipst.1.gz /usr/share/man/man1/sipst-run.1.gz"),
+        ("completions", "bash -n /usr/share/bash-completion/completions/sipst"),
+        (
+            "documents",
+            "ls /usr/share/doc/sipst/README.md /usr/share/doc/sipst/security.md /usr/share/doc/sipst/LICENSE-MIT",
+        ),
+        ("a changed configuration", "echo '# mine' >> /etc/sipst/config.yaml"),
+        ("state", "mkdir -p /var/lib/sipst && touch /var/lib/sipst/state"),
+        ("it is upgraded", &newer),
+        ("to the newer version", &format!("dpkg -s sipst | grep -qx 'Version: {NEWER}'")),
+        ("and the changed configuration stays", "tail -1 /etc/sipst/config.yaml | grep -qx '# mine'"),
+        ("it is removed", "dpkg -r sipst"),
+        (
+            "with all but configuration and state",
+            "! ls /usr/bin/sipst && ls /etc/sipst/config.yaml /var/lib/sipst/state",
+        ),
+        ("it is purged", "dpkg -P sipst"),
+        ("with these", "! ls -d /etc/sipst /var/lib/sipst /usr/share/doc/sipst"),
+    ] {
+        tally.says(what, debian.run(script));
+    }
+}
+
+impl Debian {
+    /// Unpacked anew; fetched once.
+    fn fresh() -> Result<Self> {
+        let (packed, root) = (directory().join("debian.tar"), directory().join("debian"));
+        if !packed.is_file() {
+            step("dist", "fetching a Debian 12 (a minute, once)");
+            let partial = directory().join("partial.tar");
+            let mut bootstrap = shell::clean("mmdebstrap");
+            bootstrap.args(["--quiet", "--variant=minbase", "--include=systemd,procps", "bookworm"]);
+            shell::run(bootstrap.arg(&partial).arg(mirror()?))?;
+            fs::rename(&partial, &packed).with_context(|| format!("cannot make {}", packed.display()))?;
+        }
+        if root.exists() {
+            fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))?;
+        }
+        make(&root)?;
+        // Devices cannot be made everywhere, and none is used.
+        let mut unpack = shell::clean("tar");
+        shell::run(unpack.arg("-xf").arg(&packed).arg("--exclude=./dev/*").arg("-C").arg(&root))?;
+        make(&root.join("dev"))?;
+        fs::write(root.join("dev/null"), "").context("cannot make dev/null")?;
+        Ok(Self { root })
+    }
+
+    /// Whether a script succeeds in it. Its processes and mounts are its own and end with it.
+    fn run(&self, script: &str) -> Result<(), String> {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc", "--mount-proc"]);
+        unshare.arg("--root").arg(&self.root).args(["/bin/sh", "-c", script]);
+        unshare.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("DEBIAN_FRONTEND", "noninteractive");
+        let output = unshare.output().map_err(|error| format!("cannot run unshare: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        Err(format!("`{script}` failed ({}): {}", output.status, String::from_utf8_lossy(&said).trim()))
+    }
+}
+
+impl Drop for Debian {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+fn same(one: &Path, other: &Path) -> Result<(), String> {
+    let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    if read(one)? == read(other)? { Ok(()) } else { Err("they differ".into()) }
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn says(&mut self, what: &str, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(_) => self.failed += 1,
+        }
+        println!("dist {what} ... {}", result.map_or_else(|why| format!("FAILED: {why}"), |()| "ok".into()));
+    }
+}

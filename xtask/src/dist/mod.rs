@@ -1,0 +1,142 @@
+//! `cargo xtask dist`: sipst as a program without libraries, in a Debian package and in an archive for other distributions. Both
+//! are the same, byte for byte, wherever and whenever one commit is packed.
+
+mod check;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+pub(crate) use self::check::check;
+use crate::{
+    bare::Bare,
+    build, setup,
+    shell::{self, step},
+};
+
+/// The version of the workspace's packages.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is packed beside what is built: from the workspace's root, to the archive's.
+const FILES: [(&str, &str); 6] = [
+    ("README.md", "README.md"),
+    ("LICENSE-MIT", "LICENSE-MIT"),
+    ("LICENSE-APACHE", "LICENSE-APACHE"),
+    ("config", "config"),
+    ("docs", "docs"),
+    ("ARCHITECTURE.md", "docs/ARCHITECTURE.md"),
+];
+
+/// Brings what is missing, builds and packs.
+pub(crate) fn run() -> Result<()> {
+    setup::run(setup::Wants::DIST)?;
+    build::kernel()?;
+    step("dist", "sipst, optimised: some minutes");
+    stage(true)?;
+    for file in [deb(VERSION, &directory())?, archive(&directory())?] {
+        step("dist", file.display());
+    }
+    Ok(())
+}
+
+/// Where packages are left.
+fn directory() -> PathBuf {
+    shell::root().join("target/dist")
+}
+
+/// What both packages are made of.
+fn staged() -> PathBuf {
+    directory().join("stage")
+}
+
+/// Builds sipst, and has it write what describes it.
+fn stage(release: bool) -> Result<()> {
+    let bare = Bare::find();
+    let mut cargo = bare.build();
+    cargo.args(["--package", "sipst"]);
+    if release {
+        cargo.arg("--release");
+    }
+    shell::run(&mut cargo)?;
+    let stage = staged();
+    if stage.exists() {
+        fs::remove_dir_all(&stage).with_context(|| format!("cannot remove {}", stage.display()))?;
+    }
+    let sipst = stage.join("bin/sipst");
+    make(&stage.join("bin"))?;
+    fs::copy(bare.built("sipst", release), &sipst).context("cannot copy sipst")?;
+    let man = stage.join("share/man/man1");
+    make(&man)?;
+    shell::run(shell::clean(&sipst).arg("man").arg(&man))?;
+    for (name, file) in [
+        ("bash", "share/bash-completion/completions/sipst"),
+        ("zsh", "share/zsh/vendor-completions/_sipst"),
+        ("fish", "share/fish/vendor_completions.d/sipst.fish"),
+    ] {
+        let script = shell::output(shell::clean(&sipst).args(["completions", name]));
+        let (script, file) = (script.with_context(|| format!("no completions for {name}"))?, stage.join(file));
+        file.parent().map_or(Ok(()), make)?;
+        fs::write(&file, script).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// The Debian package of what is staged.
+fn deb(version: &str, to: &Path) -> Result<PathBuf> {
+    make(to)?;
+    let file = to.join(format!("sipst_{version}_amd64.deb"));
+    let mut cargo_deb = shell::clean(shell::tools().join("bin/cargo-deb"));
+    cargo_deb
+        .env("SOURCE_DATE_EPOCH", epoch()?)
+        .args(["deb", "--quiet", "--no-build", "--no-strip", "--package", "sipst", "--deb-version", version])
+        .args(["--target", Bare::find().target(), "--output"])
+        .arg(&file);
+    shell::run(&mut cargo_deb)?;
+    Ok(file)
+}
+
+/// The archive of what is staged, with the files that the package puts elsewhere.
+fn archive(to: &Path) -> Result<PathBuf> {
+    make(to)?;
+    let name = format!("sipst-{VERSION}-x86_64");
+    let file = to.join(format!("{name}.tar.gz"));
+    let tree = directory().join("archive");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
+    }
+    make(&tree)?;
+    let home = tree.join(&name);
+    shell::run(Command::new("cp").arg("-r").arg(staged()).arg(&home))?;
+    for (from, to) in FILES {
+        shell::run(Command::new("cp").arg("-r").arg(shell::root().join(from)).arg(home.join(to)))?;
+    }
+    // The package's own scripts.
+    fs::remove_dir_all(home.join("config/deb")).context("cannot leave out config/deb")?;
+    let tar = format!(
+        "tar --sort=name --mtime=@{} --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -c {name} | gzip -9n > '{}'",
+        epoch()?,
+        file.display(),
+    );
+    shell::run(shell::clean("sh").args(["-c", &tar]).current_dir(&tree))?;
+    Ok(file)
+}
+
+/// When the commit was made that is packed, in seconds: what files in packages are dated.
+fn epoch() -> Result<String> {
+    if let Ok(set) = std::env::var("SOURCE_DATE_EPOCH") {
+        return Ok(set);
+    }
+    let said = shell::output(shell::clean("git").args(["log", "-1", "--format=%ct"]));
+    match said.map(|said| said.trim().to_owned()) {
+        Some(seconds) if !seconds.is_empty() => Ok(seconds),
+        _ => bail!("no git repository tells the date of what is packed: set SOURCE_DATE_EPOCH to it, in seconds"),
+    }
+}
+
+fn make(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
+}
