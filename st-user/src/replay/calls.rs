@@ -163,6 +163,14 @@ impl Call {
                     }
                 }
             }
+            // The peer did, and the server did not let it.
+            EventKind::RefreshRejected | EventKind::RefreshIgnored => {
+                if self.overdue.is_none() {
+                    self.overdue = Some(event.deadline);
+                    self.failed.server += 1;
+                }
+                self.wrong(Some(Side::Server), event.reason.as_deref().unwrap_or_default());
+            }
             EventKind::RefreshSent => {
                 self.overdue.get_or_insert(event.deadline);
             }

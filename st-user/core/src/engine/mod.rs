@@ -23,6 +23,7 @@ mod others;
 mod outage;
 mod own;
 mod pace;
+mod peers;
 pub mod reason;
 pub mod record;
 mod refresh;
@@ -190,6 +191,7 @@ impl Engine {
                 Timer::Armed => dialog.arm_again(sx),
                 Timer::TooLate => dialog.comes_too_late(sx),
                 Timer::Tell => dialog.tell_timer(sx),
+                Timer::Ignored => dialog.peer_is_ignored(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),

@@ -25,7 +25,7 @@ use super::{
 use crate::{Breach, Names, ReadyAck, Refusal, SessionId, Side, Time, build::REPEATED};
 
 /// Raised with every change of what stands in a record.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Dialogs that are over and whose records nobody has taken away yet; of more, the records stay where they are.
 pub const MAX_GONE: usize = 1 << 20;
@@ -361,6 +361,7 @@ mod tests {
         );
         let of = |timer: Timer| place(postcard::to_allocvec(&timer).unwrap());
         assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 7, 11]);
+        assert_eq!([Timer::Tell, Timer::Ignored].map(of), [12, 13]);
         assert_eq!(place(postcard::to_allocvec(&Role::Uas).unwrap()), 1);
         let names: Vec<&str> = REPEATED.iter().map(|header| header.name()).collect();
         let known = [

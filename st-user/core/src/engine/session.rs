@@ -50,6 +50,16 @@ pub(super) struct Session {
     told_breaches: usize,
     /// Whether the server and the peer have sent refreshes since the refresher last changed.
     refreshed: [bool; 2],
+    /// What the server has made of the peer's refreshes in this interval, as far as it was told.
+    pub(super) turned: Vec<Turned>,
+}
+
+/// How the server deals with a refresh of the peer's that comes to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Turned {
+    pub(super) method: MethodName,
+    /// `None`: by silence.
+    pub(super) status: Option<u16>,
 }
 
 /// A transaction that refreshes the session.
@@ -63,6 +73,16 @@ pub(super) struct Deal {
     pub(super) terms: Terms,
     /// Whether it leaves the session as it is: a refresh and nothing else.
     pub(super) unchanged: bool,
+}
+
+impl Turned {
+    /// The word in an event's `reason`.
+    const fn reason(&self) -> &'static str {
+        match self.status {
+            Some(_) => reason::SERVER_REFUSES_REFRESH,
+            None => reason::SERVER_IGNORES_REFRESH,
+        }
+    }
 }
 
 impl Session {
@@ -106,6 +126,11 @@ impl Session {
         }
     }
 
+    /// How long it is.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        self.schedule.map(|schedule| schedule.expired)
+    }
+
     /// When the peer may hang up.
     pub(super) fn deadline(&self) -> Option<Time> {
         Some(self.since? + self.schedule?.deadline)
@@ -144,6 +169,8 @@ impl Dialog {
         self.session.since = Some(sx.now);
         self.session.told_expiring = false;
         self.session.partial = false;
+        self.session.turned.clear();
+        sx.timers.cancel(self.id, Timer::Ignored);
         if by == By::Server && self.session.knows_timers {
             self.session.missed = false;
         }
@@ -199,14 +226,6 @@ impl Dialog {
         }
     }
 
-    /// The server has turned an INVITE or UPDATE of the peer's down: where the peer has to refresh, the call is at risk.
-    pub(super) fn refresh_refused(&mut self, sx: &mut Shared, method: MethodName, status: u16) {
-        let refreshes = matches!(method, MethodName::Invite | MethodName::Update);
-        if refreshes && self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer) {
-            self.fault(sx, reason::SERVER_REFUSES_REFRESH, &format!("{status} to {}", method.name()));
-        }
-    }
-
     /// A 422 to an INVITE or UPDATE of `sender`'s. Where the peer has to refresh and can never do so, the call is at risk.
     pub(super) fn too_short(&mut self, sx: &mut Shared, message: &Message<'_>, sender: Side, terms: Terms) {
         let breaches = terms.breaches_of_422(sender, message);
@@ -259,9 +278,14 @@ impl Dialog {
         if self.exchanges.refreshing(sx.now, agreed.refresher) && again < since + schedule.deadline {
             return sx.timers.set(self.id, Timer::Act, again);
         }
+        if agreed.refresher == Side::Peer && self.is_watched(sx) && again < since + schedule.expired {
+            // Its refresh was seen: what becomes of it is told as such.
+            return sx.timers.set(self.id, Timer::Act, again);
+        }
         let action = self.action(sx);
         let reason = self.forbidden().map(Cow::from);
         match (agreed.refresher, action) {
+            (Side::Peer, _) if !self.session.turned.is_empty() => {}
             (Side::Peer, Action::Alert | Action::Refresh) => {
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
                 self.tell_alarm(sx, event);
@@ -293,7 +317,8 @@ impl Dialog {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
             let ran_out = || self.session.end().is_some_and(|end| end <= sx.resumed).then_some(reason::OUTAGE);
             let silent = || self.cycle.silent.then_some(reason::MEDIA_SILENT);
-            let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).map(Cow::from);
+            let turned = || self.session.turned.last().map(Turned::reason);
+            let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).or_else(turned).map(Cow::from);
             let deadline = self.session.deadline();
             let event = Event { by, deadline, reason, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);
@@ -316,7 +341,7 @@ impl Dialog {
     }
 
     /// Tells what follows from silence; not where the capture cannot have what would break it.
-    fn tell_alarm(&mut self, sx: &mut Shared, event: Event) {
+    pub(super) fn tell_alarm(&mut self, sx: &mut Shared, event: Event) {
         if sx.mode == Mode::Live || !self.is_partial(sx) {
             self.tell(sx, event);
         }

@@ -48,6 +48,8 @@ pub(super) enum Timer {
     Forget,
     /// When what the server has to be told is tried, sent again or given up.
     Tell,
+    /// When a refresh of the peer's has had no word of the server's for too long.
+    Ignored,
 }
 
 /// A session's timer.
