@@ -139,6 +139,7 @@ impl Call {
             EventKind::SessionStarted
             | EventKind::CaptureLoss
             | EventKind::StateNotKept
+            | EventKind::AtRisk
             | EventKind::RefreshSucceeded
             | EventKind::ServerTold
             | EventKind::BreakerOpened
@@ -153,6 +154,9 @@ impl Call {
                 }
             }
             EventKind::SessionRefreshed => self.refreshed(event),
+            // The peer has to, and is not late: sipst is early.
+            EventKind::RefreshDue | EventKind::RefreshSent
+                if self.overdue.is_none() && event.by == Some(By::Sipst) && event.refresher == Some(Side::Peer) => {}
             EventKind::RefreshDue | EventKind::RefreshOverdue => {
                 if self.overdue.is_none() {
                     self.overdue = Some(event.deadline);

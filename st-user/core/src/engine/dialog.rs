@@ -367,6 +367,7 @@ impl Dialog {
             Timer::Armed,
             Timer::Unanswered,
             Timer::Ignored,
+            Timer::TakeOver,
         ];
         sx.timers.cancel_all(self.id, &all);
         self.parts(sx);

@@ -220,6 +220,7 @@ impl Dialog {
                 }
                 self.session.saw_server(message);
                 self.redirect(contact.as_deref());
+                self.peer_was_taken(sx, method);
                 // R17
                 self.min_se = self.min_se.max(deal.terms.min_se);
             }

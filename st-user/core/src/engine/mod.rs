@@ -12,6 +12,7 @@ mod evidence;
 mod exchange;
 mod follow;
 mod gate;
+mod habits;
 mod hash;
 mod heard;
 mod invite;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 
 pub use breaker::BREAKER_DIALOGS;
 pub use dialog::SILENCE;
+pub use habits::HABIT_AGE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
@@ -192,6 +194,7 @@ impl Engine {
                 Timer::TooLate => dialog.comes_too_late(sx),
                 Timer::Tell => dialog.tell_timer(sx),
                 Timer::Ignored => dialog.peer_is_ignored(sx),
+                Timer::TakeOver => dialog.take_over(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),

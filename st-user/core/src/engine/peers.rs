@@ -1,11 +1,12 @@
 //! The peer's own refreshes, and what becomes of them at the server: never seen, turned down, or left without a word.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     breach::Terms,
-    dialog::Dialog,
+    dialog::{Dialog, Phase},
     exchange::{Exchange, IGNORED, Talk},
+    habits::Keys,
     reason,
     sdp::{Said, is_repeated},
     session::Turned,
@@ -13,7 +14,7 @@ use super::{
     timers::{TRANSACTION, Timer},
 };
 use crate::{
-    By, Event, EventKind, Side,
+    Action, By, Event, EventKind, Rules, Side,
     message::{HeaderName, Message, MethodName, Start},
 };
 
@@ -54,6 +55,10 @@ impl Dialog {
         if !self.is_needed(talk.terms) || !self.is_refresh(method, talk) {
             return;
         }
+        if !std::mem::replace(&mut self.session.peer_asked, true) {
+            let keys = self.habit_keys(sx);
+            sx.learn_seen(keys);
+        }
         if !self.is_watched(sx) {
             sx.timers.set(self.id, Timer::Ignored, sx.now + self.silence());
         }
@@ -81,6 +86,11 @@ impl Dialog {
         }
         let now = sx.now;
         for (_, method, copies, is_provisional) in open.into_iter().filter(|(at, ..)| *at <= now) {
+            // A single one proves nothing: whoever means it sends it again.
+            if copies > 1 {
+                let keys = self.habit_keys(sx);
+                sx.learn_turned(keys, Turned { method, status: None });
+            }
             let said = if is_provisional { "no final answer" } else { "not a word" };
             let why = format!(
                 "{}: {said} to {copies} copies; a firewall may have dropped them",
@@ -102,6 +112,11 @@ impl Dialog {
         if !is_rejection(message, status) || !self.is_needed(talk.terms) || !self.is_refresh(method, talk) {
             return;
         }
+        // Others speak of this call alone.
+        if !matches!(status, 404 | 410 | 480..=485) {
+            let keys = self.habit_keys(sx);
+            sx.learn_turned(keys, Turned { method, status: Some(status) });
+        }
         let why = match words(message) {
             Some(words) => format!("{}: {words}", reason::SERVER_REFUSES_REFRESH).into(),
             None => reason::SERVER_REFUSES_REFRESH.into(),
@@ -119,6 +134,94 @@ impl Dialog {
         let event =
             Event { method: Some(method.name()), status, reason: Some(why), ..self.due_event(sx, kind, By::Peer) };
         self.tell_alarm(sx, event);
+        let policy = Arc::clone(&sx.policy);
+        if self.takes_over(self.rules(&policy).1) {
+            self.take_over_now(sx);
+        }
+    }
+
+    /// The server has taken an INVITE or UPDATE of the peer's.
+    pub(super) fn peer_was_taken(&self, sx: &mut Shared, method: MethodName) {
+        if self.phase == Phase::Confirmed {
+            let keys = self.habit_keys(sx);
+            sx.learn_taken(keys, method);
+        }
+    }
+
+    /// No refresh of the peer's was seen though it was due.
+    pub(super) fn was_not_seen(&self, sx: &mut Shared) {
+        if !self.session.peer_asked && !self.may_be_over(sx) {
+            let keys = self.habit_keys(sx);
+            sx.learn_unseen(keys);
+        }
+    }
+
+    /// What is known of such calls is found by that.
+    fn habit_keys(&self, sx: &Shared) -> Keys {
+        let policy = Arc::clone(&sx.policy);
+        let trunk = self.rules(&policy).0.as_bytes();
+        let (server, peer) = (self.names.server.to_string(), self.names.peer.ip().to_string());
+        Keys {
+            server: sx.secret.fingerprint([trunk, server.as_bytes()]),
+            peer: sx.secret.fingerprint([trunk, server.as_bytes(), peer.as_bytes()]),
+        }
+    }
+
+    /// Tells, once for each reason, that the peer has to refresh and that this will come to nothing; `hopes`: not where sipst is to
+    /// take the refreshing over.
+    pub(super) fn tell_risk(&mut self, sx: &mut Shared, hopes: bool) {
+        if self.session.agreed.is_none_or(|agreed| agreed.refresher != Side::Peer) || self.session.deadline().is_none()
+        {
+            return;
+        }
+        let policy = Arc::clone(&sx.policy);
+        if hopes && self.takes_over(self.rules(&policy).1) && self.forbidden().is_none() {
+            return;
+        }
+        let Some((word, what)) = sx.risk(self.habit_keys(sx)) else { return };
+        if self.session.told_risk.replace(word) == Some(word) {
+            return;
+        }
+        let reason = Some(format!("{word}: {what}").into());
+        let event = Event { reason, ..self.due_event(sx, EventKind::AtRisk, By::Peer) };
+        self.tell_alarm(sx, event);
+    }
+
+    /// Whether sipst refreshes where the peer has to.
+    pub(super) fn takes_over(&self, rules: &Rules) -> bool {
+        rules.take_over && rules.action == Action::Refresh && !self.relayed
+    }
+
+    /// [`Timer::TakeOver`]
+    pub(super) fn take_over(&mut self, sx: &mut Shared) {
+        let Some(last) = self.session.last_take_over() else { return };
+        // A dialog that may be over is asked at the last moment before the peer refreshes: something may be heard of it.
+        if self.is_unsure(sx) && sx.now < last {
+            return sx.timers.set(self.id, Timer::TakeOver, last);
+        }
+        if self.exchanges.refreshing(sx.now, Side::Peer) {
+            // It is early. What the server makes of it is waited for.
+            return sx.timers.set(self.id, Timer::TakeOver, sx.now + self.session.pause());
+        }
+        let policy = Arc::clone(&sx.policy);
+        if self.takes_over(self.rules(&policy).1) {
+            self.take_over_now(sx);
+        }
+    }
+
+    /// The peer has to refresh, and sipst does.
+    fn take_over_now(&mut self, sx: &mut Shared) {
+        let peer = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
+        if !peer || self.cycle.active || self.is_over() {
+            return;
+        }
+        if self.forbidden().is_some() {
+            return self.tell_risk(sx, false);
+        }
+        let reason = Some(reason::TAKE_OVER.into());
+        let event = Event { reason, ..self.due_event(sx, EventKind::RefreshDue, By::Sipst) };
+        self.tell(sx, event);
+        self.begin(sx);
     }
 }
 

@@ -52,6 +52,11 @@ pub(super) struct Session {
     refreshed: [bool; 2],
     /// What the server has made of the peer's refreshes in this interval, as far as it was told.
     pub(super) turned: Vec<Turned>,
+    /// Whether a refresh of the peer's was seen in this interval.
+    pub(super) peer_asked: bool,
+    /// The last word with which [`EventKind::AtRisk`] was told.
+    #[serde(deserialize_with = "words::maybe")]
+    pub(super) told_risk: Option<words::Word>,
 }
 
 /// How the server deals with a refresh of the peer's that comes to nothing.
@@ -77,7 +82,7 @@ pub(super) struct Deal {
 
 impl Turned {
     /// The word in an event's `reason`.
-    const fn reason(&self) -> &'static str {
+    pub(super) const fn reason(&self) -> &'static str {
         match self.status {
             Some(_) => reason::SERVER_REFUSES_REFRESH,
             None => reason::SERVER_IGNORES_REFRESH,
@@ -118,7 +123,9 @@ impl Session {
         if now != before {
             self.refreshed = [false; 2];
         }
-        if deal.unchanged && deal.terms.interval.is_some() {
+        // Where sipst refreshes beside the peer, that is on purpose.
+        let beside = deal.by == By::Sipst && now == Some(Side::Peer);
+        if deal.unchanged && deal.terms.interval.is_some() && !beside {
             self.refreshed[usize::from(deal.sender == Side::Peer)] = true;
         }
         if let Some(refresher) = now.filter(|_| self.refreshed == [true; 2]) {
@@ -129,6 +136,17 @@ impl Session {
     /// How long it is.
     pub(super) fn interval(&self) -> Option<Duration> {
         self.schedule.map(|schedule| schedule.expired)
+    }
+
+    /// Until when a refresh before the peer's may be put off.
+    pub(super) fn last_take_over(&self) -> Option<Time> {
+        Some(self.since? + self.schedule?.last_take_over())
+    }
+
+    /// When the peer, which has to refresh, is about to.
+    pub(super) fn peers_turn(&self) -> Option<Time> {
+        let peer = self.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
+        Some(self.since? + self.schedule.filter(|_| peer)?.expired / 2)
     }
 
     /// When the peer may hang up.
@@ -162,7 +180,9 @@ impl Dialog {
         let expires = message.session_expires();
         let outcome = negotiate(before, sender, expires, rules.strict_r12);
         self.session.agreed = outcome.agreed;
-        self.session.breached(terms.breaches(sender, before));
+        if by != By::Sipst {
+            self.session.breached(terms.breaches(sender, before));
+        }
         self.session.breached(terms.breaches_of_2xx(sender, message, expires));
         self.session.refreshed_by(deal, before.map(|agreed| agreed.refresher));
         // R16: the UAC's clock starts with the arrival of the 2xx, the UAS's when it leaves.
@@ -170,6 +190,7 @@ impl Dialog {
         self.session.told_expiring = false;
         self.session.partial = false;
         self.session.turned.clear();
+        self.session.peer_asked = false;
         sx.timers.cancel(self.id, Timer::Ignored);
         if by == By::Server && self.session.knows_timers {
             self.session.missed = false;
@@ -185,6 +206,7 @@ impl Dialog {
                 let capable = self.session.knows_timers && !self.session.missed;
                 Schedule::server(interval, capable, rules.act_at)
             }
+            Side::Peer if self.takes_over(rules) => Schedule::taken_over(interval, by == By::Sipst),
             Side::Peer => Schedule::peer(interval),
         });
         let told = |kind, dialog: &Self, sx: &Shared| Event {
@@ -212,10 +234,18 @@ impl Dialog {
         }
         self.watch(sx);
         self.arrange(sx);
+        // The peer's own refresh has just got through.
+        if by != By::Peer || before.is_none() {
+            self.tell_risk(sx, true);
+        }
     }
 
     /// Starts the timers of the interval.
     fn arrange(&self, sx: &mut Shared) {
+        match self.session.since.zip(self.session.schedule.and_then(|schedule| schedule.take_over)) {
+            Some((since, after)) => sx.timers.set(self.id, Timer::TakeOver, since + after),
+            None => sx.timers.cancel(self.id, Timer::TakeOver),
+        }
         let moments = self.session.since.zip(self.session.schedule).map(|(since, schedule)| {
             [(Timer::Act, schedule.act), (Timer::Expiring, schedule.expiring), (Timer::Expired, schedule.expired)]
                 .map(|(timer, after)| (timer, since + after))
@@ -285,8 +315,10 @@ impl Dialog {
         let action = self.action(sx);
         let reason = self.forbidden().map(Cow::from);
         match (agreed.refresher, action) {
-            (Side::Peer, _) if !self.session.turned.is_empty() => {}
+            // It was told what the server makes of it, or sipst is at it.
+            (Side::Peer, _) if !self.session.turned.is_empty() || self.cycle.is_on() => {}
             (Side::Peer, Action::Alert | Action::Refresh) => {
+                self.was_not_seen(sx);
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
                 self.tell_alarm(sx, event);
             }

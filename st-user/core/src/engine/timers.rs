@@ -50,6 +50,8 @@ pub(super) enum Timer {
     Tell,
     /// When a refresh of the peer's has had no word of the server's for too long.
     Ignored,
+    /// When to refresh before the peer does, which has to.
+    TakeOver,
 }
 
 /// A session's timer.
