@@ -123,6 +123,7 @@ impl Course {
             credentials: Some(Credentials { username: "u".into(), password: "p".into() }),
             strict_r12: input.flag(),
             on_moved: OnMoved::TellServer,
+            take_over: setup & 1 == 1,
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });

@@ -65,8 +65,14 @@ pub enum EventKind {
     RefreshSucceeded,
     /// No further attempt is made before the next interval, or none can be made: alert.
     RefreshFailed,
-    /// Whoever has to refresh has not: alert.
+    /// The peer has to refresh, and it is known that its refreshes come to nothing here: alert, as soon as that is agreed.
+    AtRisk,
+    /// Whoever has to refresh has not: alert. Where that is the peer, no refresh of its was seen on this host.
     RefreshOverdue,
+    /// The peer has sent its refresh, and the server has turned it down: alert.
+    RefreshRejected,
+    /// The peer has sent its refresh, and the server says nothing to it: alert.
+    RefreshIgnored,
     /// The peer may hang up soon and nothing has refreshed the session: alert.
     SessionExpiring,
     /// The interval has run out: alert.
@@ -92,7 +98,10 @@ impl EventKind {
     /// Whether an operator wants to be told at once.
     pub const fn is_alert(self) -> bool {
         match self {
-            Self::RefreshOverdue
+            Self::AtRisk
+            | Self::RefreshOverdue
+            | Self::RefreshRejected
+            | Self::RefreshIgnored
             | Self::RefreshFailed
             | Self::SessionExpiring
             | Self::SessionExpired
@@ -122,7 +131,10 @@ impl EventKind {
             Self::RefreshSent => "refresh_sent",
             Self::RefreshSucceeded => "refresh_succeeded",
             Self::RefreshFailed => "refresh_failed",
+            Self::AtRisk => "at_risk",
             Self::RefreshOverdue => "refresh_overdue",
+            Self::RefreshRejected => "refresh_rejected",
+            Self::RefreshIgnored => "refresh_ignored",
             Self::SessionExpiring => "session_expiring",
             Self::SessionExpired => "session_expired",
             Self::SessionEnded => "session_ended",

@@ -113,6 +113,8 @@ pub struct Rules {
     pub refresh_rate: Rate,
     /// When an answer moves the media.
     pub on_moved: OnMoved,
+    /// Whether sipst makes the server's side the refresher where the peer is, before the peer's own attempt.
+    pub take_over: bool,
 }
 
 impl Default for Rules {
@@ -128,6 +130,7 @@ impl Default for Rules {
             media_evidence: true,
             refresh_rate: const { Rate::new(200).expect("a rate") },
             on_moved: OnMoved::Alert,
+            take_over: false,
         }
     }
 }

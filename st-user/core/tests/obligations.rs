@@ -263,5 +263,5 @@ fn f01_a_server_that_refuses_the_peers_refresh_puts_the_call_at_risk_at_once() {
         let asked = sim.request(&mut call, Side::Peer, "UPDATE", "Session-Expires: 90;refresher=uac\r\n", "");
         sim.respond(&call, Side::Peer, &asked, "UPDATE", 405, "");
     }
-    assert_eq!(sim.reasons(NegotiationFault), ["server_refuses_refresh"]);
+    assert_eq!(sim.reasons(RefreshRejected), ["server_refuses_refresh"]);
 }

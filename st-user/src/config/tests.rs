@@ -87,6 +87,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     media_evidence: true,
                     refresh_rate: Rate::new(200).unwrap(),
                     on_moved: OnMoved::Alert,
+                    take_over: false,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -168,6 +169,7 @@ const DEFAULT: &[&str] = &[
     "media_evidence",
     "refresh_rate",
     "on_moved",
+    "take_over",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -457,6 +459,15 @@ fn on_moved_is_alert_or_tell_server() {
     assert_eq!(on_moved("default: {action: refresh, on_moved: tell-server}"), OnMoved::TellServer);
     assert_eq!(on_moved("default: {action: refresh, on_moved: alert}"), OnMoved::Alert);
     says("default: {action: refresh, on_moved: yes}", &["2:38: `on_moved` is `yes`: use one of alert, tell-server"]);
+}
+
+#[test]
+fn take_over_is_true_or_false() {
+    let take_over = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.take_over;
+    assert!(take_over("default: {action: refresh, take_over: true}"));
+    assert!(!take_over("default: {action: refresh, take_over: false}") && !take_over("default: {action: refresh}"));
+    says("default: {take_over: true}", &["2:11: says how to refresh, but no `action` is given"]);
+    says("default: {action: refresh, take_over: early}", &["2:39: `take_over` is `early`"]);
 }
 
 #[test]

@@ -166,6 +166,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let media_evidence = fields.get("media_evidence", choice(&[("auto", true), ("off", false)]));
     let refresh_rate = fields.get("refresh_rate", rate);
     let on_moved = fields.get("on_moved", choice(&[("alert", OnMoved::Alert), ("tell-server", OnMoved::TellServer)]));
+    let take_over = fields.get("take_over", boolean);
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -192,7 +193,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let what = format!("`refresh_rate` is higher than the {all} of all trunks together");
         fields.note(at, what, "lower it, or raise `refresh_rate` at the top of the file");
     }
-    let sends = ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved"];
+    let sends = ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved", "take_over"];
     if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
@@ -211,6 +212,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         media_evidence: media_evidence.unwrap_or(base.media_evidence),
         refresh_rate: refresh_rate.unwrap_or(base.refresh_rate),
         on_moved: on_moved.unwrap_or(base.on_moved),
+        take_over: take_over.unwrap_or(base.take_over),
     }
 }
 

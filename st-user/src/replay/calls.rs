@@ -139,6 +139,7 @@ impl Call {
             EventKind::SessionStarted
             | EventKind::CaptureLoss
             | EventKind::StateNotKept
+            | EventKind::AtRisk
             | EventKind::RefreshSucceeded
             | EventKind::ServerTold
             | EventKind::BreakerOpened
@@ -153,6 +154,9 @@ impl Call {
                 }
             }
             EventKind::SessionRefreshed => self.refreshed(event),
+            // The peer has to, and is not late: sipst is early.
+            EventKind::RefreshDue | EventKind::RefreshSent
+                if self.overdue.is_none() && event.by == Some(By::Sipst) && event.refresher == Some(Side::Peer) => {}
             EventKind::RefreshDue | EventKind::RefreshOverdue => {
                 if self.overdue.is_none() {
                     self.overdue = Some(event.deadline);
@@ -162,6 +166,14 @@ impl Call {
                         None => {}
                     }
                 }
+            }
+            // The peer did, and the server did not let it.
+            EventKind::RefreshRejected | EventKind::RefreshIgnored => {
+                if self.overdue.is_none() {
+                    self.overdue = Some(event.deadline);
+                    self.failed.server += 1;
+                }
+                self.wrong(Some(Side::Server), event.reason.as_deref().unwrap_or_default());
             }
             EventKind::RefreshSent => {
                 self.overdue.get_or_insert(event.deadline);

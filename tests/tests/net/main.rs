@@ -17,6 +17,7 @@ mod media;
 mod mid_call;
 mod moved;
 mod numbers;
+mod peers;
 mod plan;
 mod privilege;
 mod real;

@@ -359,7 +359,16 @@ impl Dialog {
         self.phase = Phase::Ended(sx.now);
         let event = Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) };
         self.tell(sx, event);
-        let all = [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered];
+        let all = [
+            Timer::Act,
+            Timer::Expiring,
+            Timer::Expired,
+            Timer::Retry,
+            Timer::Armed,
+            Timer::Unanswered,
+            Timer::Ignored,
+            Timer::TakeOver,
+        ];
         sx.timers.cancel_all(self.id, &all);
         self.parts(sx);
         self.unwatch(sx);

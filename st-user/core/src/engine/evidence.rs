@@ -76,7 +76,7 @@ impl Dialog {
         let rules = self.rules(&policy).1;
         let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
         let server = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Server);
-        if !refreshes || !server || !rules.media_evidence {
+        if !refreshes || !(server || self.takes_over(rules)) || !rules.media_evidence {
             return None;
         }
         self.server_media()?.flows(&self.peer_media()?).filter(|(flows, _)| !flows.is_empty())

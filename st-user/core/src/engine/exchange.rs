@@ -31,7 +31,7 @@ pub(super) enum Stage {
 }
 
 /// How long a request of the peer's counts that the server says nothing to: a firewall may have dropped it.
-const IGNORED: Duration = Duration::from_secs(8);
+pub(super) const IGNORED: Duration = Duration::from_secs(8);
 
 /// One transaction.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -128,6 +128,22 @@ impl Exchange {
         self.sender == Side::Peer && self.stage == Stage::Open && !self.provisional
     }
 
+    /// Whether the server has said something to it, but nothing final.
+    pub(super) const fn is_provisional(&self) -> bool {
+        self.provisional
+    }
+
+    /// Whether it waits for its final response.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.stage == Stage::Open && !self.acked
+    }
+
+    /// What it says, where it is an INVITE or UPDATE of the peer's.
+    pub(super) fn of_peers(&self) -> Option<(MethodName, &Talk)> {
+        let refreshes = self.sender == Side::Peer && matches!(self.method, MethodName::Invite | MethodName::Update);
+        self.talk.as_deref().filter(|_| refreshes).map(|talk| (self.method, talk))
+    }
+
     /// Whether its sender sends it no more.
     pub(super) fn is_given_up(&self, now: Time) -> bool {
         now.since(self.heard) >= TRANSACTION
@@ -196,6 +212,16 @@ impl Exchanges {
     /// The INVITE that an ACK is for.
     pub(super) fn of_ack(&mut self, sender: Side, cseq: CSeq) -> Option<&mut Exchange> {
         self.all.iter_mut().rev().find(|known| known.is(sender, MethodName::Invite) && known.number == cseq.number)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> &[Exchange] {
+        &self.all
+    }
+
+    /// The one that came last.
+    pub(super) fn last(&self) -> Option<&Exchange> {
+        self.all.last()
     }
 
     /// Takes in a new one; whether an older one had to go.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     dialog::{Dialog, Phase},
-    exchange::{Exchange, Stage, Talk},
+    exchange::{Exchange, Stage},
     heard::Heard,
     limits::has_too_long,
     reason,
@@ -109,8 +109,8 @@ impl Dialog {
                 self.look.saw_contact(message);
                 self.session.saw_server(message);
             }
-            // Counts once the server has answered it.
-            (Side::Peer, _) => {}
+            // What it says counts once the server has answered it.
+            (Side::Peer, _) => self.peer_asks(sx),
         }
     }
 
@@ -178,9 +178,10 @@ impl Dialog {
             }
             300.. => {
                 exchange.stage = Stage::Failed(now);
-                let Some(Talk { terms, .. }) = exchange.talk.take().map(|talk| *talk) else { return };
-                if sender == Side::Peer && !matches!(status, 401 | 407 | 422 | 491) {
-                    self.refresh_refused(sx, cseq.method, status);
+                let Some(talk) = exchange.talk.take() else { return };
+                let terms = talk.terms;
+                if sender == Side::Peer && cseq.method != MethodName::Bye {
+                    self.peer_turned_down(sx, cseq.method, &talk, message, status);
                 }
                 if status == 422 {
                     // R17
@@ -219,6 +220,7 @@ impl Dialog {
                 }
                 self.session.saw_server(message);
                 self.redirect(contact.as_deref());
+                self.peer_was_taken(sx, method);
                 // R17
                 self.min_se = self.min_se.max(deal.terms.min_se);
             }

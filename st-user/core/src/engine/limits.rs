@@ -15,7 +15,8 @@ pub struct Limits {
     /// Peers' INVITEs that the server has not answered, or with 100 alone; as many INVITEs and UPDATEs of dialogs that are
     /// not known. When full, the oldest is forgotten, which is no event.
     pub strangers: usize,
-    /// Peers whose ways are remembered, and servers; when full, the one used longest ago is forgotten.
+    /// Peers whose ways are remembered, servers, and what becomes of peers' refreshes; when full, what was used longest ago is
+    /// forgotten.
     pub remembered: usize,
     /// Refreshes that wait for their turn because of the rates or a breaker. When full, the one whose turn ends last asks again
     /// a little later, which is no event.

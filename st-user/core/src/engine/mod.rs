@@ -12,6 +12,7 @@ mod evidence;
 mod exchange;
 mod follow;
 mod gate;
+mod habits;
 mod hash;
 mod heard;
 mod invite;
@@ -23,6 +24,7 @@ mod others;
 mod outage;
 mod own;
 mod pace;
+mod peers;
 pub mod reason;
 pub mod record;
 mod refresh;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 
 pub use breaker::BREAKER_DIALOGS;
 pub use dialog::SILENCE;
+pub use habits::HABIT_AGE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
@@ -190,6 +193,8 @@ impl Engine {
                 Timer::Armed => dialog.arm_again(sx),
                 Timer::TooLate => dialog.comes_too_late(sx),
                 Timer::Tell => dialog.tell_timer(sx),
+                Timer::Ignored => dialog.peer_is_ignored(sx),
+                Timer::TakeOver => dialog.take_over(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),

@@ -43,8 +43,16 @@ reasons! {
     SERVER_MOVED_MEDIA = "server_moved_media",
     /// `server_not_told`: the peer's answer had no session description that can be read.
     NO_SDP = "no_sdp",
-    /// `negotiation_fault`: the peer has to refresh, and the server turns that down.
+    /// `refresh_rejected`, `at_risk`, `session_expiring`: the peer has to refresh, and the server turns that down; its own words
+    /// follow, or what it did.
     SERVER_REFUSES_REFRESH = "server_refuses_refresh",
+    /// `refresh_ignored`, `at_risk`, `session_expiring`: the peer has to refresh, and the server says nothing to that.
+    SERVER_IGNORES_REFRESH = "server_ignores_refresh",
+    /// `at_risk`: the peer has to refresh, and no refresh of its was seen when one was last due.
+    REFRESHES_NOT_SEEN = "refreshes_not_seen",
+    /// `refresh_due`: the peer has to refresh, and sipst does before that, so that the server's side becomes the refresher
+    /// (`take_over`).
+    TAKE_OVER = "take_over",
 
     /// `breaches`: a 2xx makes a UAC the refresher that does not list `timer` (RFC 4028, section 9, table 2).
     REFRESHER_WITHOUT_TIMER = "refresher_without_timer",

@@ -16,7 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use super::{
     Engine, EngineConfig,
     dialog::{Dialog, Ids, Phase},
-    hash::Secret,
+    habits::Habit,
+    hash::{Fingerprint, Secret},
     reason,
     shared::Ways,
     target::OwnHeaders,
@@ -25,7 +26,7 @@ use super::{
 use crate::{Breach, Names, ReadyAck, Refusal, SessionId, Side, Time, build::REPEATED};
 
 /// Raised with every change of what stands in a record.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Dialogs that are over and whose records nobody has taken away yet; of more, the records stay where they are.
 pub const MAX_GONE: usize = 1 << 20;
@@ -120,6 +121,7 @@ struct Common {
     losses: u64,
     peers: Vec<(SocketAddr, Ways)>,
     servers: Vec<(SocketAddr, u8)>,
+    habits: Vec<(Fingerprint, Habit)>,
 }
 
 impl Engine {
@@ -172,12 +174,13 @@ impl Engine {
     /// # Errors
     /// The record is of another version, or damaged.
     pub fn restored(config: EngineConfig, common: &[u8]) -> Result<Self, RecordError> {
-        let Common { secret, losses, peers, servers } = open(common)?;
+        let Common { secret, losses, peers, servers, habits } = open(common)?;
         let mut engine = Self::with(config, secret);
         let sx = &mut engine.sx;
         sx.losses = losses;
         peers.into_iter().for_each(|(peer, ways)| sx.peers.insert(peer, ways));
         servers.into_iter().for_each(|(server, spaces)| sx.servers.insert(server, spaces));
+        habits.into_iter().for_each(|(key, habit)| sx.habits.insert(key, habit));
         Ok(engine)
     }
 
@@ -236,6 +239,7 @@ impl Engine {
             losses: sx.losses,
             peers: sx.peers.by_use().into_iter().map(|(peer, ways)| (*peer, *ways)).collect(),
             servers: sx.servers.by_use().into_iter().map(|(server, spaces)| (*server, *spaces)).collect(),
+            habits: sx.habits.by_use().into_iter().map(|(key, habit)| (*key, *habit)).collect(),
         })
     }
 }
@@ -361,6 +365,7 @@ mod tests {
         );
         let of = |timer: Timer| place(postcard::to_allocvec(&timer).unwrap());
         assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 7, 11]);
+        assert_eq!([Timer::Tell, Timer::Ignored, Timer::TakeOver].map(of), [12, 13, 14]);
         assert_eq!(place(postcard::to_allocvec(&Role::Uas).unwrap()), 1);
         let names: Vec<&str> = REPEATED.iter().map(|header| header.name()).collect();
         let known = [

@@ -84,6 +84,11 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
+    /// Whether something is being done, or will be.
+    pub(super) const fn is_on(&self) -> bool {
+        self.active && !self.failed
+    }
+
     /// A fresh one.
     pub(super) fn after(before: &Self) -> Self {
         Self { serial: before.serial + 1, ..Self::default() }
@@ -346,7 +351,7 @@ impl Dialog {
 
     /// How long an UPDATE may be without an answer before a re-INVITE follows.
     pub(super) fn patience(&self, now: Time) -> Duration {
-        let left = [self.session.deadline(), self.session.end()]
+        let left = [self.session.peers_turn(), self.session.deadline(), self.session.end()]
             .into_iter()
             .flatten()
             .map(|at| at.since(now))
@@ -431,6 +436,7 @@ impl Dialog {
         let reason = Some(reason.into());
         let event = Event { method, status, reason, ..self.due_event(sx, EventKind::RefreshFailed, By::Sipst) };
         self.tell(sx, event);
+        self.tell_risk(sx, false);
     }
 
     /// The interval has run out.

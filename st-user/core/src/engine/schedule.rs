@@ -23,7 +23,12 @@ pub(super) struct Schedule {
     pub(super) deadline: Duration,
     /// The end of the interval.
     pub(super) expired: Duration,
+    /// When sipst refreshes before the peer does, which has to.
+    pub(super) take_over: Option<Duration>,
 }
+
+/// What a refresh is given before the peer sends its own: a transaction, and a little more.
+const AHEAD: Duration = Duration::from_secs(40);
 
 impl Schedule {
     /// Where the server has to refresh. `capable`: it was seen to know of timers; `act_at`: the share of the interval that
@@ -46,8 +51,20 @@ impl Schedule {
         Self::new(interval / 2 + (interval / 10).min(PEER_GRACE), deadline(interval), interval)
     }
 
+    /// The same, and sipst refreshes before the peer does; `again`: it has, and the peer stays the refresher.
+    pub(super) fn taken_over(interval: Duration, again: bool) -> Self {
+        let share = interval * 2 / 5;
+        let ahead = if again { share } else { share.min((interval / 2).saturating_sub(AHEAD)) };
+        Self { take_over: Some(ahead), ..Self::peer(interval) }
+    }
+
+    /// Until when it may be put off: the peer is about to refresh.
+    pub(super) fn last_take_over(&self) -> Duration {
+        self.expired * 2 / 5
+    }
+
     fn new(act: Duration, deadline: Duration, expired: Duration) -> Self {
-        Self { act, expiring: act + deadline.saturating_sub(act) / 2, deadline, expired }
+        Self { act, expiring: act + deadline.saturating_sub(act) / 2, deadline, expired, take_over: None }
     }
 
     /// The last moment at which a refresh still has a chance: for dialogs whose state is not known for certain.
@@ -83,6 +100,19 @@ mod tests {
         assert_eq!(Schedule::server(s(1800), true, 0.6).act, s(1080));
         assert_eq!(Schedule::server(s(90), false, 0.6).act, s(45));
         assert_eq!(Schedule::server(s(90), true, 0.6).act, s(51));
+    }
+
+    #[test]
+    fn where_the_peer_refreshes_sipst_is_a_transaction_ahead_of_it_if_the_interval_is_long_enough() {
+        for (interval, first, again) in
+            [(90, 5, 36), (120, 20, 48), (300, 110, 120), (400, 160, 160), (1800, 720, 720), (80, 0, 32), (8, 0, 3)]
+        {
+            let [found, later] = [false, true].map(|again| Schedule::taken_over(s(interval), again));
+            let moments = [found, later].map(|schedule| schedule.take_over.map(|at| at.as_secs()));
+            assert_eq!(moments, [Some(first), Some(again)], "{interval}");
+            assert_eq!(Schedule { take_over: None, ..found }, Schedule::peer(s(interval)));
+            assert!(later.take_over.is_some_and(|at| at == later.last_take_over() && at < s(interval) / 2));
+        }
     }
 
     #[test]

@@ -44,3 +44,45 @@ impl Said {
         }
     }
 }
+
+/// Whether two SDPs of one side are the same line by line, the version in `o=` aside (RFC 4566, section 5.2): some stacks raise
+/// that with every refresh.
+pub(super) fn is_repeated(before: &[u8], now: &[u8]) -> bool {
+    let lines = |sdp| <[u8]>::split(sdp, |byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
+    let (mut before, mut now) = (lines(before), lines(now));
+    loop {
+        match (before.next(), now.next()) {
+            (None, None) => return true,
+            (Some(before), Some(now)) if before == now || is_same_origin(before, now) => {}
+            (_, _) => return false,
+        }
+    }
+}
+
+fn is_same_origin(before: &[u8], now: &[u8]) -> bool {
+    let words = |line| <[u8]>::split(line, |byte| *byte == b' ').enumerate().filter(|(at, _)| *at != 2);
+    before.starts_with(b"o=") && words(before).eq(words(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sdp_is_repeated_whatever_its_version_and_nothing_else() {
+        let sdp = "v=0\r\no=- 7 7 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP 0\r\n";
+        let repeated = |now: &str| is_repeated(sdp.as_bytes(), now.as_bytes());
+        assert!(repeated(sdp) && repeated(&sdp.replace("7 7", "7 8")) && repeated(&sdp.replace("\r\n", "\n")));
+        for other in [
+            sdp.replace("7 7", "8 7"),
+            sdp.replace("4000", "4002"),
+            sdp.replace("s=-", "s=- 7"),
+            sdp.replace("o=-", "x=-"),
+            format!("{sdp}a=sendonly\r\n"),
+            sdp.replace("m=audio 4000 RTP/AVP 0\r\n", ""),
+            String::new(),
+        ] {
+            assert!(!repeated(&other), "{other}");
+        }
+    }
+}

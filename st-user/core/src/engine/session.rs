@@ -50,6 +50,21 @@ pub(super) struct Session {
     told_breaches: usize,
     /// Whether the server and the peer have sent refreshes since the refresher last changed.
     refreshed: [bool; 2],
+    /// What the server has made of the peer's refreshes in this interval, as far as it was told.
+    pub(super) turned: Vec<Turned>,
+    /// Whether a refresh of the peer's was seen in this interval.
+    pub(super) peer_asked: bool,
+    /// The last word with which [`EventKind::AtRisk`] was told.
+    #[serde(deserialize_with = "words::maybe")]
+    pub(super) told_risk: Option<words::Word>,
+}
+
+/// How the server deals with a refresh of the peer's that comes to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Turned {
+    pub(super) method: MethodName,
+    /// `None`: by silence.
+    pub(super) status: Option<u16>,
 }
 
 /// A transaction that refreshes the session.
@@ -63,6 +78,16 @@ pub(super) struct Deal {
     pub(super) terms: Terms,
     /// Whether it leaves the session as it is: a refresh and nothing else.
     pub(super) unchanged: bool,
+}
+
+impl Turned {
+    /// The word in an event's `reason`.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self.status {
+            Some(_) => reason::SERVER_REFUSES_REFRESH,
+            None => reason::SERVER_IGNORES_REFRESH,
+        }
+    }
 }
 
 impl Session {
@@ -98,12 +123,30 @@ impl Session {
         if now != before {
             self.refreshed = [false; 2];
         }
-        if deal.unchanged && deal.terms.interval.is_some() {
+        // Where sipst refreshes beside the peer, that is on purpose.
+        let beside = deal.by == By::Sipst && now == Some(Side::Peer);
+        if deal.unchanged && deal.terms.interval.is_some() && !beside {
             self.refreshed[usize::from(deal.sender == Side::Peer)] = true;
         }
         if let Some(refresher) = now.filter(|_| self.refreshed == [true; 2]) {
             self.breached(vec![Breach { by: refresher.other(), reason: reason::BOTH_REFRESH }]);
         }
+    }
+
+    /// How long it is.
+    pub(super) fn interval(&self) -> Option<Duration> {
+        self.schedule.map(|schedule| schedule.expired)
+    }
+
+    /// Until when a refresh before the peer's may be put off.
+    pub(super) fn last_take_over(&self) -> Option<Time> {
+        Some(self.since? + self.schedule?.last_take_over())
+    }
+
+    /// When the peer, which has to refresh, is about to.
+    pub(super) fn peers_turn(&self) -> Option<Time> {
+        let peer = self.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
+        Some(self.since? + self.schedule.filter(|_| peer)?.expired / 2)
     }
 
     /// When the peer may hang up.
@@ -137,13 +180,18 @@ impl Dialog {
         let expires = message.session_expires();
         let outcome = negotiate(before, sender, expires, rules.strict_r12);
         self.session.agreed = outcome.agreed;
-        self.session.breached(terms.breaches(sender, before));
+        if by != By::Sipst {
+            self.session.breached(terms.breaches(sender, before));
+        }
         self.session.breached(terms.breaches_of_2xx(sender, message, expires));
         self.session.refreshed_by(deal, before.map(|agreed| agreed.refresher));
         // R16: the UAC's clock starts with the arrival of the 2xx, the UAS's when it leaves.
         self.session.since = Some(sx.now);
         self.session.told_expiring = false;
         self.session.partial = false;
+        self.session.turned.clear();
+        self.session.peer_asked = false;
+        sx.timers.cancel(self.id, Timer::Ignored);
         if by == By::Server && self.session.knows_timers {
             self.session.missed = false;
         }
@@ -158,6 +206,7 @@ impl Dialog {
                 let capable = self.session.knows_timers && !self.session.missed;
                 Schedule::server(interval, capable, rules.act_at)
             }
+            Side::Peer if self.takes_over(rules) => Schedule::taken_over(interval, by == By::Sipst),
             Side::Peer => Schedule::peer(interval),
         });
         let told = |kind, dialog: &Self, sx: &Shared| Event {
@@ -185,10 +234,18 @@ impl Dialog {
         }
         self.watch(sx);
         self.arrange(sx);
+        // The peer's own refresh has just got through.
+        if by != By::Peer || before.is_none() {
+            self.tell_risk(sx, true);
+        }
     }
 
     /// Starts the timers of the interval.
     fn arrange(&self, sx: &mut Shared) {
+        match self.session.since.zip(self.session.schedule.and_then(|schedule| schedule.take_over)) {
+            Some((since, after)) => sx.timers.set(self.id, Timer::TakeOver, since + after),
+            None => sx.timers.cancel(self.id, Timer::TakeOver),
+        }
         let moments = self.session.since.zip(self.session.schedule).map(|(since, schedule)| {
             [(Timer::Act, schedule.act), (Timer::Expiring, schedule.expiring), (Timer::Expired, schedule.expired)]
                 .map(|(timer, after)| (timer, since + after))
@@ -196,14 +253,6 @@ impl Dialog {
         match moments {
             Some(moments) => sx.timers.set_all(self.id, moments),
             None => sx.timers.cancel_all(self.id, &[Timer::Act, Timer::Expiring, Timer::Expired]),
-        }
-    }
-
-    /// The server has turned an INVITE or UPDATE of the peer's down: where the peer has to refresh, the call is at risk.
-    pub(super) fn refresh_refused(&mut self, sx: &mut Shared, method: MethodName, status: u16) {
-        let refreshes = matches!(method, MethodName::Invite | MethodName::Update);
-        if refreshes && self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer) {
-            self.fault(sx, reason::SERVER_REFUSES_REFRESH, &format!("{status} to {}", method.name()));
         }
     }
 
@@ -259,10 +308,17 @@ impl Dialog {
         if self.exchanges.refreshing(sx.now, agreed.refresher) && again < since + schedule.deadline {
             return sx.timers.set(self.id, Timer::Act, again);
         }
+        if agreed.refresher == Side::Peer && self.is_watched(sx) && again < since + schedule.expired {
+            // Its refresh was seen: what becomes of it is told as such.
+            return sx.timers.set(self.id, Timer::Act, again);
+        }
         let action = self.action(sx);
         let reason = self.forbidden().map(Cow::from);
         match (agreed.refresher, action) {
+            // It was told what the server makes of it, or sipst is at it.
+            (Side::Peer, _) if !self.session.turned.is_empty() || self.cycle.is_on() => {}
             (Side::Peer, Action::Alert | Action::Refresh) => {
+                self.was_not_seen(sx);
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
                 self.tell_alarm(sx, event);
             }
@@ -293,7 +349,8 @@ impl Dialog {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
             let ran_out = || self.session.end().is_some_and(|end| end <= sx.resumed).then_some(reason::OUTAGE);
             let silent = || self.cycle.silent.then_some(reason::MEDIA_SILENT);
-            let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).map(Cow::from);
+            let turned = || self.session.turned.last().map(Turned::reason);
+            let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).or_else(turned).map(Cow::from);
             let deadline = self.session.deadline();
             let event = Event { by, deadline, reason, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);
@@ -316,7 +373,7 @@ impl Dialog {
     }
 
     /// Tells what follows from silence; not where the capture cannot have what would break it.
-    fn tell_alarm(&mut self, sx: &mut Shared, event: Event) {
+    pub(super) fn tell_alarm(&mut self, sx: &mut Shared, event: Event) {
         if sx.mode == Mode::Live || !self.is_partial(sx) {
             self.tell(sx, event);
         }

@@ -14,7 +14,8 @@ use super::{
     EngineConfig, Mode,
     bounded::Bounded,
     gate::Gate,
-    hash::Secret,
+    habits::Habit,
+    hash::{Fingerprint, Secret},
     limits::{Limits, Stats},
     reason,
     target::OwnHeaders,
@@ -51,6 +52,8 @@ pub(super) struct Shared {
     pub(super) peers: Bounded<SocketAddr, Ways, Secret>,
     /// The fewest spaces that a server was seen to write before its CSeq numbers.
     pub(super) servers: Bounded<SocketAddr, u8, Secret>,
+    /// What becomes of peers' refreshes.
+    pub(super) habits: Bounded<Fingerprint, Habit, Secret>,
     /// When servers were last heard of; the one that was last heard is not among them.
     heard: Bounded<SocketAddr, Time, Secret>,
     /// The server that was last heard of, and when.
@@ -91,6 +94,7 @@ impl Shared {
             tokens: HashMap::with_hasher(secret),
             peers: Bounded::new(limits.remembered, secret),
             servers: Bounded::new(limits.remembered, secret),
+            habits: Bounded::new(limits.remembered, secret),
             heard: Bounded::new(limits.remembered, secret),
             last_heard: None,
             flows: HashMap::with_hasher(secret),
@@ -179,9 +183,9 @@ impl Shared {
         }
     }
 
-    /// How many peers and servers had to go because of [`Limits::remembered`].
+    /// How many peers, servers and habits had to go because of [`Limits::remembered`].
     pub(super) fn evicted_remembered(&self) -> u64 {
-        self.peers.evicted() + self.servers.evicted() + self.heard.evicted()
+        self.peers.evicted() + self.servers.evicted() + self.habits.evicted() + self.heard.evicted()
     }
 
     /// A server has sent something in a dialog.

@@ -48,6 +48,10 @@ pub(super) enum Timer {
     Forget,
     /// When what the server has to be told is tried, sent again or given up.
     Tell,
+    /// When a refresh of the peer's has had no word of the server's for too long.
+    Ignored,
+    /// When to refresh before the peer does, which has to.
+    TakeOver,
 }
 
 /// A session's timer.
