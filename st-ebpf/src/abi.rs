@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -30,6 +30,16 @@ pub const ACK_BYTES: usize = 2_048;
 /// A daemon whose heartbeat is older than this is dead or hangs, in nanoseconds. It beats once a second at
 /// the least.
 pub const SILENT_NS: u64 = 3_000_000_000;
+
+/// How many dialogs can be marked at once, so that the server's refusals of the peer's refreshes are held back ([`Hold`]).
+pub const HOLDS: u32 = 65_536;
+
+/// The longest response that is held back, in bytes of SIP: it has to leave again in one packet.
+pub const HELD_BYTES: usize = 1_400;
+
+/// Nothing is held back once the daemon's heartbeat is older than this, in nanoseconds. While a dialog is marked it beats five
+/// times as often.
+pub const HOLD_SILENT_NS: u64 = 500_000_000;
 
 /// How many media flows of the server's can be watched at once.
 pub const FLOWS: u32 = 65_536;
@@ -62,6 +72,8 @@ pub mod names {
     pub const TOKENS: &str = "TOKENS";
     pub const ACKS: &str = "ACKS";
     pub const HEARTBEAT: &str = "HEARTBEAT";
+    pub const HOLDS: &str = "HOLDS";
+    pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
     pub const FLOW_PORTS: &str = "FLOW_PORTS";
 }
@@ -78,6 +90,16 @@ pub mod kind {
     pub const REFUSED: u8 = 2;
     /// A response to a request of sipst's own, taken off the wire; `token` is set.
     pub const ANSWER: u8 = 3;
+    /// A refusal of the server's that was taken off the wire, whole: the daemon answers in its place or lets it out ([`Hold`](super::Hold)).
+    pub const HELD: u8 = 4;
+}
+
+/// Bits of [`Hold::methods`]: refusals of what are held back.
+pub mod holds {
+    /// Of INVITE.
+    pub const INVITE: u32 = 1;
+    /// Of UPDATE.
+    pub const UPDATE: u32 = 2;
 }
 
 /// Why `st_egress` dropped a request of sipst's own ([`SampleHeader::reason`]).
@@ -235,6 +257,29 @@ pub struct Ack {
     pub message: [u8; ACK_BYTES],
 }
 
+/// The mark on a dialog in which the server's refusals of the peer's refreshes are held back; the key is
+/// [`crate::key::DialogKey::map`] of the peer's numbers. Not pinned: whoever loads the programs begins with none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hold {
+    /// [`crate::key::DialogKey::check`].
+    pub check: u64,
+    /// Cookie of the server's socket: what another sends is not held back, sipst's own messages among that.
+    pub cookie: u64,
+    /// An INVITE of the peer's that was answered by a 2xx in the server's name: [`crate::key::branch`] of its branch.
+    pub branch: u64,
+    /// Until when its ACKs are told apart, `CLOCK_MONOTONIC` nanoseconds; 0: there is none.
+    pub until_ns: u64,
+    /// Its number, as the server knows it: an ACK with this and the same branch is for the server's own refusal.
+    pub answered: u32,
+    /// Its number on the wire: an ACK with this and another branch is for the 2xx, and not for the server.
+    pub wire: u32,
+    /// Bits of [`holds`].
+    pub methods: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
 /// Where media of the server's come from; the value is when a datagram of them was last seen leaving, in nanoseconds of
 /// `CLOCK_MONOTONIC_COARSE`, 0 for never. Not pinned: whoever loads the programs begins with none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -301,6 +346,12 @@ counters! {
     AckedHere = "acked_here",
     /// The same, where the ACK could not be sent.
     AckFailed = "ack_failed",
+    /// Refusals of the server's that were held back and handed to the daemon.
+    Held = "held",
+    /// ACKs of the peer's to a 2xx in the server's name, taken off the wire.
+    AckTaken = "ack_taken",
+    /// ACKs in the peer's name to a refusal of the server's, turned round to the server.
+    AckTurned = "ack_turned",
     /// ICMP errors that quote a request of sipst's own, taken off the wire.
     IcmpTaken = "icmp_taken",
     /// Requests of sipst's own that committed their number.

@@ -27,6 +27,17 @@ impl Whose {
     }
 }
 
+/// What stands for a Via branch under this key; `None` where it is empty or longer than [`MAX_TAG`].
+pub fn branch(hash_key: [u64; 2], branch: &[u8]) -> Option<u64> {
+    if branch.is_empty() || branch.len() > MAX_TAG {
+        return None;
+    }
+    let mut hash = Sip::new(hash_key);
+    hash.padded(branch);
+    // No dialog has a Call-ID of no length.
+    Some(hash.finish(0, branch.len()).map)
+}
+
 /// Where the numbers of one side of a dialog stand in the kernel's maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DialogKey {
@@ -169,6 +180,15 @@ mod tests {
             let found = DialogKey::of(key, &call_id, &tag, if peer { Whose::Peer } else { Whose::Server }).unwrap();
             prop_assert_eq!((found.map, found.check), (expected.h1, expected.h2));
         }
+    }
+
+    #[test]
+    fn a_branch_has_a_key_of_its_own() {
+        let of = |key, text: &[u8]| branch(key, text);
+        assert_ne!(of([1, 2], b"z9hG4bK1"), of([1, 2], b"z9hG4bK2"));
+        assert_ne!(of([1, 2], b"z9hG4bK1"), of([3, 2], b"z9hG4bK1"));
+        assert_eq!((of([1, 2], b""), of([1, 2], &[b'a'; MAX_TAG + 1])), (None, None));
+        assert!(of([1, 2], &[b'a'; MAX_TAG]).is_some());
     }
 
     #[test]

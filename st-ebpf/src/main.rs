@@ -1,8 +1,9 @@
 //! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC). Verdicts are given here and nowhere
 //! else: what is not dropped goes on to the next program (`TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that a user's
-//! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them and ICMP
-//! errors about them. Two packets are sent back: the 2xx to a re-INVITE of sipst's own, made into its ACK where no daemon
-//! lives, and a request of sipst's in the peer's name, which is for the server.
+//! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them, ICMP errors about
+//! them, the server's refusals that a living daemon answers or lets out, and the ACKs to its answers. Two packets are sent back:
+//! the 2xx to a re-INVITE of sipst's own, made into its ACK where no daemon lives, and a request of sipst's in the peer's name,
+//! which is for the server.
 //!
 //! Kernel 6.1 or later: `bpf_loop` (5.17), `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes` (5.18).
 #![no_std]
@@ -19,6 +20,7 @@ mod programs {
     pub mod access;
     pub mod ack;
     pub mod egress;
+    pub mod hold;
     pub mod ingress;
     pub mod lengthen;
     pub mod maps;

@@ -100,6 +100,25 @@ fn method_of(word: u64, ninth: u8) -> u32 {
     }
 }
 
+/// Whether a response is one of the refusals that may be held back: the server cannot do what it was asked, which says nothing
+/// of the dialog.
+#[inline(always)]
+pub fn is_refusal(window: &Window) -> bool {
+    let status = window.word(8) & low(4);
+    status == text(b"405 ")
+        || status == text(b"420 ")
+        || status == text(b"488 ")
+        || status == text(b"500 ")
+        || status == text(b"501 ")
+        || status == text(b"503 ")
+}
+
+/// Whether a response is a 500, which a Retry-After makes into something that passes by itself.
+#[inline(always)]
+pub fn is_500(window: &Window) -> bool {
+    window.word(8) & low(4) == text(b"500 ")
+}
+
 /// What a datagram on a SIP port begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -154,6 +173,8 @@ pub mod part {
     pub const RACK: u32 = 32;
     /// The `id` of an Event that is `refer`: the number of the REFER (RFC 3515, section 2.4.6).
     pub const EVENT: u32 = 64;
+    /// That there is a Retry-After.
+    pub const RETRY_AFTER: u32 = 128;
 }
 
 mod mode {
@@ -583,10 +604,16 @@ impl Scan {
             (part::EVENT, 5)
         } else if name & low(7) == text(b"call-id") && ends(7) {
             (part::CALL_ID, 7)
+        } else if name == text(b"retry-af") {
+            (part::RETRY_AFTER, 8)
         } else {
             (0, 0)
         };
         if header & self.want == 0 {
+            self.skip_line();
+        } else if header == part::RETRY_AFTER {
+            self.found |= header;
+            self.want &= !header;
             self.skip_line();
         } else {
             self.header = header;

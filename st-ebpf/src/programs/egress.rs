@@ -1,5 +1,5 @@
 //! Server to peer: dialog messages sampled, the server's numbers shifted and the peer's shifted back, sipst's own requests
-//! committed, those in the peer's name turned back to the server, and its answers to them taken. This is the only place where
+//! committed, those in the peer's name turned back to the server, and its answers to them taken, its refusals held back. This is the only place where
 //! a number is given out.
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
@@ -9,12 +9,13 @@ use st_ebpf::{
     abi::{Counter, Shift, Token, direction, kind, refused},
     cseq::{self, Close, RANGES, Range, State},
     key::Whose,
-    scan::{Start, has_our_prefix, has_peer_prefix, method, part, token},
+    scan::{Start, has_our_prefix, has_peer_prefix, is_500, method, part, token},
 };
 
 use super::{
     access::Access,
     ack::acknowledge,
+    hold::{Acks, Held, acks, acks_are_held, hold},
     ingress::beginning,
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
@@ -52,11 +53,13 @@ pub fn egress<A: Access>(access: &A) -> Fate {
     Fate::Pass
 }
 
-/// A response of the server's: taken where sipst asked in the peer's name, else sampled by its method, and its number shifted
-/// back.
+/// A response of the server's: taken where sipst asked in the peer's name, or where it is a refusal to be held back, else sampled
+/// by its method, and its number shifted back.
 #[inline(always)]
 fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
-    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM);
+    // It stands anywhere, so the whole header is gone through.
+    let retry = if is_500(&scratch.window) { part::RETRY_AFTER } else { 0 };
+    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM | retry);
     let described = describe(access, scratch, datagram, direction::EGRESS, captured);
     let datagram = &forgetting(scratch);
     if has_peer_prefix(&scratch.window, scratch.scan.branch) {
@@ -66,12 +69,16 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
             Some(_) | None => Fate::Take,
         };
     }
-    if is_outside(scratch.scan.method) {
-        count(Counter::OutsideResponse);
-    } else if described {
-        submit(scratch, captured);
+    if !described {
+        return Fate::Pass;
     }
-    if described && is_shifted(scratch) {
+    match hold(scratch, datagram, captured) {
+        Held::Yes => return Fate::Take,
+        Held::No if is_outside(scratch.scan.method) => count(Counter::OutsideResponse),
+        Held::No => _ = submit(scratch, captured),
+        Held::NoRoom => {}
+    }
+    if is_shifted(scratch) {
         shift_back(access, scratch, datagram, Whose::Peer);
     }
     Fate::Pass
@@ -101,6 +108,11 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         }
         return if turn(access, scratch) { Fate::Back } else { Fate::Take };
     }
+    if method == method::ACK && acks_are_held() && acks(scratch) == Acks::Refusal {
+        // In the peer's name: the tag in From is the peer's.
+        count(Counter::AckTurned);
+        return if turn(access, scratch) { Fate::Back } else { Fate::Take };
+    }
     if !described {
         return Fate::Pass;
     }
@@ -108,7 +120,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     // no entry.
     match method {
         method::REGISTER | method::PUBLISH => count(Counter::OutsideRequest),
-        _ => submit(scratch, captured),
+        _ => _ = submit(scratch, captured),
     }
     if in_dialog && is_shifted(scratch) {
         if method == method::NOTIFY {

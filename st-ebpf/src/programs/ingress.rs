@@ -10,6 +10,7 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
+    hold::{Acks, acks, acks_are_held},
     maps::{Scratch, TOKENS, count},
     message::{describe, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
@@ -34,23 +35,28 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
         return Fate::Pass;
     };
     match start {
-        Start::Request(method) => request(access, scratch, &datagram, captured, method),
+        Start::Request(method) => return request(access, scratch, &datagram, captured, method),
         Start::Response => return response(access, scratch, &datagram, captured),
         Start::KeepAlive | Start::NotSip => {}
     }
     Fate::Pass
 }
 
-/// A request of the peer's, or of a stranger's: sampled where it is inside a dialog or wants to begin one.
+/// A request of the peer's, or of a stranger's: sampled where it is inside a dialog or wants to begin one; an ACK to a 2xx in the
+/// server's name is taken.
 #[inline(always)]
-fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) {
+fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32, method: u32) -> Fate {
     match method {
-        method::REGISTER | method::PUBLISH => return count(Counter::OutsideRequest),
+        method::REGISTER | method::PUBLISH => {
+            count(Counter::OutsideRequest);
+            return Fate::Pass;
+        }
         method::INVITE => {
             if reserve_reached() {
                 scan(scratch, captured, part::TO);
                 if scratch.scan.to_tag.len == 0 {
-                    return count(Counter::RingReserved);
+                    count(Counter::RingReserved);
+                    return Fate::Pass;
                 }
             }
         }
@@ -58,15 +64,28 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         _ => {
             scan(scratch, captured, part::TO);
             if scratch.scan.to_tag.len == 0 {
-                return count(Counter::OutsideRequest);
+                count(Counter::OutsideRequest);
+                return Fate::Pass;
             }
         }
     }
     if !describe(access, scratch, datagram, direction::INGRESS, captured) {
-        return;
+        return Fate::Pass;
     }
-    if !is_shifted(scratch) {
-        return submit(scratch, captured);
+    let acks = if method == method::ACK && acks_are_held() {
+        scan(scratch, captured, part::VIA | part::FROM | part::CALL_ID | part::CSEQ);
+        acks(scratch)
+    } else {
+        Acks::Other
+    };
+    if acks != Acks::Other || !is_shifted(scratch) {
+        submit(scratch, captured);
+        if acks == Acks::Success {
+            count(Counter::AckTaken);
+            return Fate::Take;
+        }
+        // One to the refusal has the server's number already.
+        return Fate::Pass;
     }
     let quoting = match method {
         method::PRACK => part::RACK,
@@ -76,7 +95,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoting);
     if peer_token(&scratch.window, scratch.scan.branch).is_some_and(|token| TOKENS.get_ptr(token).is_some()) {
         // st_egress has turned it back to here. It has its number, and the daemon has seen it leave.
-        return;
+        return Fate::Pass;
     }
     submit(scratch, captured);
     if scratch.scan.to_tag.len > 0 {
@@ -85,6 +104,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         }
         shift(access, scratch, datagram, method, Whose::Peer);
     }
+    Fate::Pass
 }
 
 /// A response: taken where sipst asked, else sampled by its method, and its number shifted back.

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Ports, SampleHeader, Settings, Shift, Token},
+    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Settings, Shift, Token},
     cseq::{RANGES, Range},
     scan::{Scan, Window},
 };
@@ -41,6 +41,14 @@ pub static ACKS: HashMap<u64, Ack> = HashMap::with_max_entries(abi::ACKS, BPF_F_
 /// When the daemon last had its ring empty, `CLOCK_MONOTONIC` nanoseconds; one element.
 #[map]
 pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The dialogs in which refusals are held back.
+#[map]
+pub static HOLDS: HashMap<u64, Hold> = HashMap::with_max_entries(abi::HOLDS, BPF_F_NO_PREALLOC);
+
+/// Until when there is any dialog in which ACKs are told apart, `CLOCK_MONOTONIC` nanoseconds; one element.
+#[map]
+pub static HELD_ACKS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The media flows that are watched, and when each was last seen.
 #[map]

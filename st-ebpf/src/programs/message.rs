@@ -135,9 +135,9 @@ pub fn reserve_reached() -> bool {
     RING.query(BPF_RB_AVAIL_DATA as u64) > RING_STRANGERS
 }
 
-/// Puts header and message into the ring; the newest is lost where the ring is full.
+/// Puts header and message into the ring, whole; the newest is lost where the ring is full. Whether there was room.
 #[inline(always)]
-pub fn submit(scratch: &mut Scratch, captured: u32) {
+pub fn submit(scratch: &mut Scratch, captured: u32) -> bool {
     const HEADER: u32 = size_of::<SampleHeader>() as u32;
     let captured = core::hint::black_box(captured) & (2 * CAPTURE as u32 - 1);
     let captured = if captured > CAPTURE as u32 { CAPTURE as u32 } else { captured };
@@ -151,6 +151,7 @@ pub fn submit(scratch: &mut Scratch, captured: u32) {
         )
     };
     count(if result == 0 { Counter::Sampled } else { Counter::RingFull });
+    result == 0
 }
 
 /// Hands an answer to a request of sipst's own, with its branch, to the daemon; its token, where that is on record.
@@ -242,4 +243,16 @@ pub fn dialog_key(scratch: &Scratch, tag: Span, whose: Whose) -> Option<DialogKe
     let sip = take(Sip::new(settings.hash_key), &scratch.window, call_id, MAX_CALL_ID);
     let sip = take(sip, &scratch.window, tag, MAX_TAG);
     Some(sip.finish(call_id.len as usize, whose.mark(tag.len as usize)))
+}
+
+/// What stands for the branch of the topmost Via, as [`st_ebpf::key::branch`] makes it.
+#[inline(always)]
+pub fn branch_key(scratch: &Scratch) -> Option<u64> {
+    let branch = scratch.scan.branch;
+    if branch.len == 0 || branch.len > MAX_TAG as u32 {
+        return None;
+    }
+    let settings = SETTINGS.get(0)?;
+    let sip = take(Sip::new(settings.hash_key), &scratch.window, branch, MAX_TAG);
+    Some(sip.finish(0, branch.len as usize).map)
 }

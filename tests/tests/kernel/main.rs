@@ -8,6 +8,7 @@ mod commit;
 mod cost;
 mod frame;
 mod harmless;
+mod hold;
 mod media;
 mod peer;
 mod quoted;

@@ -11,7 +11,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Ports, SampleHeader, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Settings, Shift, Token, names},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -153,6 +153,11 @@ impl Tester {
             acks.remove(&key).unwrap();
         }
         self.beat(0);
+        self.acks_until(0);
+        let mut marks = self.marks();
+        for key in marks.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            marks.remove(&key).unwrap();
+        }
         let mut flows = self.flows();
         for flow in flows.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             flows.remove(&flow).unwrap();
@@ -194,6 +199,21 @@ impl Tester {
 
     fn flows(&mut self) -> HashMap<&mut MapData, Flow, u64> {
         self.ebpf.map_mut(names::FLOWS).unwrap().try_into().unwrap()
+    }
+
+    fn marks(&mut self) -> HashMap<&mut MapData, u64, Hold> {
+        self.ebpf.map_mut(names::HOLDS).unwrap().try_into().unwrap()
+    }
+
+    /// Marks a dialog.
+    pub(crate) fn hold(&mut self, key: u64, mark: Hold) {
+        self.marks().insert(key, mark, 0).unwrap();
+    }
+
+    /// Says until when ACKs are told apart, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub(crate) fn acks_until(&mut self, time_ns: u64) {
+        let mut until: Array<&mut MapData, u64> = self.ebpf.map_mut(names::HELD_ACKS).unwrap().try_into().unwrap();
+        until.set(0, time_ns, 0).unwrap();
     }
 
     /// Watches a media flow, as the daemon does.
