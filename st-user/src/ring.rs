@@ -18,6 +18,13 @@ pub enum Record<'a> {
         /// The message.
         packet: Packet<'a>,
     },
+    /// A refusal of the server's was taken off the wire.
+    Held {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+    },
     /// A request of sipst's own was dropped.
     Refused {
         /// Its token.
@@ -40,11 +47,12 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
             bytes_at(header, offset_of!(SampleHeader, $name))?
         };
     }
-    let injected_by_us = match field!(kind: u8) {
+    let kind = field!(kind: u8);
+    let injected_by_us = match kind {
         kind::REFUSED => {
             return Some(Record::Refused { token: field!(token: u64), refusal: refusal(field!(reason: u8)) });
         }
-        kind::MESSAGE | kind::INJECTED | kind::ANSWER => field!(kind: u8) == kind::INJECTED,
+        kind::MESSAGE | kind::INJECTED | kind::ANSWER | kind::HELD => kind == kind::INJECTED,
         _ => return None,
     };
     let direction = match field!(direction: u8) {
@@ -66,7 +74,8 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         truncated: field!(flags: u8) & flags::CUT != 0 || captured < usize::from(field!(wire_len: u16)),
         bytes,
     };
-    Some(Record::Seen { time_ns: field!(time_ns: u64), packet })
+    let time_ns = field!(time_ns: u64);
+    Some(if kind == kind::HELD { Record::Held { time_ns, packet } } else { Record::Seen { time_ns, packet } })
 }
 
 fn bytes_at<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -125,6 +134,13 @@ mod tests {
         assert_eq!(packet.peer, "[2001:db8::2]:5080".parse().unwrap());
         assert_eq!((packet.direction, packet.interface, packet.tos, packet.ttl), (Direction::Egress, 3, 0x60, 64));
         assert_eq!((packet.cookie, packet.truncated, packet.bytes), (42, false, &b"BYE s"[..]));
+    }
+
+    #[test]
+    fn a_refusal_that_is_held_back_is_told_as_that() {
+        let bytes = record(SampleHeader { kind: kind::HELD, ..header() }, b"BYE s");
+        let Some(Record::Held { time_ns, packet }) = decode(&bytes) else { panic!() };
+        assert_eq!((time_ns, packet.cookie, packet.bytes), (7_000, 42, &b"BYE s"[..]));
     }
 
     #[test]

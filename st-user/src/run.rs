@@ -6,6 +6,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     io::{self, Write as _},
+    net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,11 +16,11 @@ use aya::maps::{MapData, RingBuf};
 use rand::RngExt as _;
 use rustix::thread::CapabilitySet;
 use st_core::{
-    Arm, Command, Inject, Output, Policy, Refusal, Time,
+    Arm, Command, Datagram, Inject, Mark, Output, Policy, Refusal, SessionId, Side, Time,
     engine::{Engine, EngineConfig, Limits, Mode},
 };
 use st_ebpf::{
-    abi::{Counter, RING_BYTES, SampleHeader},
+    abi::{Counter, HOLD_SILENT_NS, RING_BYTES, SampleHeader},
     key::DialogKey,
 };
 use tokio::{
@@ -58,6 +59,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often the kernel programs are told that the daemon lives, in nanoseconds: twice for each turn of an idle loop.
 const BEAT_NS: u64 = 500_000_000;
+
+/// The same while refusals may be held back: five times before they would go out by themselves.
+const QUICK_BEAT: Duration = Duration::from_nanos(HOLD_SILENT_NS / 5);
 
 /// How long the end waits for the answers to INVITEs of sipst's own.
 const LINGER: Duration = Duration::from_secs(10);
@@ -271,7 +275,8 @@ impl<'a> Driver<'a> {
     /// Tells the kernel programs that somebody reads what they write.
     fn beat(&mut self) -> Result<(), KernelError> {
         let now = monotonic_ns();
-        if now.saturating_sub(self.beaten_ns) >= BEAT_NS {
+        let every = if self.kernel.holds.is_empty() { BEAT_NS } else { HOLD_SILENT_NS / 5 };
+        if now.saturating_sub(self.beaten_ns) >= every {
             self.kernel.maps.beat(now)?;
             self.beaten_ns = now;
         }
@@ -282,7 +287,8 @@ impl<'a> Driver<'a> {
     async fn rest(&mut self, more: bool) -> Result<(), RunError> {
         let now = self.clock.now();
         let due = self.store.due(&self.engine).unwrap_or(TICK);
-        let rest = self.wake.map_or(TICK, |at| at.since(now)).min(due).min(TICK);
+        let most = if self.kernel.holds.is_empty() { TICK } else { QUICK_BEAT };
+        let rest = self.wake.map_or(TICK, |at| at.since(now)).min(due).min(most);
         tokio::select! {
             biased;
             () = task::yield_now(), if more => {}
@@ -330,6 +336,15 @@ impl<'a> Driver<'a> {
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
                         self.engine.handle_packet(now, &packet);
                     }
+                    Some(Record::Held { time_ns, packet }) => {
+                        self.owners.spoke(packet.cookie, time_ns);
+                        if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
+                            self.engine.handle_held(self.clock.at(time_ns), &packet);
+                        } else if let Err(refusal) = let_out(&mut self.injector, &Datagram::of(&packet)) {
+                            // Too late to say anything else: the next copy has gone out by itself.
+                            warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
+                        }
+                    }
                     Some(Record::Refused { token, refusal }) => {
                         self.kernel.maps.retire(token);
                         self.engine.handle_command(self.clock.now(), Command::Refused { token, refusal });
@@ -367,6 +382,23 @@ impl<'a> Driver<'a> {
                         self.command(Command::Refused { token: inject.token, refusal });
                     }
                 }
+                Output::Mark(mark) => self.mark(&mark),
+                Output::Unmark { call_id, tag } => {
+                    if let Ok(key) = self.kernel.maps.key(&call_id, &tag, Side::Peer) {
+                        self.kernel.holds.unmark(key);
+                    }
+                }
+                Output::Weigh { session, media } => {
+                    self.media(session, &media);
+                    self.command(Command::Weighed { session });
+                }
+                Output::Send(datagram) => {
+                    if let Err(refusal) = let_out(&mut self.injector, &datagram)
+                        && let Some(session) = datagram.session
+                    {
+                        self.command(Command::Unsent { session, refusal });
+                    }
+                }
                 Output::Watch { flow } => self.kernel.flows.watch(flow),
                 Output::Unwatch { flow } => self.kernel.flows.unwatch(flow),
                 Output::Retire { token } => self.kernel.maps.retire(token),
@@ -398,12 +430,33 @@ impl<'a> Driver<'a> {
             if let Err(error) = self.unseen() {
                 warn!(%error, "what went by unseen cannot be read");
             }
-            let seen = arm.media.iter().filter_map(|flow| self.kernel.flows.seen(*flow)).max();
-            if let Some(seen) = seen.map(|time_ns| self.clock.past(time_ns)) {
-                self.command(Command::Media { session: arm.session, seen });
-            }
+            self.media(arm.session, &arm.media);
             self.command(Command::Armed { session: arm.session, side: arm.side, result });
             self.outputs();
+        }
+    }
+
+    /// Tells when the server's media were last seen.
+    fn media(&mut self, session: SessionId, media: &[SocketAddr]) {
+        let seen = media.iter().filter_map(|flow| self.kernel.flows.seen(*flow)).max();
+        if let Some(seen) = seen.map(|time_ns| self.clock.past(time_ns)) {
+            self.command(Command::Media { session, seen });
+        }
+    }
+
+    /// Has refusals held back in a dialog, where what takes their place can be sent from here.
+    fn mark(&mut self, mark: &Mark) {
+        let Mark { call_id, tag, server, peer, cookie, methods, answered } = mark;
+        let marked = self.kernel.maps.key(call_id, tag, Side::Peer).and_then(|key| {
+            self.injector.open(server.ip())?;
+            let way = self.routes.interface(*server, *peer).map_err(|_| Refusal::Send)?;
+            if !way.is_some_and(|index| self.kernel.covers(index)) {
+                return Err(Refusal::Unattached);
+            }
+            self.kernel.holds.mark(key, *cookie, *methods, answered.as_ref(), monotonic_ns())
+        });
+        if let Err(refusal) = marked {
+            warn!(%refusal, %server, %peer, "the server's refusals of this peer's refreshes go out: nothing can be answered in its name");
         }
     }
 
@@ -481,6 +534,8 @@ impl<'a> Driver<'a> {
     }
 
     fn finish(mut self) -> Result<(), RunError> {
+        // From here on the server's refusals go out by themselves; those that were held back are still answered.
+        self.kernel.holds.clear();
         // What happened before the end is told, and a 2xx to a request of ours still gets its ACK.
         self.drain(RING_RECORDS);
         self.engine.close(self.clock.now());
@@ -509,6 +564,12 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// Sends a message as it is.
+fn let_out(injector: &mut Injector, datagram: &Datagram) -> Result<(), Refusal> {
+    let &Datagram { server, peer, tos, ttl, ref bytes, .. } = datagram;
+    injector.send(&Envelope { server, peer, tos, ttl }, bytes)
 }
 
 /// One line on stderr, whatever the log's level; a closed stderr is no reason to end.

@@ -9,7 +9,7 @@ use st_ebpf::abi::{BRANCH_PREFIX, PEER_BRANCH_PREFIX};
 
 use crate::{
     digest::Answer,
-    message::{HeaderName, Message, MethodName, Start, Uri, route_uri},
+    message::{HeaderName, Message, MethodName, Role, Start, Uri, route_uri},
 };
 
 /// The Max-Forwards of what is built here (RFC 3261, section 8.1.1.6).
@@ -162,16 +162,77 @@ pub fn peers_ack_2xx(template: &Template<'_>, cseq: u32, token: u64) -> Vec<u8> 
 /// The ACK to another final response (R33) to `invite`, a re-INVITE that was built here; `to` is the value of the
 /// response's To. `None` where `invite` is no INVITE.
 pub fn ack_failure(invite: &[u8], to: &[u8]) -> Option<Vec<u8>> {
-    hop_by_hop(invite, MethodName::Ack, Some(to))
+    hop_by_hop(invite, MethodName::Ack, Some(to), None)
+}
+
+/// The ACK to the server's refusal (R33) of `invite`, a re-INVITE of the peer's, in the peer's name; `to` is the value of the
+/// refusal's To, `number` that of its CSeq. `None` where `invite` is no INVITE.
+pub fn peers_ack_failure(invite: &[u8], to: &[u8], number: u32) -> Option<Vec<u8>> {
+    hop_by_hop(invite, MethodName::Ack, Some(to), Some(number))
+}
+
+/// A 2xx in the server's name to a refresh of the peer's.
+#[derive(Clone, Copy, Debug)]
+pub struct Accept<'a> {
+    /// The value of the Contact that the server last used, if it did.
+    pub contact: Option<&'a [u8]>,
+    /// What [`own_headers`] gave for its last INVITE or 2xx.
+    pub own: &'a [(HeaderName, &'a [u8])],
+    /// The Session-Expires in seconds.
+    pub interval_s: u32,
+    /// Its refresher.
+    pub role: Role,
+    /// Whether it requires `timer` (R10).
+    pub require: bool,
+    /// Content-Type and session description.
+    pub body: Option<(&'a [u8], &'a [u8])>,
+}
+
+/// The 200 to `request`, a refresh of the peer's, in place of `refusal`, the server's own answer, whose headers it takes over as they
+/// are: so it goes the same way, and has the number that the server knows. `None` where one of them lacks something.
+pub fn accept(request: &Message<'_>, refusal: &Message<'_>, accept: &Accept<'_>) -> Option<Vec<u8>> {
+    let &Accept { contact, own, interval_s, role, require, body } = accept;
+    let mut out = Writer::answer(refusal, "200 OK", request)?;
+    if let Some(contact) = contact {
+        out.line(HeaderName::Contact, contact);
+    }
+    // Those that belong to requests alone are left out.
+    let requests = [HeaderName::Supported, HeaderName::UserAgent, HeaderName::PPreferredIdentity];
+    own.iter().filter(|(name, _)| !requests.contains(name)).for_each(|&(name, value)| out.line(name, value));
+    out.supported(own, request.request_method()?);
+    if require {
+        out.line(HeaderName::Require, TIMER);
+    }
+    let role = match role {
+        Role::Uac => "uac",
+        Role::Uas => "uas",
+    };
+    out.line(HeaderName::SessionExpires, format!("{interval_s};refresher={role}").as_bytes());
+    match body {
+        Some((content_type, body)) => out.body(Some(content_type), body),
+        None => out.body(None, &[]),
+    }
+    Some(out.bytes)
+}
+
+/// A 491, or a 500 with Retry-After in seconds (R29), in place of the server's own `refusal`.
+pub fn decline(refusal: &Message<'_>, status: u16, retry_after: Option<u32>) -> Option<Vec<u8>> {
+    let line = if status == 491 { "491 Request Pending" } else { "500 Server Internal Error" };
+    let mut out = Writer::answer(refusal, line, refusal)?;
+    if let Some(seconds) = retry_after {
+        out.number(HeaderName::RetryAfter, seconds);
+    }
+    out.body(None, &[]);
+    Some(out.bytes)
 }
 
 /// The CANCEL (RFC 3261, section 9.1) of `invite`, a re-INVITE that was built here. `None` where it is no INVITE.
 pub fn cancel(invite: &[u8]) -> Option<Vec<u8>> {
-    hop_by_hop(invite, MethodName::Cancel, None)
+    hop_by_hop(invite, MethodName::Cancel, None, None)
 }
 
-/// A request of the same transaction as `invite`: its Request-URI, topmost Via, routes and number.
-fn hop_by_hop(invite: &[u8], method: MethodName, to: Option<&[u8]>) -> Option<Vec<u8>> {
+/// A request of the same transaction as `invite`: its Request-URI, topmost Via, routes and, unless told otherwise, number.
+fn hop_by_hop(invite: &[u8], method: MethodName, to: Option<&[u8]>, number: Option<u32>) -> Option<Vec<u8>> {
     let invite = Message::scan(invite, false).ok()?;
     let Start::Request { method: MethodName::Invite, uri, .. } = invite.start() else { return None };
     let to = to.or_else(|| invite.first(HeaderName::To))?;
@@ -182,7 +243,7 @@ fn hop_by_hop(invite: &[u8], method: MethodName, to: Option<&[u8]>) -> Option<Ve
     out.line(HeaderName::From, invite.first(HeaderName::From)?);
     out.line(HeaderName::To, to);
     out.line(HeaderName::CallId, invite.call_id()?);
-    out.cseq(invite.cseq()?.number, method);
+    out.cseq(number.unwrap_or(invite.cseq()?.number), method);
     out.body(None, &[]);
     Some(out.bytes)
 }
@@ -231,6 +292,17 @@ impl Writer {
         bytes.extend(uri.iter().filter(|b| !matches!(b, b' ' | b'\t' | b'\r' | b'\n')));
         bytes.extend_from_slice(b" SIP/2.0\r\n");
         Self { bytes }
+    }
+
+    /// A response with another status than `refusal`, and the Record-Route of `routed`.
+    fn answer(refusal: &Message<'_>, status: &str, routed: &Message<'_>) -> Option<Self> {
+        let mut out = Self { bytes: format!("SIP/2.0 {status}\r\n").into_bytes() };
+        refusal.lines(HeaderName::Via).for_each(|via| out.line(HeaderName::Via, via));
+        routed.lines(HeaderName::RecordRoute).for_each(|route| out.line(HeaderName::RecordRoute, route));
+        for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
+            out.line(name, refusal.first(name)?);
+        }
+        Some(out)
     }
 
     fn line(&mut self, name: HeaderName, value: &[u8]) {

@@ -83,6 +83,11 @@ pub enum EventKind {
     NegotiationFault,
     /// Packets were lost before they could be read, or the capture lacks some: alert.
     CaptureLoss,
+    /// The server has turned a refresh of the peer's down, and sipst has answered it in the server's name.
+    RefreshAnswered,
+    /// The server has turned a request of the peer's down that sipst would have answered in its name if it were a refresh and nothing
+    /// else, and nothing were in the way.
+    AnswerWithheld,
     /// The server has accepted a re-INVITE in the peer's name, which says where the peer's media are now.
     ServerTold,
     /// Refreshes on a trunk come to nothing: but for calls that were refreshed before, and one other now and then, no more are
@@ -117,6 +122,8 @@ impl EventKind {
             | Self::RefreshSucceeded
             | Self::SessionEnded
             | Self::ServerTold
+            | Self::RefreshAnswered
+            | Self::AnswerWithheld
             | Self::BreakerClosed => false,
         }
     }
@@ -141,6 +148,8 @@ impl EventKind {
             Self::NegotiationFault => "negotiation_fault",
             Self::CaptureLoss => "capture_loss",
             Self::ServerTold => "server_told",
+            Self::RefreshAnswered => "refresh_answered",
+            Self::AnswerWithheld => "answer_withheld",
             Self::BreakerOpened => "breaker_opened",
             Self::BreakerClosed => "breaker_closed",
             Self::StateNotKept => "state_not_kept",

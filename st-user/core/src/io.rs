@@ -136,6 +136,18 @@ pub enum Command {
         /// Why.
         refusal: Refusal,
     },
+    /// The answer to [`Output::Weigh`].
+    Weighed {
+        /// Which session.
+        session: SessionId,
+    },
+    /// What [`Output::Send`] asked for did not leave.
+    Unsent {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        refusal: Refusal,
+    },
     /// The engine was restored, and has been told what was heard since its records ended: until now nobody has kept its
     /// deadlines.
     Outage,
@@ -216,6 +228,72 @@ pub struct Inject {
     pub bytes: Vec<u8>,
 }
 
+/// Hold back what the server answers to refreshes of the peer's in a dialog, where that is a refusal.
+///
+/// The driver marks the dialog in the kernel, unless something could not be sent from here in the server's name. What is held back
+/// comes by [`crate::Engine::handle_held`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Call-ID, as on the wire.
+    pub call_id: Vec<u8>,
+    /// The peer's tag.
+    pub tag: Vec<u8>,
+    /// The server's address.
+    pub server: SocketAddr,
+    /// The peer's.
+    pub peer: SocketAddr,
+    /// Cookie of the server's socket: only what that sends is held back.
+    pub cookie: u64,
+    /// Bits of [`st_ebpf::abi::holds`].
+    pub methods: u32,
+    /// The INVITE of the peer's that was last answered by a 2xx in the server's name.
+    pub answered: Option<AnsweredInvite>,
+}
+
+/// What tells the ACK to a 2xx in the server's name, which the server must not get, from the one to its own refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnsweredInvite {
+    /// The INVITE's branch.
+    pub branch: Vec<u8>,
+    /// Its number, as the server has it.
+    pub number: u32,
+    /// Its number on the wire.
+    pub wire: u32,
+}
+
+/// A message that leaves the server's address for the peer's as it is: a response, or an ACK in the peer's name that the kernel
+/// programs turn round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Which session; `None` where it is of none that is known.
+    pub session: Option<SessionId>,
+    /// From here.
+    pub server: SocketAddr,
+    /// To here.
+    pub peer: SocketAddr,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+impl Datagram {
+    /// What was held back, as it was.
+    pub fn of(packet: &Packet<'_>) -> Self {
+        let &Packet { server, peer, tos, ttl, bytes, .. } = packet;
+        Self { session: None, server, peer, tos, ttl, bytes: bytes.to_vec() }
+    }
+
+    /// The other way round.
+    pub(crate) fn packet(&self) -> Packet<'_> {
+        let Self { server, peer, tos, ttl, ref bytes, .. } = *self;
+        let direction = Direction::Egress;
+        Packet { direction, server, peer, interface: 0, tos, ttl, cookie: 0, truncated: false, bytes }
+    }
+}
+
 /// What the engine wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -235,6 +313,25 @@ pub enum Output {
         /// Where it comes from.
         flow: SocketAddr,
     },
+    /// Mark a dialog, or change its mark.
+    Mark(Mark),
+    /// Take a dialog's mark away.
+    Unmark {
+        /// Call-ID, as on the wire.
+        call_id: Vec<u8>,
+        /// The peer's tag.
+        tag: Vec<u8>,
+    },
+    /// Say by [`Command::Media`] when these flows were seen, then [`Command::Weighed`], both at once: a refusal is held back
+    /// meanwhile.
+    Weigh {
+        /// Which session.
+        session: SessionId,
+        /// The server's media flows that are watched.
+        media: Vec<SocketAddr>,
+    },
+    /// Send a message as it is, at once; [`Command::Unsent`] where that cannot be.
+    Send(Datagram),
     /// Take this token off the record: no answer to it is expected any more.
     Retire {
         /// The token.

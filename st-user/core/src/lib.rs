@@ -19,6 +19,8 @@ pub mod time;
 
 pub use engine::Engine;
 pub use event::{Breach, By, Event, EventKind, Names, Side};
-pub use io::{Arm, Command, Direction, Inject, Output, Packet, ReadyAck, Refusal, SessionId};
-pub use policy::{Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Policy, Rate, Rules, Trunk};
+pub use io::{
+    AnsweredInvite, Arm, Command, Datagram, Direction, Inject, Mark, Output, Packet, ReadyAck, Refusal, SessionId,
+};
+pub use policy::{Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Policy, Rate, Respond, Rules, Trunk};
 pub use time::Time;

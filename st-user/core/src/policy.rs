@@ -39,6 +39,15 @@ pub enum OnMoved {
     TellServer,
 }
 
+/// What is done where the server turns a refresh of the peer's down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Respond {
+    /// It goes out.
+    Never,
+    /// sipst answers in the server's name.
+    OnReject,
+}
+
 /// Digest credentials for a peer that challenges refreshes.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -115,6 +124,8 @@ pub struct Rules {
     pub on_moved: OnMoved,
     /// Whether sipst makes the server's side the refresher where the peer is, before the peer's own attempt.
     pub take_over: bool,
+    /// When the server turns a refresh of the peer's down.
+    pub respond: Respond,
 }
 
 impl Default for Rules {
@@ -131,6 +142,7 @@ impl Default for Rules {
             refresh_rate: const { Rate::new(200).expect("a rate") },
             on_moved: OnMoved::Alert,
             take_over: false,
+            respond: Respond::Never,
         }
     }
 }

@@ -187,6 +187,10 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 Output::Arm(arm) => session = Some(arm.session),
                 Output::Event(_)
                 | Output::Watch { .. }
+                | Output::Mark(_)
+                | Output::Unmark { .. }
+                | Output::Weigh { .. }
+                | Output::Send(_)
                 | Output::Unwatch { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, OnMoved, Policy, Rate, Rules};
+use st_core::{Action, Method, OnMoved, Policy, Rate, Respond, Rules};
 
 use super::*;
 
@@ -88,6 +88,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     refresh_rate: Rate::new(200).unwrap(),
                     on_moved: OnMoved::Alert,
                     take_over: false,
+                    respond: Respond::Never,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -170,6 +171,7 @@ const DEFAULT: &[&str] = &[
     "refresh_rate",
     "on_moved",
     "take_over",
+    "respond",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -476,4 +478,17 @@ fn media_evidence_is_auto_or_off() {
     assert!(evidence("default: {action: refresh}") && evidence("default: {action: refresh, media_evidence: auto}"));
     assert!(!evidence("default: {action: refresh, media_evidence: off}"));
     says("default: {action: refresh, media_evidence: yes}", &["2:44: `media_evidence` is `yes`: use one of auto, off"]);
+}
+
+#[test]
+fn respond_is_never_or_on_reject_and_needs_refresh() {
+    let respond = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.respond;
+    assert_eq!(respond("default: {action: refresh, respond: on-reject}"), Respond::OnReject);
+    assert_eq!(respond("default: {action: refresh, respond: never}"), Respond::Never);
+    assert_eq!(respond("default: {action: alert, respond: never}"), Respond::Never);
+    says("default: {action: refresh, respond: yes}", &["2:37: `respond` is `yes`: use one of never, on-reject"]);
+    says(
+        "default: {action: alert, respond: on-reject}",
+        &["2:35: `respond` is `on-reject`, but `action` is not `refresh`"],
+    );
 }

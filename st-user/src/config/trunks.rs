@@ -12,7 +12,9 @@ use std::{
 use ipnet::IpNet;
 use rustix::process::getegid;
 use secrecy::SecretString;
-use st_core::{Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Rate, Rules, Trunk, policy::NO_TRUNK};
+use st_core::{
+    Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Rate, Respond, Rules, Trunk, policy::NO_TRUNK,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -167,6 +169,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let refresh_rate = fields.get("refresh_rate", rate);
     let on_moved = fields.get("on_moved", choice(&[("alert", OnMoved::Alert), ("tell-server", OnMoved::TellServer)]));
     let take_over = fields.get("take_over", boolean);
+    let respond = fields.get("respond", choice(&[("never", Respond::Never), ("on-reject", Respond::OnReject)]));
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -193,13 +196,20 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let what = format!("`refresh_rate` is higher than the {all} of all trunks together");
         fields.note(at, what, "lower it, or raise `refresh_rate` at the top of the file");
     }
-    let sends = ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved", "take_over"];
+    let sends =
+        ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved", "take_over", "respond"];
     if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
             "says how to refresh, but no `action` is given, and the default only alerts",
             "add `action: refresh`, or `action: alert` if that is meant",
         );
+    }
+    if let (Some(Respond::OnReject), Some(Action::Observe | Action::Alert), Some(at)) =
+        (respond, action, fields.value_at("respond"))
+    {
+        let cure = "write `action: refresh`, or `respond: never`: only there is anything sent in the server's name";
+        fields.note(at, "`respond` is `on-reject`, but `action` is not `refresh`", cure);
     }
     Rules {
         action: action.unwrap_or(base.action),
@@ -213,6 +223,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         refresh_rate: refresh_rate.unwrap_or(base.refresh_rate),
         on_moved: on_moved.unwrap_or(base.on_moved),
         take_over: take_over.unwrap_or(base.take_over),
+        respond: respond.unwrap_or(base.respond),
     }
 }
 

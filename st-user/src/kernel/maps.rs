@@ -188,6 +188,11 @@ impl Maps {
         DialogKey::of(self.settings.hash_key, call_id, tag, whose).ok_or(Refusal::Identifiers)
     }
 
+    /// The key of the dialog hash.
+    pub(super) const fn hash_key(&self) -> [u64; 2] {
+        self.settings.hash_key
+    }
+
     /// Makes a dialog's entry from `state`, unless it has one. From then on the kernel follows its numbers.
     pub fn arm(&mut self, key: DialogKey, server: IpAddr, state: State) -> Result<(), Refusal> {
         match self.shifts.get(&key.map, 0) {

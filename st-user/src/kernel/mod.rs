@@ -5,6 +5,7 @@ mod bpf;
 mod error;
 mod filters;
 mod flows;
+mod holds;
 mod interfaces;
 mod maps;
 mod pins;
@@ -29,6 +30,7 @@ use serde::Serialize;
 
 pub use error::KernelError;
 pub use flows::Flows;
+pub use holds::Holds;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
 pub(crate) use maps::mapped;
 pub use maps::{Maps, OnRecord};
@@ -133,6 +135,8 @@ pub struct Kernel {
     pub maps: Maps,
     /// Media flows of the server's.
     pub flows: Flows,
+    /// Dialogs in which the server's refusals are held back.
+    pub holds: Holds,
     _lock: Lock,
 }
 
@@ -153,11 +157,14 @@ impl Kernel {
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
         match bring_up(&hooks, &pins, older, &interfaces, options) {
-            Ok((ebpf, maps, flows, ring)) => {
+            Ok((ebpf, maps, (flows, holds), ring)) => {
                 let attach = options.attach;
                 let held = interfaces.iter().map(|one| one.index).collect();
                 let changed = Instant::now();
-                Ok((Self { ebpf, hooks, pins, attach, interfaces, all, held, changed, maps, flows, _lock: lock }, ring))
+                Ok((
+                    Self { ebpf, hooks, pins, attach, interfaces, all, held, changed, maps, flows, holds, _lock: lock },
+                    ring,
+                ))
             }
             Err(error) => {
                 // Nothing half done is left behind; what an earlier daemon left to go on does go on.
@@ -305,7 +312,7 @@ fn bring_up(
     older: Option<Older>,
     interfaces: &[Interface],
     options: &Options,
-) -> Result<(Ebpf, Maps, Flows, RingBuf<MapData>), KernelError> {
+) -> Result<(Ebpf, Maps, (Flows, Holds), RingBuf<MapData>), KernelError> {
     maps::check_shapes(pins)?;
     let mut loader = EbpfLoader::new();
     for (name, ..) in SHAPES {
@@ -316,6 +323,7 @@ fn bring_up(
     let carried = older.as_ref().map(Older::hash_key);
     let (mut maps, ring) = maps::set_up(&mut ebpf, &options.ports, carried)?;
     let flows = Flows::take(&mut ebpf)?;
+    let holds = Holds::take(&mut ebpf, maps.hash_key())?;
     hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
         Some(mut older) => {
@@ -337,7 +345,7 @@ fn bring_up(
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((ebpf, maps, flows, ring))
+    Ok((ebpf, maps, (flows, holds), ring))
 }
 
 fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {

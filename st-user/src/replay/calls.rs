@@ -142,6 +142,8 @@ impl Call {
             | EventKind::AtRisk
             | EventKind::RefreshSucceeded
             | EventKind::ServerTold
+            | EventKind::RefreshAnswered
+            | EventKind::AnswerWithheld
             | EventKind::BreakerOpened
             | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {

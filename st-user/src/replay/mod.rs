@@ -211,6 +211,10 @@ impl Player<'_> {
                 Output::Arm(_)
                 | Output::Inject(_)
                 | Output::Watch { .. }
+                | Output::Mark(_)
+                | Output::Unmark { .. }
+                | Output::Weigh { .. }
+                | Output::Send(_)
                 | Output::Unwatch { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}

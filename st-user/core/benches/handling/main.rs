@@ -101,6 +101,10 @@ impl Bench {
                 Output::Arm(_)
                 | Output::Inject(_)
                 | Output::Watch { .. }
+                | Output::Mark(_)
+                | Output::Unmark { .. }
+                | Output::Weigh { .. }
+                | Output::Send(_)
                 | Output::Unwatch { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}

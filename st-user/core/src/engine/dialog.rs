@@ -18,6 +18,7 @@ use super::{
     reason,
     record::{self, words, words::Word},
     refresh::Cycle,
+    respond::Responding,
     sdp::{Said, Sdp},
     session::Session,
     shared::Shared,
@@ -126,6 +127,10 @@ pub(super) struct Dialog {
     /// What the server has to be told, or was: an earlier daemon's the programs bring to its end.
     #[serde(skip)]
     pub(super) telling: Option<Box<Telling>>,
+    /// What is held back and answered in the server's name, while the dialog is marked. An earlier daemon's answers have left, and the
+    /// server's copies of what they were in place of do no harm.
+    #[serde(skip)]
+    pub(super) responding: Option<Box<Responding>>,
     /// What the peer's BYE says.
     pub(super) parting: Option<Cow<'static, str>>,
     /// Whether it was taken back from a record and not heard of for certain since: its end may have gone by unseen.
@@ -213,6 +218,7 @@ impl Dialog {
             followed: false,
             peer_followed: false,
             telling: None,
+            responding: None,
             parting: None,
             restored: false,
             listed: false,
@@ -375,6 +381,7 @@ impl Dialog {
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
         self.stop_telling(sx);
+        self.unmark(sx);
         if self.own.is_empty() {
             // Nothing is sent in it any more, not even an ACK.
             (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());

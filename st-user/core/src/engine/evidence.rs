@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, dialog::Dialog, reason, shared::Shared};
-use crate::{Action, By, Event, EventKind, Output, Side, Time};
+use super::{Mode, dialog::Dialog, negotiate::Agreed, reason, shared::Shared};
+use crate::{Action, By, Event, EventKind, Output, Respond, Side, Time};
 
 /// What is known of the server's media in one dialog.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,8 +75,9 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
-        let server = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Server);
-        if !refreshes || !(server || self.takes_over(rules)) || !rules.media_evidence {
+        let sends = |agreed: Agreed| agreed.refresher == Side::Server || rules.respond == Respond::OnReject;
+        let sends = self.session.agreed.is_some_and(sends) || self.takes_over(rules);
+        if !refreshes || !sends || !rules.media_evidence {
             return None;
         }
         self.server_media()?.flows(&self.peer_media()?).filter(|(flows, _)| !flows.is_empty())

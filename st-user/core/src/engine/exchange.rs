@@ -109,6 +109,11 @@ impl Exchange {
         self.sender == sender && self.method == method
     }
 
+    /// Whether that stands for its branch, which names it.
+    pub(super) fn is_named(&self, branch: Option<Fingerprint>) -> bool {
+        branch.is_some() && self.branch == branch
+    }
+
     /// Takes in a provisional response.
     pub(super) fn rings(&mut self, now: Time, response: &Message<'_>) {
         self.heard = now;
@@ -212,6 +217,16 @@ impl Exchanges {
     /// The INVITE that an ACK is for.
     pub(super) fn of_ack(&mut self, sender: Side, cseq: CSeq) -> Option<&mut Exchange> {
         self.all.iter_mut().rev().find(|known| known.is(sender, MethodName::Invite) && known.number == cseq.number)
+    }
+
+    /// Those of `sender`'s that are open.
+    pub(super) fn all_open_of(&self, now: Time, sender: Side) -> impl Iterator<Item = &Exchange> {
+        self.all.iter().filter(move |known| known.sender == sender && self.is_open(known, now))
+    }
+
+    /// The first of them.
+    pub(super) fn open_of(&self, now: Time, sender: Side) -> Option<&Exchange> {
+        self.all_open_of(now, sender).next()
     }
 
     /// All of them.

@@ -45,15 +45,26 @@ impl Dialog {
         }
         self.catch_up(packet.peer, message, heard.via, sender, method);
         match method {
-            MethodName::Ack => self.acknowledged(sx, message, sender, cseq),
+            MethodName::Ack => {
+                if sender == Side::Peer {
+                    self.answer_acked(sx, heard);
+                }
+                self.acknowledged(sx, message, sender, cseq);
+            }
             MethodName::Invite | MethodName::Update | MethodName::Bye => {
                 let branch = heard.transaction(sx.secret);
                 if let Some(known) = self.exchanges.of_request(sender, cseq, branch) {
                     // What another host sends under its name proves nothing.
                     known.copies = known.copies.saturating_add(u32::from(known.from == packet.peer));
+                    if sender == Side::Peer {
+                        self.asked_again(sx, heard);
+                    }
                 } else {
                     let full = self.exchanges.push(Exchange::new(sx.now, sender, packet.peer, message, cseq, branch));
                     sx.stats.evicted_exchanges += u64::from(full);
+                    if sender == Side::Peer && method != MethodName::Bye {
+                        self.keep_asked(sx, heard);
+                    }
                     self.asked(sx, message, sender, method);
                 }
             }
@@ -118,6 +129,9 @@ impl Dialog {
     pub(super) fn response(&mut self, sx: &mut Shared, heard: &Heard<'_>) {
         let Heard { message, client: sender, cseq, .. } = *heard;
         let responder = sender.other();
+        if sender == Side::Peer && self.is_own_answer(sx, heard) {
+            return self.answer_left(sx, heard);
+        }
         self.hear(sx, heard, responder);
         let (Some(status), now) = (message.status(), sx.now) else { return };
         self.overhear(sx, cseq.method, status);
@@ -245,11 +259,12 @@ impl Dialog {
         // R26
         if sender == self.caller && self.phase == Phase::Started {
             self.phase = Phase::Confirmed;
+            self.mark(sx);
         }
     }
 
     /// What every message of the dialog tells.
-    fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
+    pub(super) fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
         let Heard { packet, .. } = *heard;
         self.heard = sx.now;
         sx.stats.too_long += u64::from(has_too_long(heard));

@@ -28,6 +28,7 @@ mod peers;
 pub mod reason;
 pub mod record;
 mod refresh;
+mod respond;
 mod resume;
 mod schedule;
 mod sdp;
@@ -49,7 +50,7 @@ pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
 
 use crate::{
-    Command, EventKind, Output, Packet, Policy, SessionId, Side, Time,
+    Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
     message::{Message, MethodName},
 };
 use dialog::{Dialog, Ids};
@@ -114,6 +115,7 @@ impl Engine {
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.sx.gate.follow(&policy);
         self.sx.policy = policy;
+        self.dialogs.all.values_mut().for_each(|dialog| dialog.mark(&mut self.sx));
     }
 
     /// What there is and what was counted; goes through all sessions.
@@ -145,10 +147,10 @@ impl Engine {
         }
     }
 
-    /// Whether an INVITE of sipst's own waits for its final response: a 2xx would need its ACK (R44). Goes through all
-    /// sessions.
+    /// Whether an INVITE of sipst's own waits for its final response: a 2xx would need its ACK (R44); or a 2xx in the server's
+    /// name for its own. Goes through all sessions.
     pub fn is_inviting(&self) -> bool {
-        self.dialogs.all.values().any(|dialog| dialog.is_inviting())
+        self.dialogs.all.values().any(|dialog| dialog.is_inviting() || dialog.wants_ack())
     }
 
     /// The next thing to do.
@@ -168,6 +170,24 @@ impl Engine {
         self.sx.stats.messages += 1;
         if self.read(packet, message).is_none() {
             self.sx.stats.unidentified += 1;
+        }
+        self.give_turns();
+    }
+
+    /// Takes in a response of the server's that the kernel programs have held back, because its dialog is marked
+    /// ([`Output::Mark`]). It goes out again, or something else does in its place.
+    pub fn handle_held(&mut self, now: Time, packet: &Packet<'_>) {
+        self.advance(now);
+        let scanned = Message::scan(packet.bytes, packet.truncated);
+        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
+        let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
+        let dialog = key.and_then(|key| self.dialogs.at(&key));
+        match heard.zip(dialog).filter(|(heard, dialog)| !heard.is_request && dialog.responding.is_some()) {
+            Some((heard, dialog)) => {
+                self.sx.stats.messages += 1;
+                dialog.held(&mut self.sx, &heard);
+            }
+            None => self.sx.output(Output::Send(Datagram::of(packet))),
         }
         self.give_turns();
     }
@@ -193,6 +213,7 @@ impl Engine {
                 Timer::Armed => dialog.arm_again(sx),
                 Timer::TooLate => dialog.comes_too_late(sx),
                 Timer::Tell => dialog.tell_timer(sx),
+                Timer::Answer => dialog.answer_again(sx),
                 Timer::Ignored => dialog.peer_is_ignored(sx),
                 Timer::TakeOver => dialog.take_over(sx),
                 Timer::Act => dialog.act(sx),
@@ -229,6 +250,16 @@ impl Engine {
             Command::Media { session, seen } => {
                 if let Some(evidence) = self.dialogs.of(session).and_then(|dialog| dialog.evidence.as_mut()) {
                     evidence.saw(seen);
+                }
+            }
+            Command::Weighed { session } => {
+                if let Some(dialog) = self.dialogs.of(session) {
+                    dialog.weighed(sx);
+                }
+            }
+            Command::Unsent { session, refusal } => {
+                if let Some(dialog) = self.dialogs.of(session) {
+                    dialog.unsent(sx, refusal);
                 }
             }
             Command::Outage => {

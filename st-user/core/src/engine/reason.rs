@@ -54,6 +54,17 @@ reasons! {
     /// (`take_over`).
     TAKE_OVER = "take_over",
 
+    /// `answer_withheld`: the peer's request is no refresh, or not only that; what it is follows. It is the server's alone.
+    CHANGES_SESSION = "changes_session",
+    /// `answer_withheld`: the request did not come from the peer's address, nor from one of the trunk's `peers`.
+    NOT_THE_PEER = "not_the_peer",
+    /// `answer_withheld`: the request that the server turned down was not seen, or not whole.
+    REQUEST_UNKNOWN = "request_unknown",
+    /// `answer_withheld`: the peer was told to wait for what is under way; the status of the answer follows.
+    DECLINED = "declined",
+    /// `negotiation_fault`: sipst accepted a re-INVITE of the peer's in the server's name, and the peer never ACKed it.
+    ANSWER_NOT_ACKED = "answer_not_acked",
+
     /// `breaches`: a 2xx makes a UAC the refresher that does not list `timer` (RFC 4028, section 9, table 2).
     REFRESHER_WITHOUT_TIMER = "refresher_without_timer",
     /// `breaches`: a 2xx names another refresher than the request did (table 2).

@@ -213,6 +213,7 @@ impl Engine {
         sx.tokens.extend(tokens.iter().map(|token| (*token, id)));
         timers.into_iter().for_each(|(at, timer)| sx.timers.set(id, timer, at));
         let followed = dialog.followed;
+        dialog.mark(sx);
         self.next = self.next.max(id.0.saturating_add(1));
         self.dialogs.insert(key, dialog);
         Ok(Restored { session: id, names, followed, tokens })
@@ -365,7 +366,7 @@ mod tests {
         );
         let of = |timer: Timer| place(postcard::to_allocvec(&timer).unwrap());
         assert_eq!([Timer::Retransmit(1), Timer::Retire(1), Timer::Act, Timer::Forget].map(of), [0, 3, 7, 11]);
-        assert_eq!([Timer::Tell, Timer::Ignored, Timer::TakeOver].map(of), [12, 13, 14]);
+        assert_eq!([Timer::Tell, Timer::Ignored, Timer::TakeOver, Timer::Answer].map(of), [12, 13, 14, 15]);
         assert_eq!(place(postcard::to_allocvec(&Role::Uas).unwrap()), 1);
         let names: Vec<&str> = REPEATED.iter().map(|header| header.name()).collect();
         let known = [

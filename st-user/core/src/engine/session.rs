@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A shorter interval is not acted upon, whatever the policy says: it could only be a mistake or an attack (R42).
-const LEAST_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const LEAST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Where a dialog stands with RFC 4028.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -238,6 +238,7 @@ impl Dialog {
         if by != By::Peer || before.is_none() {
             self.tell_risk(sx, true);
         }
+        self.mark(sx);
     }
 
     /// Starts the timers of the interval.

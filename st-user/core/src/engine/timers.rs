@@ -52,6 +52,8 @@ pub(super) enum Timer {
     Ignored,
     /// When to refresh before the peer does, which has to.
     TakeOver,
+    /// When an answer in the server's name is sent again for want of its ACK.
+    Answer,
 }
 
 /// A session's timer.

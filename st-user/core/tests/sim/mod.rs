@@ -20,11 +20,12 @@ use std::{
 use disk::Disk;
 use kernel::Kernel;
 use st_core::{
-    Action, Arm, Command, Direction, Engine, Event, EventKind, Inject, Output, Packet, Policy, Refusal, Rules, Side,
-    Time,
+    Action, Arm, Command, Datagram, Direction, Engine, Event, EventKind, Inject, Mark, Output, Packet, Policy, Refusal,
+    Rules, Side, Time,
     engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
+use st_ebpf::abi::holds;
 pub use text::{Call, manners, sdp};
 
 /// Outputs of one call of the engine's, at most.
@@ -118,11 +119,37 @@ pub struct Sim {
     pub deaf: bool,
     /// Media flows that are watched, and when each was last seen.
     pub flows: HashMap<SocketAddr, Option<Time>>,
+    /// Marked dialogs, by Call-ID and the peer's tag.
+    pub marks: HashMap<(Vec<u8>, Vec<u8>), Mark>,
+    /// Whether the daemon's heartbeat is stale, so that nothing is held back.
+    pub stale: bool,
+    /// Why nothing of what is to be sent as it is leaves.
+    pub unsendable: Option<Refusal>,
+    /// Whether what leaves so is not seen leaving.
+    pub unseen: bool,
+    /// Responses that the peer got, sipst's among them.
+    pub responses: Vec<String>,
+    /// ACKs that the server got in the peer's name.
+    pub acks: Vec<String>,
+    /// ACKs of the peer's that the server did not get.
+    pub taken: Vec<String>,
+    answers: VecDeque<Vec<u8>>,
     highest: HashMap<String, u32>,
     server_highest: HashMap<String, u32>,
     server_branches: HashSet<Vec<u8>>,
     ring: VecDeque<(Direction, SocketAddr, Vec<u8>)>,
     timeout: Option<Time>,
+}
+
+/// Cookie of the server's socket.
+pub const SERVERS_COOKIE: u64 = 99;
+
+/// That of sipst's.
+const SIPSTS_COOKIE: u64 = 77;
+
+fn packet(direction: Direction, peer: SocketAddr, cookie: u64, bytes: &[u8]) -> Packet<'_> {
+    let server = text::SERVER.parse().expect("an address");
+    Packet { direction, server, peer, interface: 2, tos: 0x60, ttl: 64, cookie, truncated: false, bytes }
 }
 
 pub fn rules(action: Action) -> Rules {
@@ -164,6 +191,14 @@ impl Sim {
             tape: Vec::new(),
             deaf: false,
             flows: HashMap::new(),
+            marks: HashMap::new(),
+            stale: false,
+            unsendable: None,
+            unseen: false,
+            responses: Vec::new(),
+            acks: Vec::new(),
+            taken: Vec::new(),
+            answers: VecDeque::new(),
             highest: HashMap::new(),
             server_highest: HashMap::new(),
             server_branches: HashSet::new(),
@@ -270,6 +305,10 @@ impl Sim {
     pub fn wire(&mut self, side: Side, bytes: Vec<u8>) {
         let peer = text::PEER.parse().expect("an address");
         match side {
+            Side::Server if self.is_held(&bytes) => {
+                self.drain();
+                self.engine.handle_held(self.now, &packet(Direction::Egress, peer, SERVERS_COOKIE, &bytes));
+            }
             Side::Server => {
                 self.ring.push_back((Direction::Egress, peer, bytes.clone()));
                 self.pass_shift(&bytes);
@@ -283,11 +322,63 @@ impl Sim {
         self.settle();
     }
 
+    /// The mark on a dialog: From has the peer's tag.
+    fn mark_of(&self, message: &Message<'_>) -> Option<&Mark> {
+        let tag = message.from().and_then(|from| from.tag)?;
+        self.marks.get(&(message.call_id()?.to_vec(), tag.to_vec()))
+    }
+
+    /// Whether the programs hold a response of the server's back.
+    fn is_held(&self, bytes: &[u8]) -> bool {
+        let Ok(message) = Message::scan(bytes, false) else { return false };
+        let methods = self.mark_of(&message).map_or(0, |mark| mark.methods);
+        let bit = match message.cseq().map(|cseq| cseq.method) {
+            Some(MethodName::Invite) => holds::INVITE,
+            Some(MethodName::Update) => holds::UPDATE,
+            _ => 0,
+        };
+        let refuses = matches!(message.status(), Some(405 | 420 | 488 | 500 | 501 | 503));
+        refuses
+            && methods & bit != 0
+            && !self.stale
+            && !(message.status() == Some(500) && message.retry_after().is_some())
+    }
+
+    /// A message of sipst's leaves as it is.
+    fn send(&mut self, datagram: Datagram) {
+        let Datagram { session, bytes, peer, .. } = datagram;
+        if let Some(refusal) = self.unsendable {
+            if let Some(session) = session {
+                self.engine.handle_command(self.now, Command::Unsent { session, refusal });
+            }
+            return;
+        }
+        let message = Message::scan(&bytes, false).expect("SIP");
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if message.request_method().is_none() {
+            self.responses.push(text);
+            if !self.unseen {
+                self.answers.push_back(bytes);
+            }
+            return;
+        }
+        let answered = self.mark_of(&message).and_then(|mark| mark.answered.clone()).expect("a mark that names it");
+        let branch = message.top_via().and_then(|via| via.branch).map(<[u8]>::to_vec);
+        assert_eq!((branch, message.cseq().map(|cseq| cseq.number)), (Some(answered.branch), Some(answered.number)));
+        self.acks.push(text);
+        self.ring.push_back((Direction::Ingress, peer, bytes));
+    }
+
     /// A message of the peer's comes in with the number that the server gets.
     fn shift_in(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::scan(bytes, false) else { return };
         let names = message.call_id().zip(message.from().and_then(|from| from.tag)).zip(message.cseq());
         let (Some(method), Some(((call_id, tag), cseq))) = (message.request_method(), names) else { return };
+        let answered = self.mark_of(&message).and_then(|mark| mark.answered.as_ref());
+        let branch = message.top_via().and_then(|via| via.branch).unwrap_or_default();
+        if method == MethodName::Ack && answered.is_some_and(|one| one.wire == cseq.number && one.branch != branch) {
+            return self.taken.push(String::from_utf8_lossy(bytes).into_owned());
+        }
         if message.to().and_then(|to| to.tag).is_some() {
             let number = self.kernel.server(&(call_id.to_vec(), tag.to_vec()), cseq.number);
             let raises = !matches!(method, MethodName::Ack | MethodName::Cancel);
@@ -325,6 +416,7 @@ impl Sim {
     fn pass_shift(&mut self, bytes: &[u8]) {
         let message = Message::scan(bytes, false).expect("SIP");
         let (Some(method), Some(cseq)) = (message.request_method(), message.cseq()) else {
+            self.responses.push(String::from_utf8_lossy(bytes).into_owned());
             return self.tape.push((self.now, Direction::Egress, bytes.to_vec()));
         };
         let tagged = message.to().and_then(|to| to.tag).is_some();
@@ -367,7 +459,7 @@ impl Sim {
             match self.engine.poll_output() {
                 Output::Timeout(at) => {
                     self.timeout = at;
-                    if self.ring.is_empty() {
+                    if self.ring.is_empty() && self.answers.is_empty() {
                         return;
                     }
                     return self.settle();
@@ -380,6 +472,19 @@ impl Sim {
                 }
                 Output::Arm(arm) => self.arm(arm),
                 Output::Inject(inject) => self.inject(inject),
+                Output::Mark(mark) => drop(self.marks.insert((mark.call_id.clone(), mark.tag.clone()), mark)),
+                Output::Unmark { call_id, tag } => {
+                    assert!(self.marks.remove(&(call_id, tag)).is_some(), "unmarked twice");
+                }
+                Output::Weigh { session, media } => {
+                    let seen =
+                        media.iter().filter_map(|flow| *self.flows.get(flow).expect("a flow that is watched")).max();
+                    if let Some(seen) = seen {
+                        self.engine.handle_command(self.now, Command::Media { session, seen });
+                    }
+                    self.engine.handle_command(self.now, Command::Weighed { session });
+                }
+                Output::Send(datagram) => self.send(datagram),
                 Output::Watch { flow } => assert!(self.flows.insert(flow, None).is_none(), "watched twice: {flow}"),
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow).is_some(), "not watched: {flow}"),
                 Output::Retire { token } => self.kernel.retire(token),
@@ -407,24 +512,17 @@ impl Sim {
     }
 
     fn read(&mut self, direction: Direction, peer: SocketAddr, bytes: &[u8]) {
-        let egress = direction == Direction::Egress;
-        let packet = Packet {
-            direction,
-            server: text::SERVER.parse().expect("an address"),
-            peer,
-            interface: 2,
-            tos: 0x60,
-            ttl: 64,
-            cookie: if egress { 99 } else { 0 },
-            truncated: false,
-            bytes,
-        };
-        self.engine.handle_packet(self.now, &packet);
+        let cookie = if direction == Direction::Egress { SERVERS_COOKIE } else { 0 };
+        self.engine.handle_packet(self.now, &packet(direction, peer, cookie, bytes));
     }
 
     fn drain(&mut self) {
         while let Some((direction, peer, bytes)) = self.ring.pop_front() {
             self.read(direction, peer, &bytes);
+        }
+        while let Some(bytes) = self.answers.pop_front() {
+            let peer = text::PEER.parse().expect("an address");
+            self.engine.handle_packet(self.now, &packet(Direction::Egress, peer, SIPSTS_COOKIE, &bytes));
         }
     }
 
@@ -606,6 +704,7 @@ impl Sim {
     pub fn go_on_with(&mut self, engine: Engine) {
         self.engine = engine;
         self.flows.clear();
+        self.marks.clear();
     }
 
     // What came of it

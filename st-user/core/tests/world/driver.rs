@@ -246,6 +246,10 @@ impl World {
                 }
                 Output::Arm(arm) => self.driver.arming.push_back(arm),
                 Output::Inject(inject) => self.inject(&inject),
+                // No plan has `respond`.
+                output @ (Output::Mark(_) | Output::Unmark { .. } | Output::Weigh { .. } | Output::Send(_)) => {
+                    panic!("{output:?}")
+                }
                 Output::Watch { flow } => assert!(self.kernel.flows.insert(flow), "watched twice: {flow}"),
                 Output::Unwatch { flow } => assert!(self.kernel.flows.remove(&flow), "not watched: {flow}"),
                 Output::Retire { token } => self.kernel.retire(token),
