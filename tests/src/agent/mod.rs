@@ -218,6 +218,7 @@ enum Order {
     Call(SocketAddr),
     Bye,
     Reinvite,
+    Hold,
     Request(&'static str),
     /// With this number instead of the next one.
     Numbered(&'static str, u32),
@@ -274,6 +275,11 @@ impl Agent {
     /// Sends a re-INVITE with its own SDP, without any word of timers unless it knows them.
     pub fn reinvite(&self) {
         self.order(Order::Reinvite);
+    }
+
+    /// Sends a re-INVITE that puts the other end on hold, by a new version of its SDP.
+    pub fn hold(&self) {
+        self.order(Order::Hold);
     }
 
     /// Sends another request in the dialog: `INFO`, `OPTIONS`, `UPDATE`.

@@ -118,6 +118,7 @@ impl Ua {
             Order::Call(to) => self.call(to),
             Order::Bye => self.hang_up("told to"),
             Order::Reinvite => self.request("INVITE", None),
+            Order::Hold => self.reinvite_with(|sdp| sdp.replace(" 77 1 ", " 77 2 ").replace("sendrecv", "sendonly")),
             Order::Request(method) => self.request(method, None),
             Order::Numbered(method, number) => self.request(method, Some(number)),
             Order::Stop => {}
@@ -133,6 +134,14 @@ impl Ua {
     }
 
     fn request(&mut self, method: &str, number: Option<u32>) {
+        self.request_with(method, number, |sdp| sdp);
+    }
+
+    fn reinvite_with(&mut self, change: impl FnOnce(String) -> String) {
+        self.request_with("INVITE", None, change);
+    }
+
+    fn request_with(&mut self, method: &str, number: Option<u32>, change: impl FnOnce(String) -> String) {
         let own = self.own;
         let Some(dialog) = self.dialog.as_mut().filter(|dialog| dialog.confirmed && !dialog.over) else {
             return self.fault(format!("{method} without a call"));
@@ -146,7 +155,7 @@ impl Ua {
             request = self.describe(request, true);
         }
         if method == "INVITE" {
-            request = request.with_body("application/sdp", sdp(&self.profile, own));
+            request = request.with_body("application/sdp", change(sdp(&self.profile, own)));
         }
         self.send_request(request, to);
     }

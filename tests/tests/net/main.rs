@@ -24,5 +24,6 @@ mod real;
 mod refresh;
 mod relays;
 mod replay;
+mod respond;
 mod restart;
 mod trouble;
