@@ -3,8 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
-    Action, Arm, Command, Credentials, Direction, Engine, Inject, Method, OnMoved, Output, Packet, Policy, Refusal,
-    Rules, SessionId, Side, Time,
+    Action, Arm, Command, Credentials, Datagram, Direction, Engine, Inject, Method, OnMoved, Output, Packet, Policy,
+    Refusal, Respond, Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode},
     message::{Body, Message},
 };
@@ -97,6 +97,10 @@ struct Course {
     flows: HashSet<SocketAddr>,
     /// When any of them was last seen.
     media_seen: Time,
+    /// Dialogs that are marked, by Call-ID and the peer's tag.
+    marks: HashSet<(Vec<u8>, Vec<u8>)>,
+    /// What was held back last.
+    held: Vec<u8>,
     /// Tokens on record: put there by a request, taken away once.
     tokens: HashSet<u64>,
     retired: HashSet<u64>,
@@ -124,6 +128,7 @@ impl Course {
             strict_r12: input.flag(),
             on_moved: OnMoved::TellServer,
             take_over: setup & 1 == 1,
+            respond: Respond::OnReject,
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });
@@ -138,6 +143,8 @@ impl Course {
             sent: Vec::new(),
             armed: Vec::new(),
             flows: HashSet::new(),
+            marks: HashSet::new(),
+            held: Vec::new(),
             media_seen: Time::from_micros(1_000_000_000),
             tokens: HashSet::new(),
             retired: HashSet::new(),
@@ -338,20 +345,41 @@ impl Course {
     }
 
     fn packet(&mut self, side: Side, peer: &str, bytes: &[u8], truncated: bool) {
-        let address = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is an address"));
-        let packet = Packet {
-            direction: if side == Side::Server { Direction::Egress } else { Direction::Ingress },
-            server: address(SERVER),
-            peer: address(peer),
-            interface: 1,
-            tos: 0,
-            ttl: 64,
-            cookie: u64::from(side == Side::Server),
-            truncated,
-            bytes,
-        };
-        self.engine.handle_packet(self.now, &packet);
+        let packet = packet(side, peer, u64::from(side == Side::Server), bytes, truncated);
+        let refuses =
+            [&b"SIP/2.0 405 "[..], b"SIP/2.0 420 ", b"SIP/2.0 488 ", b"SIP/2.0 500 ", b"SIP/2.0 501 ", b"SIP/2.0 503 "];
+        let is_held = side == Side::Server && !truncated && refuses.iter().any(|refuses| bytes.starts_with(refuses));
+        if is_held && !self.marks.is_empty() {
+            self.held = bytes.to_vec();
+            self.engine.handle_held(self.now, &packet);
+        } else {
+            self.engine.handle_packet(self.now, &packet);
+        }
         self.drain();
+    }
+
+    /// What leaves as it is: what was held back, or one whole message in its place.
+    fn send(&mut self, datagram: Datagram) {
+        let Datagram { session, server, peer, bytes, .. } = datagram;
+        assert_eq!(server.to_string(), SERVER);
+        if !self.honest
+            && let Some(session) = session
+        {
+            return self.engine.handle_command(self.now, Command::Unsent { session, refusal: Refusal::Send });
+        }
+        let Ok(message) = Message::scan(&bytes, false) else {
+            return assert_eq!(bytes, self.held, "it is no message, and was not held back either");
+        };
+        let text = bytes.escape_ascii();
+        let is_held = message.status().is_some_and(|status| [405, 420, 488, 501, 503].contains(&status));
+        if !is_held && bytes != self.held {
+            assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for an answer: {text}");
+            assert!(message.cseq().is_some() && message.top_via().is_some() && message.body() != Body::Cut, "{text}");
+        }
+        let peer = peer.to_string();
+        let side = if message.status().is_some() { Side::Server } else { Side::Peer };
+        self.engine
+            .handle_packet(self.now, &packet(side, &peer, if side == Side::Server { 7 } else { 0 }, &bytes, false));
     }
 
     /// Runs the timers that are due: none may be due for ever.
@@ -375,6 +403,19 @@ impl Course {
             }
             match output {
                 Output::Event(_) => {}
+                Output::Mark(mark) => {
+                    assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for an answer");
+                    self.marks.insert((mark.call_id, mark.tag));
+                }
+                Output::Unmark { call_id, tag } => {
+                    assert!(self.marks.remove(&(call_id, tag)), "nothing is marked");
+                }
+                Output::Weigh { session, media } => {
+                    assert!(media.iter().all(|flow| self.flows.contains(flow)), "{media:?} are not watched");
+                    self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen });
+                    self.engine.handle_command(self.now, Command::Weighed { session });
+                }
+                Output::Send(datagram) => self.send(datagram),
                 Output::Watch { flow } => assert!(self.flows.insert(flow), "{flow} is watched twice"),
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow), "{flow} is not watched"),
                 Output::Arm(arm) => {
@@ -525,4 +566,19 @@ fn sdp(side: Side) -> Vec<u8> {
     let host = if side == Side::Server { "192.0.2.10" } else { "198.51.100.20" };
     format!("v=0\r\no=- 7 7 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\n")
         .into_bytes()
+}
+
+fn packet<'a>(side: Side, peer: &str, cookie: u64, bytes: &'a [u8], truncated: bool) -> Packet<'a> {
+    let address = |text: &str| text.parse().unwrap_or_else(|_| panic!("{text} is an address"));
+    Packet {
+        direction: if side == Side::Server { Direction::Egress } else { Direction::Ingress },
+        server: address(SERVER),
+        peer: address(peer),
+        interface: 1,
+        tos: 0,
+        ttl: 64,
+        cookie,
+        truncated,
+        bytes,
+    }
 }

@@ -1,7 +1,8 @@
-//! `cargo xtask demo`: the same call twice, without sipst and with it. The server is SIPp, which knows nothing of session
+//! `cargo xtask demo`: two calls, each without sipst and with it. In the first nobody refreshes, in the second the server refuses. The server is SIPp, which knows nothing of session
 //! timers; the peer hangs up unless the session is refreshed in time. Both live in network namespaces that nobody else
 //! can see and that end with this process.
 
+mod refused;
 mod screen;
 
 use std::{
@@ -46,16 +47,22 @@ pub(crate) fn run() -> Result<ExitCode> {
     build::run(&build::Options { release: false })?;
     let mut screen = Screen::new();
     screen.title(&format!(
-        "One call, twice. The server (SIPp) knows nothing of session timers.\n\
-         The peer asks for a refresh every {INTERVAL_S} s and hangs up without one."
+        "Two calls, each twice. The server knows nothing of session timers.\n\
+         The peer wants a refresh every {INTERVAL_S} s and hangs up without one: in the first call (SIPp) from\n\
+         the server; in the second it refreshes itself, and the server answers 405 and 503."
     ));
     let without = call(&mut screen, false)?;
     let with = call(&mut screen, true)?;
+    let refused = refused::call(&mut screen, false)?;
+    let answered = refused::call(&mut screen, true)?;
     screen.heading("Verdict");
     screen.verdict(without.died_at_expiry(), "without sipst", &without.story());
     screen.verdict(with.lived(), "with sipst", &with.story());
-    let good = without.died_at_expiry() && with.lived();
-    for fault in without.faults.iter().chain(&with.faults) {
+    screen.verdict(refused.died(), "refused", &refused.story());
+    screen.verdict(answered.lived(), "answered", &answered.story());
+    let good = without.died_at_expiry() && with.lived() && refused.died() && answered.lived();
+    let faults = [&without.faults, &with.faults, &refused.faults, &answered.faults];
+    for fault in faults.into_iter().flatten() {
         screen.note(fault);
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
