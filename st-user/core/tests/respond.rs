@@ -51,9 +51,9 @@ fn ack(sim: &mut Sim, call: &mut Call, number: u32) {
 /// Statuses of what the peer got in answer to requests with this number.
 fn statuses(sim: &Sim, asked: &(u32, String)) -> Vec<u16> {
     let read = |text: &String| {
-        let message = Message::scan(text.as_bytes(), false).unwrap();
-        let branch = message.top_via().and_then(|via| via.branch).unwrap().to_vec();
-        (branch == asked.1.as_bytes()).then(|| message.status().unwrap())
+        let message = Message::scan(text.as_bytes(), false).expect("SIP");
+        let branch = message.top_via().and_then(|via| via.branch).expect("a branch").to_vec();
+        (branch == asked.1.as_bytes()).then(|| message.status().expect("a status"))
     };
     sim.responses.iter().filter_map(read).collect()
 }

@@ -157,7 +157,7 @@ impl Kernel {
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
         match bring_up(&hooks, &pins, older, &interfaces, options) {
-            Ok((ebpf, maps, (flows, holds), ring)) => {
+            Ok((ebpf, (maps, flows, holds), ring)) => {
                 let attach = options.attach;
                 let held = interfaces.iter().map(|one| one.index).collect();
                 let changed = Instant::now();
@@ -306,13 +306,16 @@ impl fmt::Display for Attached {
     }
 }
 
+/// Those that are pinned, and those that begin anew with each daemon.
+type AllMaps = (Maps, Flows, Holds);
+
 fn bring_up(
     hooks: &Hooks,
     pins: &Pins,
     older: Option<Older>,
     interfaces: &[Interface],
     options: &Options,
-) -> Result<(Ebpf, Maps, (Flows, Holds), RingBuf<MapData>), KernelError> {
+) -> Result<(Ebpf, AllMaps, RingBuf<MapData>), KernelError> {
     maps::check_shapes(pins)?;
     let mut loader = EbpfLoader::new();
     for (name, ..) in SHAPES {
@@ -345,7 +348,7 @@ fn bring_up(
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((ebpf, maps, (flows, holds), ring))
+    Ok((ebpf, (maps, flows, holds), ring))
 }
 
 fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
