@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sim::{Call, Sim, disk::Disk, manners, sdp};
 use st_core::{
-    Action,
+    Action, Command,
     EventKind::*,
     Policy, Refusal, Respond, Rules, Side,
     engine::{Limits, Mode},
@@ -493,4 +493,20 @@ fn the_answer_goes_the_way_of_the_servers_own_with_its_headers() {
     }
     assert_eq!(answer.record_routes().collect::<Vec<_>>(), [b"<sip:p1.example;lr>", b"<sip:p2.example;lr>"]);
     assert!(answer.supports(b"timer") && !text.contains("User-Agent"), "{text}");
+}
+
+#[test]
+fn after_a_loss_a_new_version_may_hide_a_change_until_the_next_reinvite_is_settled() {
+    let (mut sim, mut call) = call(rules(), Side::Server);
+    sim.command(Command::Loss { packets: 1 });
+    let newer = sdp(Side::Peer).replace("7 7", "7 8");
+    let asked = refused(&mut sim, &mut call, "INVITE", UAC_1800, &newer, 503);
+    assert_eq!(statuses(&sim, &asked), [503]);
+    assert_eq!(sim.last(AnswerWithheld).reason.as_deref(), Some("packets_lost"));
+    // The same bytes: no version was left out.
+    let asked = refreshes(&mut sim, &mut call, "INVITE", 503);
+    assert_eq!(statuses(&sim, &asked), [200]);
+    ack(&mut sim, &mut call, asked.0);
+    let asked = refused(&mut sim, &mut call, "INVITE", UAC_1800, &newer, 503);
+    assert_eq!(statuses(&sim, &asked), [200]);
 }

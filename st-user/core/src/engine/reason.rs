@@ -141,7 +141,8 @@ reasons! {
     STATE_UNUSABLE = "state_unusable",
     /// `state_not_kept`: the file that an earlier run left cannot be read; it was put aside under the name that follows.
     STATE_SET_ASIDE = "state_set_aside",
-    /// `capture_loss`: packets were lost before they could be read.
+    /// `capture_loss`: packets were lost before they could be read. `answer_withheld`: since then what the peer last said is not
+    /// certain.
     PACKETS_LOST = "packets_lost",
     /// `capture_loss`: a limit of the engine's was reached; calls beyond it are not watched.
     LIMIT = "limit",

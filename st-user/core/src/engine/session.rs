@@ -238,6 +238,9 @@ impl Dialog {
         if by != By::Peer || before.is_none() {
             self.tell_risk(sx, true);
         }
+        if let Some(responding) = self.responding.as_mut().filter(|_| method == MethodName::Invite) {
+            responding.losses = sx.losses;
+        }
         self.mark(sx);
     }
 
