@@ -3,8 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
-    Action, Arm, Command, Credentials, Direction, Engine, Inject, Method, OnMoved, Output, Packet, Policy, Refusal,
-    Rules, SessionId, Side, Time,
+    Action, Arm, Command, Credentials, Direction, Engine, Inject, MediaSeen, Method, OnExpired, OnMoved, Output,
+    Packet, Policy, Refusal, Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode},
     message::{Body, Message},
 };
@@ -123,6 +123,7 @@ impl Course {
             credentials: Some(Credentials { username: "u".into(), password: "p".into() }),
             strict_r12: input.flag(),
             on_moved: OnMoved::TellServer,
+            on_expired: OnExpired::Bye,
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });
@@ -303,7 +304,10 @@ impl Course {
     fn kernel(&mut self, input: &mut Input<'_>) {
         let refusal = input.pick(&Refusal::ALL);
         let command = match input.byte() & 7 {
-            0 => Command::Loss { packets: u64::from(input.byte()) },
+            0 => match input.byte() {
+                0 => Command::Blind,
+                packets => Command::Loss { packets: u64::from(packets) },
+            },
             1 => match self.sent.last() {
                 Some(sent) => Command::Refused { token: sent.token, refusal },
                 None => return,
@@ -382,10 +386,16 @@ impl Course {
                     let (session, side, state) = (arm.session, arm.side, arm.state);
                     self.armed.push(arm);
                     if self.honest {
-                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen });
+                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen() });
                         self.engine.handle_command(self.now, Command::Armed { session, side, result: Ok(state) });
                         self.followed.insert((session, side));
                         self.owed.insert((session, side));
+                    }
+                }
+                Output::Look { session, media } => {
+                    assert!(media.iter().all(|flow| self.flows.contains(flow)), "{media:?} are not watched");
+                    if self.honest {
+                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen() });
                     }
                 }
                 Output::Inject(inject) => self.inject(inject),
@@ -404,6 +414,10 @@ impl Course {
             }
         }
         panic!("outputs without end");
+    }
+
+    fn media_seen(&self) -> MediaSeen {
+        MediaSeen { left: Some(self.media_seen), came: Some(self.media_seen) }
     }
 
     /// What leaves is one whole message of that dialog's, with the number that the kernel will commit.

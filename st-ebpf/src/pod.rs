@@ -1,6 +1,6 @@
 //! [`aya::Pod`] for the map types.
 
-use crate::abi::{Ack, Flow, Ports, Settings, Shift, Token};
+use crate::abi::{Ack, Flow, Ports, Seen, Settings, Shift, Token};
 
 // SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
 unsafe impl aya::Pod for Settings {}
@@ -14,3 +14,5 @@ unsafe impl aya::Pod for Token {}
 unsafe impl aya::Pod for Ack {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Flow {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Seen {}

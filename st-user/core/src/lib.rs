@@ -19,6 +19,6 @@ pub mod time;
 
 pub use engine::Engine;
 pub use event::{Breach, By, Event, EventKind, Names, Side};
-pub use io::{Arm, Command, Direction, Inject, Output, Packet, ReadyAck, Refusal, SessionId};
-pub use policy::{Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Policy, Rate, Rules, Trunk};
+pub use io::{Arm, Command, Direction, Inject, MediaSeen, Output, Packet, ReadyAck, Refusal, SessionId};
+pub use policy::{Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Rules, Trunk};
 pub use time::Time;

@@ -39,6 +39,16 @@ pub enum OnMoved {
     TellServer,
 }
 
+/// What is done with a session that has expired and in which nobody gives a sign of life any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExpired {
+    /// An alert, and nothing more.
+    Alert,
+    /// The same, and a BYE to each side in the other's name, where the media say that nobody is there: it needs
+    /// [`Rules::media_evidence`] and [`Action::Refresh`].
+    Bye,
+}
+
 /// Digest credentials for a peer that challenges refreshes.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -113,6 +123,8 @@ pub struct Rules {
     pub refresh_rate: Rate,
     /// When an answer moves the media.
     pub on_moved: OnMoved,
+    /// When a session has expired.
+    pub on_expired: OnExpired,
 }
 
 impl Default for Rules {
@@ -128,7 +140,15 @@ impl Default for Rules {
             media_evidence: true,
             refresh_rate: const { Rate::new(200).expect("a rate") },
             on_moved: OnMoved::Alert,
+            on_expired: OnExpired::Alert,
         }
+    }
+}
+
+impl Rules {
+    /// Whether a call that has expired may be hung up.
+    pub fn hangs_up(&self) -> bool {
+        self.on_expired == OnExpired::Bye && self.media_evidence && self.action == Action::Refresh
     }
 }
 

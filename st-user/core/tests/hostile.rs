@@ -188,6 +188,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 Output::Event(_)
                 | Output::Watch { .. }
                 | Output::Unwatch { .. }
+                | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}
             }

@@ -399,7 +399,7 @@ fn no_damaged_record_is_taken_back() {
     assert_eq!(full.restore(record).unwrap_err(), RecordError::Full);
 }
 
-/// What version 1 wrote. Where a change of the engine's makes this fail, [`VERSION`] has to be raised, and the records of
+/// What this version wrote. Where a change of the engine's makes this fail, [`VERSION`] has to be raised, and the records of
 /// the version before must still be read or be refused as such. `GOLDEN=write` writes it anew.
 #[test]
 fn a_record_of_this_version_is_read_as_it_was_written_whenever_that_was() {

@@ -12,7 +12,9 @@ use std::{
 use ipnet::IpNet;
 use rustix::process::getegid;
 use secrecy::SecretString;
-use st_core::{Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Rate, Rules, Trunk, policy::NO_TRUNK};
+use st_core::{
+    Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Rate, Rules, Trunk, policy::NO_TRUNK,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -166,6 +168,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let media_evidence = fields.get("media_evidence", choice(&[("auto", true), ("off", false)]));
     let refresh_rate = fields.get("refresh_rate", rate);
     let on_moved = fields.get("on_moved", choice(&[("alert", OnMoved::Alert), ("tell-server", OnMoved::TellServer)]));
+    let on_expired = fields.get("on_expired", choice(&[("alert", OnExpired::Alert), ("bye", OnExpired::Bye)]));
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -192,7 +195,26 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let what = format!("`refresh_rate` is higher than the {all} of all trunks together");
         fields.note(at, what, "lower it, or raise `refresh_rate` at the top of the file");
     }
-    let sends = ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved"];
+    if let (Some(OnExpired::Bye), Some(at)) = (on_expired, fields.value_at("on_expired")) {
+        let needs = |what: &str, cure: &str| (format!("`on_expired: bye` {what}"), cure.to_owned());
+        let problem = if media_evidence == Some(false) {
+            Some(needs(
+                "hangs up only where the media are silent, and `media_evidence: off` looks at none",
+                "take `media_evidence: off` away, or write `on_expired: alert`",
+            ))
+        } else if action.is_some_and(|action| action != Action::Refresh) {
+            Some(needs(
+                "sends BYEs, and nothing is sent without `action: refresh`",
+                "write `action: refresh`, or `on_expired: alert`",
+            ))
+        } else {
+            None
+        };
+        if let Some((what, cure)) = problem {
+            fields.note(at, what, cure);
+        }
+    }
+    let sends = ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved", "on_expired"];
     if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
@@ -211,6 +233,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         media_evidence: media_evidence.unwrap_or(base.media_evidence),
         refresh_rate: refresh_rate.unwrap_or(base.refresh_rate),
         on_moved: on_moved.unwrap_or(base.on_moved),
+        on_expired: on_expired.unwrap_or(base.on_expired),
     }
 }
 

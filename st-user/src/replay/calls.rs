@@ -141,6 +141,9 @@ impl Call {
             | EventKind::StateNotKept
             | EventKind::RefreshSucceeded
             | EventKind::ServerTold
+            | EventKind::ExpiredMediaFlowing
+            | EventKind::ByeSent
+            | EventKind::ByeFailed
             | EventKind::BreakerOpened
             | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {

@@ -212,6 +212,7 @@ impl Player<'_> {
                 | Output::Inject(_)
                 | Output::Watch { .. }
                 | Output::Unwatch { .. }
+                | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}
                 Output::Timeout(due) => {

@@ -102,6 +102,7 @@ impl Bench {
                 | Output::Inject(_)
                 | Output::Watch { .. }
                 | Output::Unwatch { .. }
+                | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}
             }

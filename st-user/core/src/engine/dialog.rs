@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::Evidence,
     exchange::{Exchange, Exchanges},
+    hangup::Hangup,
     heard::Heard,
     invite::{Early, Invite},
     limits::{MAX_DOMAIN, MAX_HEADERS},
@@ -126,6 +127,9 @@ pub(super) struct Dialog {
     /// What the server has to be told, or was: an earlier daemon's the programs bring to its end.
     #[serde(skip)]
     pub(super) telling: Option<Box<Telling>>,
+    /// What is done about its having expired: an earlier daemon's is not gone on with.
+    #[serde(skip)]
+    pub(super) hangup: Option<Box<Hangup>>,
     /// What the peer's BYE says.
     pub(super) parting: Option<Cow<'static, str>>,
     /// Whether it was taken back from a record and not heard of for certain since: its end may have gone by unseen.
@@ -213,6 +217,7 @@ impl Dialog {
             followed: false,
             peer_followed: false,
             telling: None,
+            hangup: None,
             parting: None,
             restored: false,
             listed: false,
@@ -293,6 +298,11 @@ impl Dialog {
         self.peer_sdp.as_ref().and_then(|sdp| self.peer_media_in(sdp))
     }
 
+    /// What the peer's says by itself.
+    pub(super) fn peer_media_as_said(&self) -> Option<Media<'_>> {
+        self.peer_sdp.as_ref().and_then(|sdp| Media::read(sdp))
+    }
+
     /// What an SDP of the peer's says beside the server's last one.
     pub(super) fn peer_media_in<'a>(&self, sdp: &'a [u8]) -> Option<Media<'a>> {
         let media = Media::read(sdp)?;
@@ -359,14 +369,16 @@ impl Dialog {
         self.phase = Phase::Ended(sx.now);
         let event = Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) };
         self.tell(sx, event);
-        let all = [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered];
+        let all =
+            [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::Unanswered, Timer::HangUp];
         sx.timers.cancel_all(self.id, &all);
         self.parts(sx);
         self.unwatch(sx);
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
         self.stop_telling(sx);
-        if self.own.is_empty() {
+        self.stop_hanging_up(sx);
+        if self.own.is_empty() && self.hangup.is_none() {
             // Nothing is sent in it any more, not even an ACK.
             (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());
             (self.from, self.to) = (Vec::new(), Vec::new());
@@ -408,6 +420,7 @@ impl Dialog {
             own.retire(sx, self.id);
         }
         self.retire_telling(sx);
+        self.retire_hangup(sx);
         self.disarm(sx);
         true
     }

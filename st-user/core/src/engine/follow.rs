@@ -182,6 +182,7 @@ impl Dialog {
                 if sender == Side::Peer && !matches!(status, 401 | 407 | 422 | 491) {
                     self.refresh_refused(sx, cseq.method, status);
                 }
+                self.demands_timers(sx, message, sender, cseq.method, status);
                 if status == 422 {
                     // R17
                     self.min_se = self.min_se.max(message.min_se());

@@ -7,11 +7,13 @@
 mod bounded;
 mod breach;
 mod breaker;
+mod demand;
 mod dialog;
 mod evidence;
 mod exchange;
 mod follow;
 mod gate;
+mod hangup;
 mod hash;
 mod heard;
 mod invite;
@@ -41,12 +43,13 @@ use std::sync::Arc;
 
 pub use breaker::BREAKER_DIALOGS;
 pub use dialog::SILENCE;
+pub use evidence::MEDIA_SILENCE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
 
 use crate::{
-    Command, EventKind, Output, Packet, Policy, SessionId, Side, Time,
+    By, Command, EventKind, Output, Packet, Policy, SessionId, Side, Time,
     message::{Message, MethodName},
 };
 use dialog::{Dialog, Ids};
@@ -110,6 +113,7 @@ impl Engine {
     /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.sx.gate.follow(&policy);
+        self.sx.demands.clear();
         self.sx.policy = policy;
     }
 
@@ -190,6 +194,7 @@ impl Engine {
                 Timer::Armed => dialog.arm_again(sx),
                 Timer::TooLate => dialog.comes_too_late(sx),
                 Timer::Tell => dialog.tell_timer(sx),
+                Timer::HangUp => dialog.hang_up_timer(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),
@@ -209,23 +214,30 @@ impl Engine {
         let sx = &mut self.sx;
         match command {
             Command::Armed { .. } | Command::Refused { .. } if sx.mode == Mode::Replay => {}
-            Command::Armed { session, side, result } => match (self.dialogs.of(session), side) {
-                (Some(dialog), Side::Server) => dialog.armed(sx, result),
-                (Some(dialog), Side::Peer) => dialog.peer_armed(sx, result),
-                (None, _) => {}
-            },
+            Command::Armed { session, side, result } => {
+                if let Some(dialog) = self.dialogs.of(session)
+                    && !dialog.bye_armed(sx, side, result)
+                {
+                    match side {
+                        Side::Server => dialog.armed(sx, result),
+                        Side::Peer => dialog.peer_armed(sx, result),
+                    }
+                }
+            }
             Command::Refused { token, refusal } => {
                 if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session))
                     && !dialog.peers_refused(sx, token, refusal)
+                    && !dialog.bye_refused(sx, token, refusal)
                 {
                     dialog.own_refused(sx, token, refusal);
                 }
             }
             Command::Media { session, seen } => {
-                if let Some(evidence) = self.dialogs.of(session).and_then(|dialog| dialog.evidence.as_mut()) {
-                    evidence.saw(seen);
+                if let Some(dialog) = self.dialogs.of(session) {
+                    dialog.saw_media(sx, seen);
                 }
             }
+            Command::Blind => sx.blind = sx.now,
             Command::Outage => {
                 sx.resumed = sx.now;
                 self.dialogs.each(|dialog| dialog.after_outage(sx));
@@ -234,6 +246,7 @@ impl Engine {
             Command::Loss { packets: 0 } => {}
             Command::Loss { packets } => {
                 sx.losses += 1;
+                sx.lost = sx.now;
                 sx.changed = true;
                 sx.stats.lost = sx.stats.lost.saturating_add(packets);
                 sx.tell(EventKind::CaptureLoss, format!("{}: {packets}", reason::PACKETS_LOST));
@@ -296,6 +309,9 @@ impl Engine {
         if let Some(token) = peers {
             let dialog = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
             match dialog {
+                Some(dialog) if cseq.method == MethodName::Bye => {
+                    dialog.bye_heard(&mut self.sx, packet, token, message)
+                }
                 Some(dialog) if is_request => dialog.peers_left(token),
                 Some(dialog) => dialog.peers_answer(&mut self.sx, token, message, cseq),
                 None => {}
@@ -324,10 +340,28 @@ impl Engine {
             Mode::Live => self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)),
             Mode::Replay => key.and_then(|key| self.dialogs.at(&key)),
         };
+        if cseq.method == MethodName::Bye {
+            return self.own_bye(heard, token, key);
+        }
         match dialog {
             Some(dialog) if is_request => dialog.own_left(&mut self.sx, packet, token, message, cseq),
             Some(dialog) => dialog.own_answer(&mut self.sx, packet, token, message, cseq),
             None if is_request => {}
+            None => self.sx.stats.unknown_answers += 1,
+        }
+    }
+
+    /// A BYE of ours, or the answer to one.
+    fn own_bye(&mut self, heard: &Heard<'_>, token: u64, key: Option<Fingerprint>) {
+        let known = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
+        match known.filter(|_| self.sx.mode == Mode::Live) {
+            Some(dialog) => dialog.bye_heard(&mut self.sx, heard.packet, token, heard.message),
+            // It is in a capture, or an earlier daemon's.
+            None if heard.is_request => {
+                if let Some(dialog) = key.and_then(|key| self.dialogs.at(&key)) {
+                    dialog.end(&mut self.sx, Some(By::Sipst), reason::EXPIRED.into());
+                }
+            }
             None => self.sx.stats.unknown_answers += 1,
         }
     }
@@ -377,7 +411,11 @@ impl Engine {
             }
             (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
             (Some(200..300), None) | (None, _) => {}
-            (Some(300..), _) => self.invites.turned_down(&invite, heard),
+            (Some(status @ 300..), _) => {
+                if let Some(invite) = self.invites.turned_down(&invite, heard) {
+                    demand::tell(&mut self.sx, heard, &invite, status);
+                }
+            }
         }
     }
 

@@ -37,7 +37,8 @@ impl Dialog {
             return self.queue_again(sx);
         }
         // All that can be told of this interval is that it ran out, and of one in which nobody has spoken for days not even that.
-        let all = [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::TooLate];
+        let all =
+            [Timer::Act, Timer::Expiring, Timer::Expired, Timer::Retry, Timer::Armed, Timer::TooLate, Timer::HangUp];
         sx.timers.cancel_all(self.id, &all);
         self.hush(sx);
         if sx.now.since(self.heard) < SILENCE {

@@ -48,6 +48,8 @@ pub(super) enum Timer {
     Forget,
     /// When what the server has to be told is tried, sent again or given up.
     Tell,
+    /// When it is looked whether anybody is still in a call that has expired, or what is sent to end it is tried again.
+    HangUp,
 }
 
 /// A session's timer.

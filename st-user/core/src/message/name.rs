@@ -132,6 +132,7 @@ headers! {
     Supported = "Supported" | b"k",
     Require = "Require",
     ProxyRequire = "Proxy-Require",
+    Unsupported = "Unsupported",
     Allow = "Allow",
     SessionExpires = "Session-Expires" | b"x",
     MinSe = "Min-SE",
