@@ -7,7 +7,7 @@ use st_ebpf::cseq::{MAX_NUMBER, State};
 
 use super::{
     Mode,
-    dialog::Dialog,
+    dialog::{Dialog, Phase, SILENCE},
     evidence::{MEDIA_SILENCE, Media},
     gate::Request,
     limits::{MAX_MOVED, MAX_WAITS},
@@ -152,6 +152,14 @@ impl Dialog {
         self.heard.max(sx.resumed).max(sx.lost) + (self.interval() + self.grace()).max(MEDIA_SILENCE)
     }
 
+    /// Whether it may be forgotten in this very moment, so that nothing may be armed any more.
+    fn is_about_to_go(&self, sx: &Shared) -> bool {
+        match self.phase {
+            Phase::Ended(at) => sx.now.since(at) >= TRANSACTION && sx.now.since(self.heard) >= TRANSACTION,
+            Phase::Started | Phase::Confirmed => sx.now.since(self.heard) >= SILENCE,
+        }
+    }
+
     /// [`Timer::HangUp`]
     pub(super) fn hang_up_timer(&mut self, sx: &mut Shared) {
         if self.hangup.as_ref().is_some_and(|hangup| hangup.stage == Stage::Going) {
@@ -202,7 +210,7 @@ impl Dialog {
             return Err(Doubt::Flow(last));
         }
         let policy = Arc::clone(&sx.policy);
-        if !self.rules(&policy).1.hangs_up() {
+        if !self.rules(&policy).1.hangs_up() || self.is_about_to_go(sx) {
             return Err(Doubt::Policy);
         }
         let quiet_at = self.quiet_at(sx);
@@ -285,11 +293,17 @@ impl Dialog {
 
     /// Nothing is sent now; it is looked again then.
     fn call_off(&mut self, sx: &mut Shared, at: Time) {
+        self.take_back(sx);
+        self.look_at(sx, at);
+    }
+
+    /// What was not sent is off the record.
+    fn take_back(&mut self, sx: &mut Shared) {
         sx.gate.leave(sx.now, self.id);
         let Some(hangup) = &mut self.hangup else { return };
         hangup.stage = Stage::Waiting;
-        hangup.byes.clear();
-        self.look_at(sx, at);
+        let byes = std::mem::take(&mut hangup.byes);
+        byes.iter().for_each(|bye| self.retire_bye(sx, bye.token));
     }
 
     /// Its turn has come.
@@ -311,7 +325,8 @@ impl Dialog {
 
     /// One after the other: that the first could leave says that its side has sent nothing in this very moment.
     fn next_bye(&mut self, sx: &mut Shared) {
-        let Some(hangup) = &mut self.hangup else { return };
+        let goes = self.is_about_to_go(sx);
+        let Some(hangup) = self.hangup.as_mut().filter(|_| !goes) else { return };
         let is_at_it = |bye: &Bye| matches!(bye.progress, Progress::Arming | Progress::Retrying | Progress::Sent);
         if hangup.byes.iter().any(is_at_it) {
             return;
@@ -324,12 +339,8 @@ impl Dialog {
 
     /// It is not hung up in this interval.
     fn give_hanging_up_up(&mut self, sx: &mut Shared, why: &str) {
-        sx.gate.leave(sx.now, self.id);
+        self.take_back(sx);
         sx.timers.cancel(self.id, Timer::HangUp);
-        if let Some(hangup) = &mut self.hangup {
-            hangup.stage = Stage::Waiting;
-            hangup.byes.clear();
-        }
         self.say_not_hung_up(sx, why, "", None);
     }
 
@@ -501,6 +512,9 @@ impl Dialog {
 
     /// Timer::HangUp, while the BYEs are on their way.
     fn go_on_hanging_up(&mut self, sx: &mut Shared) {
+        if self.is_about_to_go(sx) {
+            return;
+        }
         let Some(hangup) = &mut self.hangup else { return };
         let mut again = Vec::new();
         let mut unarmed = None;
