@@ -3,10 +3,10 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
-    Action, Arm, Command, Credentials, Datagram, Direction, Engine, Inject, Method, OnMoved, Output, Packet, Policy,
-    Refusal, Respond, Rules, SessionId, Side, Time,
+    Action, Arm, Command, Credentials, Datagram, Direction, Engine, Inject, MediaSeen, Method, OnExpired, OnMoved,
+    Output, Packet, Policy, Refusal, Respond, Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode},
-    message::{Body, Message},
+    message::{Body, Message, MethodName},
 };
 use st_ebpf::cseq::State;
 
@@ -129,6 +129,7 @@ impl Course {
             on_moved: OnMoved::TellServer,
             take_over: setup & 1 == 1,
             respond: Respond::OnReject,
+            on_expired: OnExpired::Bye,
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });
@@ -311,7 +312,10 @@ impl Course {
     fn kernel(&mut self, input: &mut Input<'_>) {
         let refusal = input.pick(&Refusal::ALL);
         let command = match input.byte() & 7 {
-            0 => Command::Loss { packets: u64::from(input.byte()) },
+            0 => match input.byte() {
+                0 => Command::Blind,
+                packets => Command::Loss { packets: u64::from(packets) },
+            },
             1 => match self.sent.last() {
                 Some(sent) => Command::Refused { token: sent.token, refusal },
                 None => return,
@@ -333,7 +337,9 @@ impl Course {
     }
 
     fn command(&mut self, command: Command) {
-        if let Command::Armed { session, side, result: Ok(_) } = command {
+        if let Command::Armed { session, side, result: Ok(_) } = command
+            && self.engine.knows(session)
+        {
             self.followed.insert((session, side));
         }
         self.engine.handle_command(self.now, command);
@@ -412,7 +418,7 @@ impl Course {
                 }
                 Output::Weigh { session, media } => {
                     assert!(media.iter().all(|flow| self.flows.contains(flow)), "{media:?} are not watched");
-                    self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen });
+                    self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen() });
                     self.engine.handle_command(self.now, Command::Weighed { session });
                 }
                 Output::Send(datagram) => self.send(datagram),
@@ -420,14 +426,22 @@ impl Course {
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow), "{flow} is not watched"),
                 Output::Arm(arm) => {
                     assert!(arm.media.iter().all(|flow| self.flows.contains(flow)), "{:?} are not watched", arm.media);
-                    assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for a refresh");
+                    self.is_asked_for(arm.session, arm.ends);
                     let (session, side, state) = (arm.session, arm.side, arm.state);
                     self.armed.push(arm);
                     if self.honest {
-                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen });
+                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen() });
                         self.engine.handle_command(self.now, Command::Armed { session, side, result: Ok(state) });
-                        self.followed.insert((session, side));
-                        self.owed.insert((session, side));
+                        if self.engine.knows(session) {
+                            self.followed.insert((session, side));
+                            self.owed.insert((session, side));
+                        }
+                    }
+                }
+                Output::Look { session, media } => {
+                    assert!(media.iter().all(|flow| self.flows.contains(flow)), "{media:?} are not watched");
+                    if self.honest {
+                        self.engine.handle_command(self.now, Command::Media { session, seen: self.media_seen() });
                     }
                 }
                 Output::Inject(inject) => self.inject(inject),
@@ -448,6 +462,17 @@ impl Course {
         panic!("outputs without end");
     }
 
+    /// Nothing is sent but where the rules say so, or to end what was ended for one side while they did.
+    fn is_asked_for(&self, session: SessionId, ends: bool) {
+        let ended = |sent: &Inject| sent.session == session && sent.bytes.starts_with(b"BYE ");
+        let begun = ends && self.sent.iter().any(ended);
+        assert!(self.rules.action == Action::Refresh || begun, "nobody has asked for it");
+    }
+
+    fn media_seen(&self) -> MediaSeen {
+        MediaSeen { left: Some(self.media_seen), came: Some(self.media_seen) }
+    }
+
     /// What leaves is one whole message of that dialog's, with the number that the kernel will commit.
     fn inject(&mut self, inject: Inject) {
         assert!(!self.retired.contains(&inject.token), "an answer to it would be nobody's");
@@ -466,7 +491,7 @@ impl Course {
         assert!(token.is_some(), "{text}");
         assert!(message.body() != Body::Cut, "{text}");
         if let Some(state) = inject.commit {
-            assert_eq!(self.rules.action, Action::Refresh, "nobody has asked for a refresh");
+            self.is_asked_for(inject.session, cseq.method == MethodName::Bye);
             assert_eq!(token, Some(inject.token));
             assert!(message.to().is_some_and(|to| to.tag.is_some()), "{text}");
             assert_eq!(cseq.number, state.next_injected());

@@ -280,17 +280,27 @@ pub struct Hold {
     pub reserved: u32,
 }
 
-/// Where media of the server's come from; the value is when a datagram of them was last seen leaving, in nanoseconds of
-/// `CLOCK_MONOTONIC_COARSE`, 0 for never. Not pinned: whoever loads the programs begins with none.
+/// Where media of the server's come from, and the peer's go to; the value is [`Seen`]. Not pinned: whoever loads the programs
+/// begins with none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
-    /// The source address.
+    /// The server's address.
     pub address: [u8; 16],
-    /// The UDP source port, network order.
+    /// Its UDP port, network order.
     pub port: [u8; 2],
     /// Always 0.
     pub reserved: [u8; 6],
+}
+
+/// When a datagram was last seen each way, in nanoseconds of `CLOCK_MONOTONIC_COARSE`, 0 for never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Seen {
+    /// From there.
+    pub left_ns: u64,
+    /// To there.
+    pub came_ns: u64,
 }
 
 macro_rules! counters {

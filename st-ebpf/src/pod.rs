@@ -1,6 +1,6 @@
 //! [`aya::Pod`] for the map types.
 
-use crate::abi::{Ack, Flow, Hold, Ports, Settings, Shift, Token};
+use crate::abi::{Ack, Flow, Hold, Ports, Seen, Settings, Shift, Token};
 
 // SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
 unsafe impl aya::Pod for Settings {}
@@ -16,3 +16,4 @@ unsafe impl aya::Pod for Ack {}
 unsafe impl aya::Pod for Flow {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Hold {}
+unsafe impl aya::Pod for Seen {}

@@ -16,11 +16,11 @@ use aya::maps::{MapData, RingBuf};
 use rand::RngExt as _;
 use rustix::thread::CapabilitySet;
 use st_core::{
-    Arm, Command, Datagram, Inject, Mark, Output, Policy, Refusal, SessionId, Side, Time,
+    Arm, Command, Datagram, Inject, Mark, MediaSeen, Output, Policy, Refusal, SessionId, Side, Time,
     engine::{Engine, EngineConfig, Limits, Mode},
 };
 use st_ebpf::{
-    abi::{Counter, HOLD_SILENT_NS, RING_BYTES, SampleHeader},
+    abi::{Counter, HOLD_SILENT_NS, RING_BYTES, SampleHeader, Seen},
     key::DialogKey,
 };
 use tokio::{
@@ -401,6 +401,10 @@ impl<'a> Driver<'a> {
                 }
                 Output::Watch { flow } => self.kernel.flows.watch(flow),
                 Output::Unwatch { flow } => self.kernel.flows.unwatch(flow),
+                Output::Look { session, media } => {
+                    let seen = self.media_seen(&media);
+                    self.command(Command::Media { session, seen });
+                }
                 Output::Retire { token } => self.kernel.maps.retire(token),
                 Output::Disarm { side, call_id, tag, server, .. } => {
                     let maps = &mut self.kernel.maps;
@@ -425,7 +429,8 @@ impl<'a> Driver<'a> {
             // From the entry on the kernel follows the numbers; what it saw before stands in the ring. The state is read
             // first and the ring drained then: so the engine has seen every request that is in the state, and one that
             // comes later moves the kernel's on and makes it refuse the number.
-            let result = self.prepare(&arm).and_then(|key| self.kernel.maps.state(key));
+            let prepared = self.prepare(&arm);
+            let result = prepared.and_then(|key| self.kernel.maps.state(key));
             self.drain(RING_RECORDS);
             if let Err(error) = self.unseen() {
                 warn!(%error, "what went by unseen cannot be read");
@@ -433,13 +438,19 @@ impl<'a> Driver<'a> {
             self.media(arm.session, &arm.media);
             self.command(Command::Armed { session: arm.session, side: arm.side, result });
             self.outputs();
+            if let Ok(key) = prepared
+                && !self.engine.knows(arm.session)
+            {
+                // Where it cannot be taken away, the maps have told of it.
+                let _ = self.kernel.maps.disarm(key, Some(arm.server.ip()));
+            }
         }
     }
 
-    /// Tells when the server's media were last seen.
+    /// Tells when media were last seen, each way; nothing where none are watched.
     fn media(&mut self, session: SessionId, media: &[SocketAddr]) {
-        let seen = media.iter().filter_map(|flow| self.kernel.flows.seen(*flow)).max();
-        if let Some(seen) = seen.map(|time_ns| self.clock.past(time_ns)) {
+        if !media.is_empty() {
+            let seen = self.media_seen(media);
             self.command(Command::Media { session, seen });
         }
     }
@@ -460,10 +471,25 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// When any of these flows was last seen, each way.
+    fn media_seen(&self, media: &[SocketAddr]) -> MediaSeen {
+        let at = |time_ns| Some(time_ns).filter(|at| *at > 0).map(|at| self.clock.past(at));
+        let of = |flow: &SocketAddr| {
+            let Seen { left_ns, came_ns } = self.kernel.flows.seen(*flow);
+            MediaSeen { left: at(left_ns), came: at(came_ns) }
+        };
+        media.iter().map(of).fold(MediaSeen::default(), MediaSeen::or_later)
+    }
+
     /// Sees to it that the dialog can be refreshed from here, and that it has its entry.
     fn prepare(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
         let key = self.kernel.maps.key(&arm.call_id, &arm.tag, arm.side)?;
-        self.owners.check(arm.cookie, arm.server)?;
+        match self.owners.check(arm.cookie, arm.server) {
+            // A call that is to be ended need not be alive.
+            Err(Refusal::ServerHangs) if arm.ends => {}
+            Err(Refusal::ServerGone) if arm.ends && arm.side == Side::Server => {}
+            owned => owned?,
+        }
         self.injector.open(arm.server.ip())?;
         let way = self.routes.interface(arm.server, arm.peer).map_err(|error| {
             warn!(%error, peer = %arm.peer, "the route to the peer cannot be asked for");
@@ -503,8 +529,10 @@ impl<'a> Driver<'a> {
     fn tick(&mut self) -> Result<(), RunError> {
         self.clock.look();
         self.unseen()?;
-        if let Some(view) = self.watch.latest() {
-            self.kernel.follow(view);
+        if let Some(view) = self.watch.latest()
+            && !self.kernel.follow(view)
+        {
+            self.command(Command::Blind);
         }
         for (key, server) in self.leftovers.due(self.clock.now()) {
             info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");

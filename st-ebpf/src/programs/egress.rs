@@ -32,7 +32,7 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 /// Looks at a packet that goes out.
 #[inline(always)]
 pub fn egress<A: Access>(access: &A) -> Fate {
-    let datagram = match read(access, |ip, source| media::saw(access, ip, source)) {
+    let datagram = match read(access, |ip, ports| media::left(access, ip, ports.source)) {
         Packet::Other => return Fate::Pass,
         Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Peer),
         Packet::Unread(reason) => {

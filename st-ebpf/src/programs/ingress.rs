@@ -12,6 +12,7 @@ use super::{
     ack::acknowledge,
     hold::{Acks, acks, acks_are_held},
     maps::{Scratch, TOKENS, count},
+    media,
     message::{describe, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
     shift::{is_shifted, shift, shift_back, shift_back_quoted},
@@ -21,7 +22,7 @@ use crate::Fate;
 /// Looks at a packet that comes in.
 #[inline(always)]
 pub fn ingress<A: Access>(access: &A) -> Fate {
-    let datagram = match read(access, |_, _| {}) {
+    let datagram = match read(access, |ip, ports| media::came(access, ip, ports.destination)) {
         Packet::Other => return Fate::Pass,
         Packet::Unread(reason) => {
             count(reason);

@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Settings, Shift, Token},
+    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Seen, Settings, Shift, Token},
     cseq::{RANGES, Range},
     scan::{Scan, Window},
 };
@@ -50,9 +50,9 @@ pub static HOLDS: HashMap<u64, Hold> = HashMap::with_max_entries(abi::HOLDS, BPF
 #[map]
 pub static HELD_ACKS: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The media flows that are watched, and when each was last seen.
+/// The media flows that are watched, and when each was last seen, each way.
 #[map]
-pub static FLOWS: HashMap<Flow, u64> = HashMap::with_max_entries(abi::FLOWS, BPF_F_NO_PREALLOC);
+pub static FLOWS: HashMap<Flow, Seen> = HashMap::with_max_entries(abi::FLOWS, BPF_F_NO_PREALLOC);
 
 /// The ports of these flows, one bit each: bit `port % 64` of element `port / 64`.
 #[map]

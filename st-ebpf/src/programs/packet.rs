@@ -58,6 +58,23 @@ pub struct Datagram {
     pub len: u32,
 }
 
+/// The ports of a UDP datagram.
+#[derive(Clone, Copy)]
+pub struct Ports {
+    /// Source port.
+    pub source: u16,
+    /// Destination port.
+    pub destination: u16,
+}
+
+impl Ports {
+    /// As in the header.
+    #[inline(always)]
+    fn of([s0, s1, d0, d1]: [u8; 4]) -> Self {
+        Self { source: u16::from_be_bytes([s0, s1]), destination: u16::from_be_bytes([d0, d1]) }
+    }
+}
+
 /// What a packet is.
 pub enum Packet {
     /// Nothing that sipst looks at.
@@ -100,7 +117,7 @@ fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
 
 /// What a plain packet (no tag, no option, no extension, no fragment) is, or `None` where it is not plain.
 #[inline(always)]
-fn plain(access: &impl Access, no_sip: impl Fn(Ip, u16)) -> Option<Packet> {
+fn plain(access: &impl Access, no_sip: impl Fn(Ip, Ports)) -> Option<Packet> {
     let (data, end) = (access.data(), access.data_end());
     let (ip, ports) = match u16::from_be_bytes(direct::<2>(data, end, 12)?) {
         ethertype::IPV4 => {
@@ -128,7 +145,7 @@ fn plain(access: &impl Access, no_sip: impl Fn(Ip, u16)) -> Option<Packet> {
     };
     if !is_sip(ports) {
         if ip.protocol == protocol::UDP {
-            no_sip(ip, u16::from_be_bytes([ports[0], ports[1]]));
+            no_sip(ip, Ports::of(ports));
         }
         return Some(Packet::Other);
     }
@@ -214,7 +231,7 @@ fn beginning(access: &impl Access, ip: Ip, [s0, s1, d0, d1]: [u8; 4]) -> Datagra
 
 /// UDP or TCP from or to a SIP port, or an ICMP error about it.
 #[inline(always)]
-fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, u16)) -> Result<Packet, Packet> {
+fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result<Packet, Packet> {
     match ip.protocol {
         protocol::UDP => {
             let [s0, s1, d0, d1, l0, l1] = bytes::<6>(access, ip.next).ok_or(Packet::Other)?;
@@ -224,7 +241,7 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, u16)) -> Result<P
                 return Ok(if sip { Packet::First(datagram) } else { Packet::Unread(Counter::Fragment) });
             }
             if !sip {
-                no_sip(ip, u16::from_be_bytes([s0, s1]));
+                no_sip(ip, Ports::of([s0, s1, d0, d1]));
                 return Ok(Packet::Other);
             }
             let length = u16::from_be_bytes([l0, l1]) as u32;
@@ -260,9 +277,9 @@ fn icmp_error(access: &impl Access, ip: Ip) -> Result<Packet, Packet> {
     Ok(Packet::IcmpError(beginning(access, quoted, ports)))
 }
 
-/// Tells what a packet is; `no_sip` gets the IP header and source port of a UDP datagram between ports that carry none.
+/// Tells what a packet is; `no_sip` gets the IP header and the ports of a UDP datagram between ports that carry none.
 #[inline(always)]
-pub fn read(access: &impl Access, no_sip: impl Fn(Ip, u16)) -> Packet {
+pub fn read(access: &impl Access, no_sip: impl Fn(Ip, Ports)) -> Packet {
     if let Some(packet) = plain(access, &no_sip) {
         return packet;
     }
@@ -291,6 +308,12 @@ fn address(access: &impl Access, v6: bool, offset: u32, to: &mut [u8; 16]) -> bo
 #[inline(always)]
 pub fn source_address(access: &impl Access, ip: Ip, to: &mut [u8; 16]) -> bool {
     address(access, ip.v6, ip.at + if ip.v6 { 8 } else { 12 }, to)
+}
+
+/// Writes where it goes, likewise.
+#[inline(always)]
+pub fn destination_address(access: &impl Access, ip: Ip, to: &mut [u8; 16]) -> bool {
+    address(access, ip.v6, ip.at + if ip.v6 { 24 } else { 16 }, to)
 }
 
 /// Writes source, destination, TOS and TTL of an IP header to the record's header.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use st_ebpf::abi::{BRANCH_PREFIX, PEER_BRANCH_PREFIX};
 
 use crate::{
+    Side,
     digest::Answer,
     message::{HeaderName, Message, MethodName, Role, Start, Uri, route_uri},
 };
@@ -155,6 +156,21 @@ pub fn peers_reinvite(template: &Template<'_>, cseq: u32, token: u64, interval_s
 /// The ACK to its 2xx.
 pub fn peers_ack_2xx(template: &Template<'_>, cseq: u32, token: u64) -> Vec<u8> {
     let mut out = head(template, &PEER_BRANCH_PREFIX, cseq, token, MethodName::Ack);
+    out.body(None, &[]);
+    out.bytes
+}
+
+/// A BYE (RFC 3261, section 15.1.1), in the name of the side whose orientation `template` has, that says why (RFC 3326).
+pub fn bye(template: &Template<'_>, whose: Side, cseq: u32, token: u64, cause: &[u8], answers: &[Answer]) -> Vec<u8> {
+    let prefix = match whose {
+        Side::Server => &BRANCH_PREFIX,
+        Side::Peer => &PEER_BRANCH_PREFIX,
+    };
+    let mut out = head(template, prefix, cseq, token, MethodName::Bye);
+    let says_what_it_can = |name| matches!(name, HeaderName::Allow | HeaderName::Supported);
+    template.own.iter().filter(|(name, _)| !says_what_it_can(*name)).for_each(|&(name, value)| out.line(name, value));
+    out.line(HeaderName::Reason, cause);
+    out.answers(answers);
     out.body(None, &[]);
     out.bytes
 }

@@ -95,6 +95,12 @@ pub enum EventKind {
     BreakerOpened,
     /// A refresh on that trunk succeeded: they are sent again.
     BreakerClosed,
+    /// A session has expired, and RTP flows in it all the same: it is never hung up: alert.
+    ExpiredMediaFlowing,
+    /// A BYE of sipst's own has left, to one of the sides in the other's name: alert.
+    ByeSent,
+    /// None was sent though one was asked for, or it had no answer, or not a good one: alert.
+    ByeFailed,
     /// What is known of the calls is not kept on disk, or what an earlier run had kept could not be read: alert.
     StateNotKept,
 }
@@ -113,6 +119,9 @@ impl EventKind {
             | Self::NegotiationFault
             | Self::CaptureLoss
             | Self::BreakerOpened
+            | Self::ExpiredMediaFlowing
+            | Self::ByeSent
+            | Self::ByeFailed
             | Self::StateNotKept => true,
             Self::SessionStarted
             | Self::TimerNegotiated
@@ -152,6 +161,9 @@ impl EventKind {
             Self::AnswerWithheld => "answer_withheld",
             Self::BreakerOpened => "breaker_opened",
             Self::BreakerClosed => "breaker_closed",
+            Self::ExpiredMediaFlowing => "expired_media_flowing",
+            Self::ByeSent => "bye_sent",
+            Self::ByeFailed => "bye_failed",
             Self::StateNotKept => "state_not_kept",
         }
     }

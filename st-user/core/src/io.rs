@@ -109,6 +109,22 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// When any of several media flows was last seen each way; `None`: not since they are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaSeen {
+    /// The server's own, leaving.
+    pub left: Option<Time>,
+    /// What came in for the server.
+    pub came: Option<Time>,
+}
+
+impl MediaSeen {
+    /// The later of both, each way.
+    pub fn or_later(self, other: Self) -> Self {
+        Self { left: self.left.max(other.left), came: self.came.max(other.came) }
+    }
+}
+
 /// What the driver tells the engine beside packets and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -121,14 +137,15 @@ pub enum Command {
         /// They as the kernel has them, or why there can be no injection.
         result: Result<State, Refusal>,
     },
-    /// Before the answer to [`Output::Arm`]: one of the flows in [`Arm::media`] was seen, last at this time. For one that was not
-    /// seen since it is watched there is no such command.
+    /// The answer to [`Output::Look`], and what comes before that to [`Output::Arm`] where it names flows.
     Media {
         /// Which session.
         session: SessionId,
-        /// When.
-        seen: Time,
+        /// When the flows were last seen.
+        seen: MediaSeen,
     },
+    /// Until now an interface of those that media cross had no programs: what passed there was not seen.
+    Blind,
     /// A request that [`Output::Inject`] asked for did not leave.
     Refused {
         /// Its token.
@@ -165,7 +182,8 @@ pub enum Command {
 /// The driver checks that the dialog can be refreshed from here (the server's socket lives, its address is its own, the
 /// route is attached), makes that side's shift entry from `state` if there is none, reads the state of the entry, **then
 /// hands every packet that the kernel had sampled by then to the engine**, then answers with [`Command::Armed`] and the
-/// state as it was read.
+/// state as it was read. Where the session is forgotten by then (`Engine::knows`), nobody will say [`Output::Disarm`], and the
+/// driver takes the entry away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// Which session.
@@ -186,6 +204,9 @@ pub struct Arm {
     pub state: State,
     /// The server's media flows that are watched: when each was last seen decides whether the call lives.
     pub media: Vec<SocketAddr>,
+    /// Whether what is to be sent ends the dialog: a server that stands still may have it, and one that is gone is no obstacle to
+    /// what goes to the peer.
+    pub ends: bool,
 }
 
 /// The ACK to the 2xx that a re-INVITE may get, ready to be sent.
@@ -303,14 +324,15 @@ pub enum Output {
     Arm(Arm),
     /// Send a message in one side's name.
     Inject(Inject),
-    /// Watch a media flow of the server's: keep in mind when a datagram from this address last left.
+    /// Watch a media flow of the server's: keep in mind when a datagram from this address last left, and when one last came in
+    /// for it.
     Watch {
-        /// Where it comes from.
+        /// The server's end.
         flow: SocketAddr,
     },
     /// Watch it no longer.
     Unwatch {
-        /// Where it comes from.
+        /// The server's end.
         flow: SocketAddr,
     },
     /// Mark a dialog, or change its mark.
@@ -332,6 +354,13 @@ pub enum Output {
     },
     /// Send a message as it is, at once; [`Command::Unsent`] where that cannot be.
     Send(Datagram),
+    /// Tell when these flows, which are watched, were last seen; answer with [`Command::Media`].
+    Look {
+        /// Which session.
+        session: SessionId,
+        /// The server's ends.
+        media: Vec<SocketAddr>,
+    },
     /// Take this token off the record: no answer to it is expected any more.
     Retire {
         /// The token.

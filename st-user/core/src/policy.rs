@@ -48,6 +48,16 @@ pub enum Respond {
     OnReject,
 }
 
+/// What is done with a session that has expired and in which nobody gives a sign of life any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExpired {
+    /// An alert, and nothing more.
+    Alert,
+    /// The same, and a BYE to each side in the other's name, where the media say that nobody is there: it needs
+    /// [`Rules::media_evidence`] and [`Action::Refresh`].
+    Bye,
+}
+
 /// Digest credentials for a peer that challenges refreshes.
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -126,6 +136,8 @@ pub struct Rules {
     pub take_over: bool,
     /// When the server turns a refresh of the peer's down.
     pub respond: Respond,
+    /// When a session has expired.
+    pub on_expired: OnExpired,
 }
 
 impl Default for Rules {
@@ -143,7 +155,15 @@ impl Default for Rules {
             on_moved: OnMoved::Alert,
             take_over: false,
             respond: Respond::Never,
+            on_expired: OnExpired::Alert,
         }
+    }
+}
+
+impl Rules {
+    /// Whether a call that has expired may be hung up.
+    pub fn hangs_up(&self) -> bool {
+        self.on_expired == OnExpired::Bye && self.media_evidence && self.action == Action::Refresh
     }
 }
 

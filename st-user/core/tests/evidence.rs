@@ -8,7 +8,7 @@ use sim::{Call, Sim, disk::Disk, manners};
 use st_core::{
     Action, Command,
     EventKind::*,
-    Policy, Rules, Side,
+    MediaSeen, Policy, Rules, Side,
     engine::{Limits, Mode},
 };
 
@@ -222,7 +222,7 @@ fn what_the_driver_says_of_a_session_that_is_not_known_changes_nothing() {
         sim.arms[0].session
     };
     sim.hang_up(&mut call);
-    let (events, seen) = (sim.events.len(), sim.now);
+    let (events, seen) = (sim.events.len(), MediaSeen { left: Some(sim.now), came: None });
     sim.command(Command::Media { session, seen });
     sim.command(Command::Media { session: st_core::SessionId(99), seen });
     sim.run(Duration::from_secs(1));

@@ -192,6 +192,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 | Output::Weigh { .. }
                 | Output::Send(_)
                 | Output::Unwatch { .. }
+                | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}
             }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, OnMoved, Policy, Rate, Respond, Rules};
+use st_core::{Action, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
 
 use super::*;
 
@@ -89,6 +89,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     on_moved: OnMoved::Alert,
                     take_over: false,
                     respond: Respond::Never,
+                    on_expired: OnExpired::Alert,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -172,6 +173,7 @@ const DEFAULT: &[&str] = &[
     "on_moved",
     "take_over",
     "respond",
+    "on_expired",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -453,6 +455,29 @@ fn a_rate_is_a_number_or_off_and_nothing_is_said_to_be_sent_that_never_would_be(
         &["3:42: `refresh_rate` is higher than the 50 of all trunks together: lower it"],
     );
     says("default: {refresh_rate: 20}", &["2:11: says how to refresh, but no `action` is given"]);
+}
+
+#[test]
+fn on_expired_is_bye_only_where_something_is_sent_and_the_media_are_looked_at() {
+    let on_expired = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default;
+    let rules = on_expired("default: {action: refresh, on_expired: bye}");
+    assert!(rules.on_expired == OnExpired::Bye && rules.hangs_up());
+    for alert in
+        ["default: {action: refresh, on_expired: alert}", "default: {action: refresh}", "default: {action: alert}"]
+    {
+        assert_eq!(on_expired(alert).on_expired, OnExpired::Alert, "{alert}");
+    }
+    says(
+        "default: {action: refresh, media_evidence: off, on_expired: bye}",
+        &["2:61: `on_expired: bye` hangs up only where the media are silent, and `media_evidence: off` looks at none"],
+    );
+    for action in ["alert", "observe"] {
+        let text = format!("default: {{action: {action}, on_expired: bye}}");
+        let at = text.find("bye").unwrap() + 1;
+        says(&text, &[&format!("2:{at}: `on_expired: bye` sends BYEs, and nothing is sent without `action: refresh`")]);
+    }
+    says("default: {on_expired: bye}", &["2:11: says how to refresh, but no `action` is given"]);
+    says("default: {action: refresh, on_expired: yes}", &["2:40: `on_expired` is `yes`: use one of alert, bye"]);
 }
 
 #[test]

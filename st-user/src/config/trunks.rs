@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use rustix::process::getegid;
 use secrecy::SecretString;
 use st_core::{
-    Action, Credentials, DomainPattern, Matcher, Method, OnMoved, Rate, Respond, Rules, Trunk, policy::NO_TRUNK,
+    Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Rate, Respond, Rules, Trunk,
+    policy::NO_TRUNK,
 };
 use zeroize::Zeroizing;
 
@@ -170,6 +171,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let on_moved = fields.get("on_moved", choice(&[("alert", OnMoved::Alert), ("tell-server", OnMoved::TellServer)]));
     let take_over = fields.get("take_over", boolean);
     let respond = fields.get("respond", choice(&[("never", Respond::Never), ("on-reject", Respond::OnReject)]));
+    let on_expired = fields.get("on_expired", choice(&[("alert", OnExpired::Alert), ("bye", OnExpired::Bye)]));
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -196,8 +198,36 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let what = format!("`refresh_rate` is higher than the {all} of all trunks together");
         fields.note(at, what, "lower it, or raise `refresh_rate` at the top of the file");
     }
-    let sends =
-        ["method", "min_se", "credentials", "media_evidence", "refresh_rate", "on_moved", "take_over", "respond"];
+    if let (Some(OnExpired::Bye), Some(at)) = (on_expired, fields.value_at("on_expired")) {
+        let needs = |what: &str, cure: &str| (format!("`on_expired: bye` {what}"), cure.to_owned());
+        let problem = if media_evidence == Some(false) {
+            Some(needs(
+                "hangs up only where the media are silent, and `media_evidence: off` looks at none",
+                "take `media_evidence: off` away, or write `on_expired: alert`",
+            ))
+        } else if action.is_some_and(|action| action != Action::Refresh) {
+            Some(needs(
+                "sends BYEs, and nothing is sent without `action: refresh`",
+                "write `action: refresh`, or `on_expired: alert`",
+            ))
+        } else {
+            None
+        };
+        if let Some((what, cure)) = problem {
+            fields.note(at, what, cure);
+        }
+    }
+    let sends = [
+        "method",
+        "min_se",
+        "credentials",
+        "media_evidence",
+        "refresh_rate",
+        "on_moved",
+        "take_over",
+        "respond",
+        "on_expired",
+    ];
     if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
@@ -224,6 +254,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         on_moved: on_moved.unwrap_or(base.on_moved),
         take_over: take_over.unwrap_or(base.take_over),
         respond: respond.unwrap_or(base.respond),
+        on_expired: on_expired.unwrap_or(base.on_expired),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Media flows of the server's that are watched for a sign of life.
+//! Media flows of the server's that are watched for a sign of life, each way.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -6,13 +6,13 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap as Map, MapData, MapError},
 };
-use st_ebpf::abi::{Flow, names};
+use st_ebpf::abi::{Flow, Seen, names};
 
 use super::{KernelError, maps::mapped};
 
 /// The maps, which belong to the programs of this daemon: whoever loads its own begins with none.
 pub struct Flows {
-    seen: Map<MapData, Flow, u64>,
+    seen: Map<MapData, Flow, Seen>,
     ports: Array<MapData, u64>,
     /// How many flows there are on each port that has any.
     on_port: HashMap<u16, u32>,
@@ -32,7 +32,7 @@ impl Flows {
 
     /// Watches a flow from now on. One that cannot be watched is one that is never seen, and nothing follows from that.
     pub fn watch(&mut self, flow: SocketAddr) {
-        let result = self.seen.insert(key(flow), 0, 0).and_then(|()| {
+        let result = self.seen.insert(key(flow), Seen::default(), 0).and_then(|()| {
             *self.on_port.entry(flow.port()).or_default() += 1;
             self.mark(flow.port())
         });
@@ -58,9 +58,9 @@ impl Flows {
         }
     }
 
-    /// When a flow was last seen, `CLOCK_MONOTONIC` nanoseconds; `None`: never since it is watched.
-    pub fn seen(&self, flow: SocketAddr) -> Option<u64> {
-        self.seen.get(&key(flow), 0).ok().filter(|at| *at > 0)
+    /// When a flow was last seen each way; 0: never since it is watched.
+    pub fn seen(&self, flow: SocketAddr) -> Seen {
+        self.seen.get(&key(flow), 0).unwrap_or_default()
     }
 
     /// Tells the programs whether there are flows on a port.
@@ -102,7 +102,7 @@ mod tests {
             let bits = |flows: &Flows| flows.ports.get(&62, 0).unwrap();
             for watched in [first, second, flow("192.0.2.1:4001")] {
                 flows.watch(watched);
-                assert_eq!(flows.seen(watched), None, "never so far");
+                assert_eq!(flows.seen(watched), Seen::default(), "never so far");
             }
             assert_eq!(bits(&flows), 0b11 << 32);
             flows.unwatch(first);
@@ -110,8 +110,9 @@ mod tests {
             assert_eq!(bits(&flows), 0b11 << 32);
             flows.unwatch(second);
             assert_eq!(bits(&flows), 0b10 << 32);
-            flows.seen.insert(key(flow("192.0.2.1:4001")), 7, 0).unwrap();
-            assert_eq!((flows.seen(flow("192.0.2.1:4001")), flows.seen(second)), (Some(7), None));
+            let seen = Seen { left_ns: 7, came_ns: 8 };
+            flows.seen.insert(key(flow("192.0.2.1:4001")), seen, 0).unwrap();
+            assert_eq!((flows.seen(flow("192.0.2.1:4001")), flows.seen(second)), (seen, Seen::default()));
         });
     }
 

@@ -243,14 +243,16 @@ impl Kernel {
         covered(&self.all, &self.held, index)
     }
 
-    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away.
-    pub(crate) fn follow(&mut self, view: View) {
+    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away. False: until
+    /// now the programs have not seen all.
+    pub(crate) fn follow(&mut self, view: View) -> bool {
         if view.began < self.changed {
-            return;
+            return true;
         }
         self.all = view.interfaces;
         self.held = self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE).collect();
         self.held.retain(|index| self.all.iter().any(|one| one.index == *index) && view.linked.contains(index));
+        let saw_all = self.interfaces.iter().all(|one| self.held.contains(&one.index));
         for interface in &mut self.interfaces {
             let name = &interface.name;
             match self.all.iter().find(|one| one.name == *name) {
@@ -284,6 +286,7 @@ impl Kernel {
                 }
             }
         }
+        saw_all
     }
 }
 

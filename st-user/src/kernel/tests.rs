@@ -20,9 +20,10 @@ fn hooks() -> Vec<(String, Hook)> {
     Kernel::status(Path::new(PIN_DIR)).unwrap().into_iter().map(|found| (found.interface, found.hook)).collect()
 }
 
-fn look(kernel: &mut Kernel) {
+/// Whether the programs have seen all.
+fn look(kernel: &mut Kernel) -> bool {
     let view = kernel.lookout().look().unwrap();
-    kernel.follow(view);
+    kernel.follow(view)
 }
 
 fn programs() -> Vec<u32> {
@@ -334,12 +335,13 @@ fn an_interface_whose_link_somebody_took_away_is_attached_to_again() {
         let stale = kernel.lookout().look().unwrap();
         assert_eq!(stale.linked, [0_u32; 0], "nothing may be sent there");
         // The kernel takes the program away in its own time.
-        look(&mut kernel);
+        assert!(!look(&mut kernel), "what passed there was not seen");
         while !kernel.covers(index) {
             look(&mut kernel);
         }
+        assert!(look(&mut kernel));
         let before = programs();
-        kernel.follow(stale);
+        assert!(kernel.follow(stale), "it tells of what was before");
         assert!(kernel.covers(index));
         assert_eq!((hooks(), programs()), (tc().into(), before));
     });
@@ -429,7 +431,7 @@ fn filters_that_somebody_took_away_are_put_back_and_nothing_may_be_sent_until_th
         tool(&["qdisc", "del", "dev", "v0", "clsact"]);
         let view = kernel.lookout().look().unwrap();
         assert_eq!(view.linked, [0_u32; 0]);
-        kernel.follow(view);
+        assert!(!kernel.follow(view));
         assert_eq!((filters("ingress"), filters("egress"), hooks()), (1, 1, tc().into()));
         look(&mut kernel);
         assert!(kernel.covers(index));

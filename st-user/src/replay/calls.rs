@@ -144,6 +144,9 @@ impl Call {
             | EventKind::ServerTold
             | EventKind::RefreshAnswered
             | EventKind::AnswerWithheld
+            | EventKind::ExpiredMediaFlowing
+            | EventKind::ByeSent
+            | EventKind::ByeFailed
             | EventKind::BreakerOpened
             | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {

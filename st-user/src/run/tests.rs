@@ -191,6 +191,7 @@ fn arm(cookie: u64, server: SocketAddr, peer: &str) -> Arm {
         cookie,
         state: st_ebpf::cseq::State { known: true, number: 4, delta: 0 },
         media: vec![],
+        ends: false,
     }
 }
 
@@ -213,7 +214,7 @@ fn a_dialog_is_armed_only_where_it_can_be_refreshed_from() {
         let mut driver = Driver::new(config(Attach::Auto), &mut sink).unwrap();
         let mine = arm(cookie(&bound), server, PEER);
         let refusals = [
-            (gone, Refusal::ServerGone),
+            (gone.clone(), Refusal::ServerGone),
             (Arm { cookie: 0, ..mine.clone() }, Refusal::Translated),
             (Arm { server: "10.9.0.1:5099".parse().unwrap(), ..mine.clone() }, Refusal::Translated),
             (arm(cookie(&everywhere), "10.9.0.77:5062".parse().unwrap(), PEER), Refusal::Translated),
@@ -221,6 +222,14 @@ fn a_dialog_is_armed_only_where_it_can_be_refreshed_from() {
             (arm(cookie(&everywhere), "10.9.0.1:5062".parse().unwrap(), "203.0.113.1:5060"), Refusal::Unattached),
             (Arm { call_id: vec![b'x'; 257], ..mine.clone() }, Refusal::Identifiers),
         ];
+        // A call that is to be ended need not be alive; the rest holds, and a server that is gone is told nothing.
+        let ends = |arm: &Arm| Arm { ends: true, ..arm.clone() };
+        assert!(driver.prepare(&ends(&gone)).is_ok());
+        let told = Arm { side: st_core::Side::Peer, ..ends(&gone) };
+        assert_eq!(driver.prepare(&told), Err(Refusal::ServerGone));
+        for (arm, refusal) in &refusals[1..] {
+            assert_eq!(driver.prepare(&ends(arm)), Err(*refusal), "{arm:?}");
+        }
         for (arm, refusal) in refusals {
             assert_eq!(driver.prepare(&arm), Err(refusal), "{arm:?}");
         }

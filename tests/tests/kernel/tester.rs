@@ -11,7 +11,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -197,7 +197,7 @@ impl Tester {
         self.ebpf.map_mut(names::ACKS).unwrap().try_into().unwrap()
     }
 
-    fn flows(&mut self) -> HashMap<&mut MapData, Flow, u64> {
+    fn flows(&mut self) -> HashMap<&mut MapData, Flow, Seen> {
         self.ebpf.map_mut(names::FLOWS).unwrap().try_into().unwrap()
     }
 
@@ -224,7 +224,7 @@ impl Tester {
 
     /// The same, if there is room in the map; its port is not marked.
     pub(crate) fn try_watch(&mut self, flow: &str) -> Result<(), MapError> {
-        self.flows().insert(key(flow), 0, 0)
+        self.flows().insert(key(flow), Seen::default(), 0)
     }
 
     /// Says that there are flows on a port, or none.
@@ -245,15 +245,20 @@ impl Tester {
             Flow { address, ..Flow::default() }
         };
         let mut number: u32 = 0;
-        while flows.insert(address(number), 0, 0).is_ok() {
+        while flows.insert(address(number), Seen::default(), 0).is_ok() {
             number += 1;
         }
         assert_eq!(number + 1, abi::FLOWS, "one was there before");
     }
 
-    /// When a flow was last seen; 0 for never, `None` where it is not watched.
-    pub(crate) fn seen(&mut self, flow: &str) -> Option<u64> {
-        self.flows().get(&key(flow), 0).ok()
+    /// When a flow was last seen leaving; 0 for never, `None` where it is not watched.
+    pub(crate) fn left(&mut self, flow: &str) -> Option<u64> {
+        self.flows().get(&key(flow), 0).ok().map(|seen| seen.left_ns)
+    }
+
+    /// The same of what came in for it.
+    pub(crate) fn came(&mut self, flow: &str) -> Option<u64> {
+        self.flows().get(&key(flow), 0).ok().map(|seen| seen.came_ns)
     }
 
     /// Keeps an ACK ready.

@@ -13,6 +13,7 @@ mod daemon;
 mod dead;
 mod ends;
 mod foreign;
+mod hangup;
 mod media;
 mod mid_call;
 mod moved;

@@ -10,41 +10,65 @@ use std::{
     time::Duration,
 };
 
-use st_tests::{Family, agent::Profile};
+use st_tests::{
+    Family, Host,
+    agent::{Agent, Profile},
+};
 
 use crate::plan::{Call, INTERVAL_S, Plan, SOON};
 
 /// The port in the agents' session descriptions.
 const RTP_PORT: u16 = 40_000;
 
-/// RTP of the server's, 50 packets a second, until it is stopped.
-struct Rtp {
+/// RTP, 50 packets a second, until it is stopped.
+pub(crate) struct Rtp {
     over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Rtp {
+    /// The server's.
     fn start(call: &Call) -> Self {
-        let [from, to] = [call.server.address(), call.peer.address()].map(|sip| SocketAddr::new(sip.ip(), RTP_PORT));
-        let socket = call.lab.server.enter(move || UdpSocket::bind(from)).unwrap();
+        Self::of(&[(&call.lab.server, &call.server, &call.peer)])
+    }
+
+    /// The peer's.
+    pub(crate) fn of_peer(call: &Call) -> Self {
+        Self::of(&[(&call.lab.peer, &call.peer, &call.server)])
+    }
+
+    /// Both sides'.
+    pub(crate) fn both_ways(call: &Call) -> Self {
+        Self::of(&[(&call.lab.server, &call.server, &call.peer), (&call.lab.peer, &call.peer, &call.server)])
+    }
+
+    /// On these hosts, from one agent's host to another's.
+    fn of(ways: &[(&Host, &Agent, &Agent)]) -> Self {
         let over = Arc::<AtomicBool>::default();
-        let ended = Arc::clone(&over);
-        let thread = thread::spawn(move || {
+        let threads = ways.iter().map(|(host, from, to)| Self::send(host, from, to, &over)).collect();
+        Self { over, threads }
+    }
+
+    fn send(host: &Host, from: &Agent, to: &Agent, over: &Arc<AtomicBool>) -> JoinHandle<()> {
+        let to = SocketAddr::new(to.address().ip(), RTP_PORT);
+        // Where two send from one address, this one uses another port: where it goes is what counts.
+        let here = from.address().ip();
+        let bind = move || UdpSocket::bind((here, RTP_PORT)).or_else(|_| UdpSocket::bind((here, 0)));
+        let socket = host.enter(bind).unwrap();
+        let ended = Arc::clone(over);
+        thread::spawn(move || {
             let packet = [&[0x80, 0, 0, 1][..], &[0xff; 168]].concat();
             while !ended.load(Ordering::Relaxed) {
                 // Nobody listens there; what the kernel says to that is of no concern.
                 let _ = socket.send_to(&packet, to);
                 thread::sleep(Duration::from_millis(20));
             }
-        });
-        Self { over, thread: Some(thread) }
+        })
     }
 
     fn stop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::Evidence,
     exchange::{Exchange, Exchanges},
+    hangup::Hangup,
     heard::Heard,
     invite::{Early, Invite},
     limits::{MAX_DOMAIN, MAX_HEADERS},
@@ -131,6 +132,9 @@ pub(super) struct Dialog {
     /// server's copies of what they were in place of do no harm.
     #[serde(skip)]
     pub(super) responding: Option<Box<Responding>>,
+    /// What is done about its having expired: an earlier daemon's is not gone on with.
+    #[serde(skip)]
+    pub(super) hangup: Option<Box<Hangup>>,
     /// What the peer's BYE says.
     pub(super) parting: Option<Cow<'static, str>>,
     /// Whether it was taken back from a record and not heard of for certain since: its end may have gone by unseen.
@@ -219,6 +223,7 @@ impl Dialog {
             peer_followed: false,
             telling: None,
             responding: None,
+            hangup: None,
             parting: None,
             restored: false,
             listed: false,
@@ -299,6 +304,11 @@ impl Dialog {
         self.peer_sdp.as_ref().and_then(|sdp| self.peer_media_in(sdp))
     }
 
+    /// What the peer's says by itself.
+    pub(super) fn peer_media_as_said(&self) -> Option<Media<'_>> {
+        self.peer_sdp.as_ref().and_then(|sdp| Media::read(sdp))
+    }
+
     /// What an SDP of the peer's says beside the server's last one.
     pub(super) fn peer_media_in<'a>(&self, sdp: &'a [u8]) -> Option<Media<'a>> {
         let media = Media::read(sdp)?;
@@ -374,6 +384,7 @@ impl Dialog {
             Timer::Unanswered,
             Timer::Ignored,
             Timer::TakeOver,
+            Timer::HangUp,
         ];
         sx.timers.cancel_all(self.id, &all);
         self.parts(sx);
@@ -382,7 +393,8 @@ impl Dialog {
         self.hush(sx);
         self.stop_telling(sx);
         self.unmark(sx);
-        if self.own.is_empty() {
+        self.stop_hanging_up(sx);
+        if self.own.is_empty() && self.hangup.is_none() {
             // Nothing is sent in it any more, not even an ACK.
             (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());
             (self.from, self.to) = (Vec::new(), Vec::new());
@@ -424,6 +436,7 @@ impl Dialog {
             own.retire(sx, self.id);
         }
         self.retire_telling(sx);
+        self.retire_hangup(sx);
         self.disarm(sx);
         true
     }

@@ -1,22 +1,38 @@
-//! Whether the server still sends media: a call whose RTP has stopped for a whole interval, though nobody holds it, is one that
-//! its server has lost without a word.
+//! Whether media still flow: a call whose server has sent no RTP for a whole interval, though nobody holds it, is one that its
+//! server has lost without a word; and whoever hangs up on a call that has expired needs their silence both ways.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Mode, dialog::Dialog, negotiate::Agreed, reason, shared::Shared};
-use crate::{Action, By, Event, EventKind, Output, Respond, Side, Time};
+use crate::{Action, By, Event, EventKind, MediaSeen, Output, Respond, Side, Time};
 
-/// What is known of the server's media in one dialog.
+/// How long nothing may be seen either way before a call that has expired is hung up.
+pub const MEDIA_SILENCE: Duration = Duration::from_secs(60);
+
+/// What the media say about a call that has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    /// They flow: last seen then.
+    Flow(Time),
+    /// A side has said that it does not send, or not receive: silence is nothing.
+    Held,
+    /// They were not seen both ways, or may go where they are not seen: silence is nothing.
+    Unknown,
+    /// They are silent, though not for long enough before then, as far as was seen.
+    SilentAt(Time),
+}
+
+/// What is known of the media in one dialog.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Evidence {
-    /// Where they come from; never empty.
+    /// Where the server's come from; never empty.
     flows: Vec<SocketAddr>,
-    /// Since when both sides have said without a break that they flow; `None` on hold.
+    /// Since when both sides have said without a break that the server's flow; `None` on hold.
     since: Option<Time>,
     /// When they were last seen.
-    seen: Option<Time>,
+    seen: MediaSeen,
 }
 
 impl Evidence {
@@ -25,13 +41,19 @@ impl Evidence {
     }
 
     /// Takes in when they were last seen.
-    pub(super) fn saw(&mut self, at: Time) {
-        self.seen = self.seen.max(Some(at));
+    pub(super) fn saw(&mut self, seen: MediaSeen) {
+        self.seen = self.seen.or_later(seen);
     }
 
-    /// For how long they were silent though they had to flow. `None`: nobody holds the server to them, or none were ever seen.
-    fn silence(&self, now: Time) -> Option<Duration> {
-        Some(now.since(self.seen?.max(self.since?)))
+    /// For how long the server's were silent though they had to flow. `None`: nobody holds the server to them, or none were ever
+    /// seen.
+    fn silence(&self, sx: &Shared) -> Option<Duration> {
+        Some(sx.now.since(self.seen.left?.max(self.since?).max(sx.blind)))
+    }
+
+    /// Since when nothing was seen either way, as far as anybody looked. `None`: likewise, or not seen both ways before.
+    fn silent_since(&self, sx: &Shared) -> Option<Time> {
+        Some(self.seen.left?.max(self.seen.came?).max(self.since?).max(sx.blind).max(sx.resumed))
     }
 }
 
@@ -47,7 +69,8 @@ impl Dialog {
         }
         self.unwatch(sx);
         if let Some((flows, flowing)) = wanted.filter(|(flows, _)| sx.watch(flows)) {
-            self.evidence = Some(Box::new(Evidence { flows, since: flowing.then_some(sx.now), seen: None }));
+            self.evidence =
+                Some(Box::new(Evidence { flows, since: flowing.then_some(sx.now), seen: MediaSeen::default() }));
         }
     }
 
@@ -75,9 +98,9 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
-        let sends = |agreed: Agreed| agreed.refresher == Side::Server || rules.respond == Respond::OnReject;
-        let sends = self.session.agreed.is_some_and(sends) || self.takes_over(rules);
-        if !refreshes || !sends || !rules.media_evidence {
+        let acts = rules.respond == Respond::OnReject || rules.hangs_up() || self.takes_over(rules);
+        let counts = |agreed: Agreed| agreed.refresher == Side::Server || acts;
+        if !refreshes || !self.session.agreed.is_some_and(counts) || !rules.media_evidence {
             return None;
         }
         self.server_media()?.flows(&self.peer_media()?).filter(|(flows, _)| !flows.is_empty())
@@ -87,9 +110,33 @@ impl Dialog {
     pub(super) fn is_silent(&self, sx: &Shared) -> bool {
         let policy = Arc::clone(&sx.policy);
         let interval = self.session.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
-        let silence = self.evidence.as_ref().and_then(|evidence| evidence.silence(sx.now));
+        let silence = self.evidence.as_ref().and_then(|evidence| evidence.silence(sx));
         self.rules(&policy).1.media_evidence
             && silence.zip(interval).is_some_and(|(silence, interval)| silence >= interval)
+    }
+
+    /// What its media say about whether anybody is there.
+    pub(super) fn media_say(&self, sx: &Shared) -> Media {
+        let Some(evidence) = &self.evidence else { return Media::Unknown };
+        let last = evidence.seen.left.max(evidence.seen.came);
+        if let Some(last) = last.filter(|at| sx.now.since(*at) < MEDIA_SILENCE) {
+            return Media::Flow(last);
+        }
+        let agreed = self.server_media().zip(self.peer_media_as_said());
+        match agreed.and_then(|(server, peer)| server.flow_both_ways(&peer)) {
+            Some(true) => {
+                evidence.silent_since(sx).map_or(Media::Unknown, |since| Media::SilentAt(since + MEDIA_SILENCE))
+            }
+            Some(false) => Media::Held,
+            None => Media::Unknown,
+        }
+    }
+
+    /// Has the driver look when they were last seen; false where nothing is watched.
+    pub(super) fn look(&self, sx: &mut Shared) -> bool {
+        let Some(evidence) = &self.evidence else { return false };
+        sx.output(Output::Look { session: self.id, media: evidence.flows.clone() });
+        true
     }
 
     /// It is told, and nothing is sent unless media are seen again before the interval is over.

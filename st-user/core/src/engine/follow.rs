@@ -197,6 +197,7 @@ impl Dialog {
                 if sender == Side::Peer && cseq.method != MethodName::Bye {
                     self.peer_turned_down(sx, cseq.method, &talk, message, status);
                 }
+                self.demands_timers(sx, message, sender, cseq.method, status);
                 if status == 422 {
                     // R17
                     self.min_se = self.min_se.max(message.min_se());

@@ -264,16 +264,18 @@ impl Invites {
         Some((invite, early))
     }
 
-    /// Takes away the INVITE that a final response turns down.
-    pub(super) fn turned_down(&mut self, key: &Key, response: &Heard<'_>) {
+    /// Takes away the INVITE that a final response turns down, and tells which that is.
+    pub(super) fn turned_down(&mut self, key: &Key, response: &Heard<'_>) -> Option<Arc<Invite>> {
         let branch = response.branch();
-        let Some(pending) = self.get_mut(key) else { return };
+        let pending = self.get_mut(key)?;
+        let turned_down = pending.tries.iter().find(|invite| invite.is_answered_by(response)).cloned();
         pending.tries.retain(|invite| invite.branch.as_deref() != branch);
         if pending.tries.is_empty() {
             self.known.remove(key);
             self.strangers.remove(key);
             self.answered.remove(key);
         }
+        turned_down
     }
 
     fn get_mut(&mut self, key: &Key) -> Option<&mut Pending> {

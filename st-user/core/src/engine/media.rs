@@ -163,6 +163,29 @@ impl<'a> Media<'a> {
         Some((flows, flowing))
     }
 
+    /// Whether this side, the server, and `peer`, the other one, have said that every stream flows both ways, so that silence
+    /// means something. `None` where that is not to be known: the two do not go together, it is fax, which is silent at times, or
+    /// ICE may have taken a stream to where neither has said.
+    pub(super) fn flow_both_ways(&self, peer: &Media<'_>) -> Option<bool> {
+        if self.streams.len() != peer.streams.len() {
+            return None;
+        }
+        let on =
+            || self.streams.iter().zip(&peer.streams).filter(|(own, peer)| !stream_is_off(own) && !stream_is_off(peer));
+        let hides = |stream: &Stream<'_>| {
+            let ice = stream.keys.iter().any(|key| key.starts_with(b"a=ice-"));
+            ice || stream.kind == b"image" || stream.address().is_none()
+        };
+        if on().next().is_none() || on().any(|(own, peer)| hides(own) || hides(peer)) {
+            return None;
+        }
+        let goes = |stream: &Stream<'_>| {
+            let held = stream.address().is_some_and(|address| address.ip().is_unspecified());
+            stream.flow == Flow::Both && !held
+        };
+        Some(on().all(|(own, peer)| goes(own) && goes(peer)))
+    }
+
     /// F22: fax or the like in place of voice.
     pub(super) fn has_image(&self) -> bool {
         self.streams.iter().any(|stream| stream.kind == b"image" && stream.port != b"0")
@@ -278,6 +301,27 @@ mod tests {
         }
         let fax = "c=IN IP4 192.0.2.1\r\nm=image 4000 udptl t38\r\n";
         assert_eq!(media(fax).flows(&media(fax)), Some((vec![], false)));
+    }
+
+    #[test]
+    fn silence_means_something_only_where_every_stream_flows_both_ways_between_known_places() {
+        let (server, peer) = (media(OFFER), media("c=IN IP4 198.51.100.1\r\nm=audio 6000 RTP/AVP 0\r\n"));
+        assert_eq!(server.flow_both_ways(&peer), Some(true));
+        let with = |lines: &str| media(&format!("c=IN IP4 198.51.100.1\r\nm=audio 6000 RTP/AVP 0\r\n{lines}"));
+        for held in ["a=sendonly\r\n", "a=recvonly\r\n", "a=inactive\r\n", "c=IN IP4 0.0.0.0\r\n"] {
+            assert_eq!(server.flow_both_ways(&with(held)), Some(false), "{held}");
+            assert_eq!(media(&format!("{OFFER}{held}")).flow_both_ways(&peer), Some(false), "{held}");
+        }
+        for unknown in ["a=ice-ufrag:x\r\n", "c=IN IP4 media.example\r\n", "m=audio 6002 RTP/AVP 0\r\n"] {
+            assert_eq!(server.flow_both_ways(&with(unknown)), None, "{unknown}");
+        }
+        let two = media(&format!("{OFFER}m=video 4002 RTP/AVP 96\r\n"));
+        assert_eq!(two.flow_both_ways(&with("m=video 6002 RTP/AVP 96\r\na=inactive\r\n")), Some(false));
+        assert_eq!(two.flow_both_ways(&with("m=video 0 RTP/AVP 96\r\na=inactive\r\n")), Some(true), "it is off");
+        let fax = media(&format!("{OFFER}m=image 4002 udptl t38\r\n"));
+        assert_eq!(fax.flow_both_ways(&with("m=image 6002 udptl t38\r\n")), None);
+        let off = media("c=IN IP4 192.0.2.1\r\nm=audio 0 RTP/AVP 0\r\n");
+        assert_eq!(off.flow_both_ways(&peer), None, "there are no media");
     }
 
     #[test]

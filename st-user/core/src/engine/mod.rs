@@ -7,12 +7,14 @@
 mod bounded;
 mod breach;
 mod breaker;
+mod demand;
 mod dialog;
 mod evidence;
 mod exchange;
 mod follow;
 mod gate;
 mod habits;
+mod hangup;
 mod hash;
 mod heard;
 mod invite;
@@ -44,13 +46,14 @@ use std::sync::Arc;
 
 pub use breaker::BREAKER_DIALOGS;
 pub use dialog::SILENCE;
+pub use evidence::MEDIA_SILENCE;
 pub use habits::HABIT_AGE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
 
 use crate::{
-    Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
+    By, Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
     message::{Message, MethodName},
 };
 use dialog::{Dialog, Ids};
@@ -114,8 +117,14 @@ impl Engine {
     /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.sx.gate.follow(&policy);
+        self.sx.demands.clear();
         self.sx.policy = policy;
         self.dialogs.all.values_mut().for_each(|dialog| dialog.mark(&mut self.sx));
+    }
+
+    /// Whether a session is not forgotten yet.
+    pub fn knows(&self, session: SessionId) -> bool {
+        self.dialogs.keys.contains_key(&session)
     }
 
     /// What there is and what was counted; goes through all sessions.
@@ -216,6 +225,7 @@ impl Engine {
                 Timer::Answer => dialog.answer_again(sx),
                 Timer::Ignored => dialog.peer_is_ignored(sx),
                 Timer::TakeOver => dialog.take_over(sx),
+                Timer::HangUp => dialog.hang_up_timer(sx),
                 Timer::Act => dialog.act(sx),
                 Timer::Expiring => dialog.expiring(sx),
                 Timer::Expired => dialog.expired(sx),
@@ -235,21 +245,27 @@ impl Engine {
         let sx = &mut self.sx;
         match command {
             Command::Armed { .. } | Command::Refused { .. } if sx.mode == Mode::Replay => {}
-            Command::Armed { session, side, result } => match (self.dialogs.of(session), side) {
-                (Some(dialog), Side::Server) => dialog.armed(sx, result),
-                (Some(dialog), Side::Peer) => dialog.peer_armed(sx, result),
-                (None, _) => {}
-            },
+            Command::Armed { session, side, result } => {
+                if let Some(dialog) = self.dialogs.of(session)
+                    && !dialog.bye_armed(sx, side, result)
+                {
+                    match side {
+                        Side::Server => dialog.armed(sx, result),
+                        Side::Peer => dialog.peer_armed(sx, result),
+                    }
+                }
+            }
             Command::Refused { token, refusal } => {
                 if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session))
                     && !dialog.peers_refused(sx, token, refusal)
+                    && !dialog.bye_refused(sx, token, refusal)
                 {
                     dialog.own_refused(sx, token, refusal);
                 }
             }
             Command::Media { session, seen } => {
-                if let Some(evidence) = self.dialogs.of(session).and_then(|dialog| dialog.evidence.as_mut()) {
-                    evidence.saw(seen);
+                if let Some(dialog) = self.dialogs.of(session) {
+                    dialog.saw_media(sx, seen);
                 }
             }
             Command::Weighed { session } => {
@@ -262,6 +278,7 @@ impl Engine {
                     dialog.unsent(sx, refusal);
                 }
             }
+            Command::Blind => sx.blind = sx.now,
             Command::Outage => {
                 sx.resumed = sx.now;
                 self.dialogs.each(|dialog| dialog.after_outage(sx));
@@ -270,6 +287,7 @@ impl Engine {
             Command::Loss { packets: 0 } => {}
             Command::Loss { packets } => {
                 sx.losses += 1;
+                sx.lost = sx.now;
                 sx.changed = true;
                 sx.stats.lost = sx.stats.lost.saturating_add(packets);
                 sx.tell(EventKind::CaptureLoss, format!("{}: {packets}", reason::PACKETS_LOST));
@@ -332,6 +350,9 @@ impl Engine {
         if let Some(token) = peers {
             let dialog = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
             match dialog {
+                Some(dialog) if cseq.method == MethodName::Bye => {
+                    dialog.bye_heard(&mut self.sx, packet, token, message)
+                }
                 Some(dialog) if is_request => dialog.peers_left(token),
                 Some(dialog) => dialog.peers_answer(&mut self.sx, token, message, cseq),
                 None => {}
@@ -360,10 +381,28 @@ impl Engine {
             Mode::Live => self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)),
             Mode::Replay => key.and_then(|key| self.dialogs.at(&key)),
         };
+        if cseq.method == MethodName::Bye {
+            return self.own_bye(heard, token, key);
+        }
         match dialog {
             Some(dialog) if is_request => dialog.own_left(&mut self.sx, packet, token, message, cseq),
             Some(dialog) => dialog.own_answer(&mut self.sx, packet, token, message, cseq),
             None if is_request => {}
+            None => self.sx.stats.unknown_answers += 1,
+        }
+    }
+
+    /// A BYE of ours, or the answer to one.
+    fn own_bye(&mut self, heard: &Heard<'_>, token: u64, key: Option<Fingerprint>) {
+        let known = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
+        match known.filter(|_| self.sx.mode == Mode::Live) {
+            Some(dialog) => dialog.bye_heard(&mut self.sx, heard.packet, token, heard.message),
+            // It is in a capture, or an earlier daemon's.
+            None if heard.is_request => {
+                if let Some(dialog) = key.and_then(|key| self.dialogs.at(&key)) {
+                    dialog.end(&mut self.sx, Some(By::Sipst), reason::EXPIRED.into());
+                }
+            }
             None => self.sx.stats.unknown_answers += 1,
         }
     }
@@ -413,7 +452,11 @@ impl Engine {
             }
             (Some(200..300), Some(ids)) => self.establish(heard, ids, &invite),
             (Some(200..300), None) | (None, _) => {}
-            (Some(300..), _) => self.invites.turned_down(&invite, heard),
+            (Some(status @ 300..), _) => {
+                if let Some(invite) = self.invites.turned_down(&invite, heard) {
+                    demand::tell(&mut self.sx, heard, &invite, status);
+                }
+            }
         }
     }
 

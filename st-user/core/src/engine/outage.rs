@@ -46,6 +46,7 @@ impl Dialog {
             Timer::TooLate,
             Timer::Ignored,
             Timer::TakeOver,
+            Timer::HangUp,
         ];
         sx.timers.cancel_all(self.id, &all);
         self.hush(sx);

@@ -250,6 +250,10 @@ impl Dialog {
     /// to the peer.
     pub(super) fn take_in(&mut self, sx: &mut Shared, found: Unrecorded) -> bool {
         let Unrecorded { token, number, at, reinvite } = found;
+        // No refresh leaves so late: it is a BYE, whose answer nobody needs.
+        if self.session.end().is_some_and(|end| at >= end) {
+            return false;
+        }
         let policy = Arc::clone(&sx.policy);
         let (_, rules, peers) = self.rules(&policy);
         let (Some(target), Some(agreed)) = (&self.target, self.session.agreed) else { return false };
@@ -454,7 +458,7 @@ impl Dialog {
     /// [`Timer::Retransmit`]
     pub(super) fn repeat(&mut self, sx: &mut Shared, token: u64) {
         let id = self.id;
-        let Some(own) = self.own_mut(token) else { return };
+        let Some(own) = self.own_mut(token) else { return self.repeat_bye(sx, token) };
         let (hop, bytes) = match own.progress {
             Progress::Calling | Progress::Proceeding => (own.hop, Some(own.bytes.clone())),
             Progress::Cancelling { repeat: true } => (own.hop, build::cancel(&own.bytes)),
@@ -479,7 +483,7 @@ impl Dialog {
     /// [`Timer::GiveUp`]
     pub(super) fn own_gives_up(&mut self, sx: &mut Shared, token: u64) {
         let (id, over) = (self.id, self.is_over());
-        let Some(own) = self.own_mut(token) else { return };
+        let Some(own) = self.own_mut(token) else { return self.bye_gives_up(sx, token) };
         sx.timers.cancel(id, Timer::Fallback(token));
         let cancel = own.method == MethodName::Invite && own.progress == Progress::Proceeding && !over;
         if let Some(cancel) = cancel.then(|| build::cancel(&own.bytes)).flatten() {

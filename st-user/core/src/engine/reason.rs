@@ -65,6 +65,13 @@ reasons! {
     /// `negotiation_fault`: sipst accepted a re-INVITE of the peer's in the server's name, and the peer never ACKed it.
     ANSWER_NOT_ACKED = "answer_not_acked",
 
+    /// `negotiation_fault`: the peer takes no request of the server's that does not list `timer` (421 and `Require: timer`; RFC 3261,
+    /// section 21.4.16): no call is set up. What to do follows.
+    TIMER_DEMANDED = "timer_demanded",
+    /// `negotiation_fault`: the peer's request has `Require: timer`, and the server takes none with that (420; RFC 3261, section
+    /// 8.2.2.3): no call is set up. What to do follows.
+    TIMER_REFUSED = "timer_refused",
+
     /// `breaches`: a 2xx makes a UAC the refresher that does not list `timer` (RFC 4028, section 9, table 2).
     REFRESHER_WITHOUT_TIMER = "refresher_without_timer",
     /// `breaches`: a 2xx names another refresher than the request did (table 2).
@@ -92,7 +99,8 @@ reasons! {
 
     /// `refresh_failed`: the call is older than `max_session`.
     MAX_SESSION = "max_session",
-    /// `refresh_failed`: the rules were changed meanwhile, and say no more that sipst refreshes.
+    /// `refresh_failed`: the rules were changed meanwhile, and say no more that sipst refreshes. In `server_not_told`: nor that it tells the
+    /// server.
     POLICY = "policy",
     /// `refresh_failed`: the server's CSeq leaves no room for another number.
     CSEQ_ROOM = "cseq_room",
@@ -136,6 +144,15 @@ reasons! {
     BREAKER_OPEN = "breaker_open",
     /// `breaker_opened`: so many calls of the trunk's, one after the other, had no answer to their first refresh, or a 5xx.
     FIRST_REFRESHES_FAILED = "first_refreshes_failed",
+
+    /// `bye_sent`, `session_ended`: nobody refreshed the session before it expired, nobody has said anything for a whole interval and
+    /// more since, and no RTP was seen either way for 60 s (`on_expired: bye`). To which side the BYE went follows.
+    EXPIRED = "expired",
+    /// `bye_failed`: a side holds the call, or media flow one way only, so that silent media tell nothing.
+    ON_HOLD = "on_hold",
+    /// `bye_failed`: RTP was not seen both ways while it flowed, or may go where it is not seen (a name for an address, ICE, fax), so
+    /// that silent media tell nothing.
+    MEDIA_UNKNOWN = "media_unknown",
 
     /// `state_not_kept`: the state directory cannot be used; calls go on, and a restart will not know them.
     STATE_UNUSABLE = "state_unusable",

@@ -162,6 +162,7 @@ impl Dialog {
             cookie: self.cookie,
             state: self.numbers.fresh(),
             media: self.evidence.as_ref().map(|evidence| evidence.flows().to_vec()).unwrap_or_default(),
+            ends: false,
         }));
     }
 

@@ -196,6 +196,7 @@ impl Dialog {
             self.session.missed = false;
         }
         self.leave_queue(sx);
+        self.retire_hangup(sx);
         self.cycle = Cycle::after(&self.cycle);
         sx.timers.cancel_all(self.id, &[Timer::Retry, Timer::Armed]);
         let interval = outcome.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
@@ -303,6 +304,10 @@ impl Dialog {
         else {
             return;
         };
+        if self.rules(&Arc::clone(&sx.policy)).1.hangs_up() {
+            // Whether media were seen both ways is kept on record: a daemon that comes later may need to know.
+            self.look(sx);
+        }
         // A dialog that may be over is asked at the last moment that is safe: something may be heard of it until then.
         let last_safe = since + schedule.last_safe();
         if self.is_unsure(sx) && sx.now < last_safe {
@@ -365,10 +370,12 @@ impl Dialog {
     pub(super) fn expired(&mut self, sx: &mut Shared) {
         self.give_up(sx);
         if self.may_be_over(sx) {
-            return self.expiring(sx);
+            self.expiring(sx);
+        } else {
+            let event = Event { deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpired) };
+            self.tell_alarm(sx, event);
         }
-        let event = Event { deadline: self.session.deadline(), ..self.timed_event(sx, EventKind::SessionExpired) };
-        self.tell_alarm(sx, event);
+        self.has_expired(sx);
     }
 
     /// Replay: whether the capture may lack what would have kept the session alive.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     EngineConfig, Mode,
     bounded::Bounded,
+    demand::Demands,
     gate::Gate,
     habits::Habit,
     hash::{Fingerprint, Secret},
@@ -66,6 +67,10 @@ pub(super) struct Shared {
     pub(super) resumed: Time,
     /// How often packets were lost.
     pub(super) losses: u64,
+    /// When they last were.
+    pub(super) lost: Time,
+    /// Until when some media may have gone by unseen.
+    pub(super) blind: Time,
     /// Replay: whether any answer to a request of ours was in the capture.
     pub(super) has_answers: bool,
     /// Whether it was told that there are none.
@@ -73,6 +78,8 @@ pub(super) struct Shared {
     /// The server of whom that was last looked up, and what it is.
     last_server: Option<(SocketAddr, u8)>,
     told_limits: Vec<(&'static str, Time)>,
+    /// What was told of calls that come to nothing for want of session timers, by trunk.
+    pub(super) demands: Demands,
     /// Whether what all sessions have in common has changed since it was last written.
     pub(super) changed: bool,
     outputs: VecDeque<Output>,
@@ -101,10 +108,13 @@ impl Shared {
             own_headers: OwnHeaders::default(),
             resumed: Time::from_micros(0),
             losses: 0,
+            lost: Time::from_micros(0),
+            blind: Time::from_micros(0),
             has_answers: false,
             told_capture_on_host: false,
             last_server: None,
             told_limits: Vec::new(),
+            demands: Demands::default(),
             changed: true,
             outputs: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),

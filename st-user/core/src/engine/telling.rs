@@ -130,6 +130,7 @@ impl Dialog {
             cookie: self.cookie,
             state: self.peer_numbers.fresh(),
             media: Vec::new(),
+            ends: false,
         }));
     }
 

@@ -54,6 +54,8 @@ pub(super) enum Timer {
     TakeOver,
     /// When an answer in the server's name is sent again for want of its ACK.
     Answer,
+    /// When it is looked whether anybody is still in a call that has expired, or what is sent to end it is tried again.
+    HangUp,
 }
 
 /// A session's timer.

@@ -50,6 +50,9 @@ impl Dialog {
 
     /// Its turn has come.
     pub(super) fn has_turn(&mut self, sx: &mut Shared) {
+        if self.is_hanging_up() {
+            return self.may_hang_up(sx);
+        }
         self.cycle.turn_ends = None;
         sx.timers.cancel(self.id, Timer::TooLate);
         if self.cycle.stage == Stage::Queued {
@@ -63,6 +66,9 @@ impl Dialog {
 
     /// The queue is full: it asks again, for as long as its turn would last.
     pub(super) fn is_displaced(&mut self, sx: &mut Shared) {
+        if self.is_hanging_up() {
+            return self.hang_up_later(sx);
+        }
         if self.cycle.stage == Stage::Queued {
             self.cycle.stage = Stage::Waiting;
             self.cycle.why = Some((reason::RATE_LIMITED, None));

@@ -316,6 +316,11 @@ impl<'a> Message<'a> {
         self.lists(HeaderName::Require, option)
     }
 
+    /// Whether Unsupported lists an option tag, in any case; `None` where there is no Unsupported.
+    pub fn lacks(&self, option: &[u8]) -> Option<bool> {
+        self.first(HeaderName::Unsupported).map(|_| self.lists(HeaderName::Unsupported, option))
+    }
+
     #[inline]
     fn lists(&self, name: HeaderName, option: &[u8]) -> bool {
         self.lines(name).any(|list| has(list, option, same_word))

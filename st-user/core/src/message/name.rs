@@ -92,7 +92,7 @@ macro_rules! headers {
 const fn place(name: &[u8]) -> Option<usize> {
     let (Some(first), Some(last)) = (name.first(), name.last()) else { return None };
     // Factors that were tried out: no two of the names come to the same place.
-    Some((2 * name.len() + 4 * (*first | 0x20) as usize + 5 * (*last | 0x20) as usize) % 256)
+    Some((4 * name.len() + (*first | 0x20) as usize + 11 * (*last | 0x20) as usize) % 256)
 }
 
 /// All names and compact names.
@@ -129,6 +129,7 @@ headers! {
     Supported = "Supported" | b"k",
     Require = "Require",
     ProxyRequire = "Proxy-Require",
+    Unsupported = "Unsupported",
     Allow = "Allow",
     SessionExpires = "Session-Expires" | b"x",
     MinSe = "Min-SE",

@@ -20,8 +20,8 @@ use std::{
 use disk::Disk;
 use kernel::Kernel;
 use st_core::{
-    Action, Arm, Command, Datagram, Direction, Engine, Event, EventKind, Inject, Mark, Output, Packet, Policy, Refusal,
-    Rules, Side, Time,
+    Action, Arm, Command, Datagram, Direction, Engine, Event, EventKind, Inject, Mark, MediaSeen, Output, Packet,
+    Policy, Refusal, Rules, Side, Time,
     engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
@@ -105,6 +105,10 @@ pub struct Sim {
     pub violations: Vec<String>,
     /// What the server answers to a re-INVITE in the peer's name; when there is no more, 200.
     pub server_replies: VecDeque<Reply>,
+    /// What the peer answers to a BYE of sipst's; when there is no more, 200.
+    pub bye_replies: VecDeque<Reply>,
+    /// And the server, to one in the peer's name.
+    pub server_bye_replies: VecDeque<Reply>,
     /// What arrived at the server in the peer's name.
     pub told: Vec<Seen>,
     /// Another request of the server's at this step.
@@ -118,7 +122,7 @@ pub struct Sim {
     /// Whether the driver never answers to `Arm`.
     pub deaf: bool,
     /// Media flows that are watched, and when each was last seen.
-    pub flows: HashMap<SocketAddr, Option<Time>>,
+    pub flows: HashMap<SocketAddr, MediaSeen>,
     /// Marked dialogs, by Call-ID and the peer's tag.
     pub marks: HashMap<(Vec<u8>, Vec<u8>), Mark>,
     /// Whether the daemon's heartbeat is stale, so that nothing is held back.
@@ -184,6 +188,8 @@ impl Sim {
             seen: Vec::new(),
             violations: Vec::new(),
             server_replies: VecDeque::new(),
+            bye_replies: VecDeque::new(),
+            server_bye_replies: VecDeque::new(),
             told: Vec::new(),
             interject: None,
             peer_moves_on: false,
@@ -477,16 +483,19 @@ impl Sim {
                     assert!(self.marks.remove(&(call_id, tag)).is_some(), "unmarked twice");
                 }
                 Output::Weigh { session, media } => {
-                    let seen =
-                        media.iter().filter_map(|flow| *self.flows.get(flow).expect("a flow that is watched")).max();
-                    if let Some(seen) = seen {
-                        self.engine.handle_command(self.now, Command::Media { session, seen });
-                    }
+                    let seen = self.media_seen(&media);
+                    self.engine.handle_command(self.now, Command::Media { session, seen });
                     self.engine.handle_command(self.now, Command::Weighed { session });
                 }
                 Output::Send(datagram) => self.send(datagram),
-                Output::Watch { flow } => assert!(self.flows.insert(flow, None).is_none(), "watched twice: {flow}"),
+                Output::Watch { flow } => {
+                    assert!(self.flows.insert(flow, MediaSeen::default()).is_none(), "watched twice: {flow}")
+                }
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow).is_some(), "not watched: {flow}"),
+                Output::Look { session, media } => {
+                    let seen = self.media_seen(&media);
+                    self.engine.handle_command(self.now, Command::Media { session, seen });
+                }
                 Output::Retire { token } => self.kernel.retire(token),
                 Output::Disarm { call_id, tag, .. } => self.kernel.disarm((call_id, tag)),
             }
@@ -538,15 +547,19 @@ impl Sim {
             );
         }
         self.step(Step::BeforeRead);
-        let state = self.kernel.arm((arm.call_id, arm.tag), arm.state);
+        let key = (arm.call_id, arm.tag);
+        let state = self.kernel.arm(key.clone(), arm.state);
         self.step(Step::AfterRead);
         self.drain();
-        let seen = arm.media.iter().filter_map(|flow| *self.flows.get(flow).expect("a flow that is watched")).max();
-        if let Some(seen) = seen {
+        if !arm.media.is_empty() {
+            let seen = self.media_seen(&arm.media);
             self.engine.handle_command(self.now, Command::Media { session: arm.session, seen });
         }
         self.engine
             .handle_command(self.now, Command::Armed { session: arm.session, side: arm.side, result: Ok(state) });
+        if !self.engine.knows(arm.session) {
+            self.kernel.disarm(key);
+        }
     }
 
     fn inject(&mut self, inject: Inject) {
@@ -583,6 +596,14 @@ impl Sim {
             }
         } else if method == MethodName::Cancel {
             self.reply(&inject.bytes, &Reply::Status(200, ""));
+        } else if method == MethodName::Bye {
+            if inject.commit.is_some() {
+                self.step(Step::AfterCommit);
+            }
+            if !self.seen.last().is_some_and(|seen| seen.copy) {
+                let reply = self.bye_replies.pop_front().unwrap_or(Reply::Status(200, ""));
+                self.reply(&inject.bytes, &reply);
+            }
         }
     }
 
@@ -598,6 +619,9 @@ impl Sim {
         self.told.push(Seen { at: self.now, method, number, branch: branch.into_owned(), text, ours: true, copy });
         if method == MethodName::Invite && !copy {
             let reply = self.server_replies.pop_front().unwrap_or(Reply::Ok);
+            self.reply(&inject.bytes, &reply);
+        } else if method == MethodName::Bye && !copy {
+            let reply = self.server_bye_replies.pop_front().unwrap_or(Reply::Status(200, ""));
             self.reply(&inject.bytes, &reply);
         }
     }
@@ -658,8 +682,20 @@ impl Sim {
     /// The server sends media from there.
     pub fn rtp(&mut self, from: &str) {
         if let Some(seen) = self.flows.get_mut(&from.parse().expect("an address")) {
-            *seen = Some(self.now);
+            seen.left = Some(self.now);
         }
+    }
+
+    /// Media come in for the server there.
+    pub fn rtp_in(&mut self, to: &str) {
+        if let Some(seen) = self.flows.get_mut(&to.parse().expect("an address")) {
+            seen.came = Some(self.now);
+        }
+    }
+
+    fn media_seen(&self, media: &[SocketAddr]) -> MediaSeen {
+        let of = |flow| *self.flows.get(flow).expect("a flow that is watched");
+        media.iter().map(of).fold(MediaSeen::default(), MediaSeen::or_later)
     }
 
     // Time

@@ -9,7 +9,8 @@ use std::{
 
 use rand::RngExt as _;
 use st_core::{
-    Action, Arm, Command, Credentials, Direction, Engine, Event, Inject, Output, Packet, Policy, Refusal, Rules, Time,
+    Action, Arm, Command, Credentials, Direction, Engine, Event, Inject, MediaSeen, Output, Packet, Policy, Refusal,
+    Rules, Time,
     engine::{EngineConfig, Limits, Mode},
 };
 
@@ -155,6 +156,11 @@ impl World {
             self.remark(&format!("c{index} armed: {result:?}"));
             self.race(index, Fault::RaceDrained);
             self.command(Command::Armed { session: arm.session, side: arm.side, result });
+            if let Ok(key) = prepared
+                && !self.driver.engine.knows(arm.session)
+            {
+                self.kernel.disarm(key);
+            }
         }
         if self.driver.tick.is_some_and(|at| at <= self.now) {
             self.driver.tick = None;
@@ -252,6 +258,11 @@ impl World {
                 }
                 Output::Watch { flow } => assert!(self.kernel.flows.insert(flow), "watched twice: {flow}"),
                 Output::Unwatch { flow } => assert!(self.kernel.flows.remove(&flow), "not watched: {flow}"),
+                Output::Look { session, media } => {
+                    assert!(media.iter().all(|flow| self.kernel.flows.contains(flow)), "{media:?} are not watched");
+                    let seen = MediaSeen::default();
+                    self.driver.engine.handle_command(time(self.now), Command::Media { session, seen });
+                }
                 Output::Retire { token } => self.kernel.retire(token),
                 Output::Disarm { call_id, tag, .. } => {
                     if let Some(key) = Kernel::key(&call_id, &tag) {
