@@ -214,6 +214,7 @@ impl Course {
                 self.rules.action = input.pick(&ACTIONS);
                 let policy = Policy { default: self.rules.clone(), ..Policy::default() };
                 self.engine.set_policy(Arc::new(policy));
+                self.drain();
             }
         }
     }

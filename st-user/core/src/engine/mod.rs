@@ -114,7 +114,8 @@ impl Engine {
         Self { sx, dialogs: Dialogs::default(), invites, strays, next: 1 }
     }
 
-    /// Other rules from now on: each is read when its moment comes, moments of running intervals stay.
+    /// Other rules from now on: each is read when its moment comes, moments of running intervals stay. Marks follow at once, so that
+    /// outputs are to be drained after it, as after every `handle_*`.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.sx.gate.follow(&policy);
         self.sx.demands.clear();
