@@ -270,6 +270,22 @@ fn one_that_is_never_answered_is_followed_by_another() {
 }
 
 #[test]
+fn an_update_that_is_never_answered_is_followed_by_a_reinvite_before_its_own_time_is_over() {
+    let (mut sim, _, disk) = written(Action::Refresh, UAC_90, true);
+    sim.usual = Reply::Silence;
+    sim.secs(46);
+    let found = unrecorded(&sim);
+    let (engine, restored) = disk.restore(sim.config.clone());
+    sim.go_on_with(engine);
+    assert!(sim.engine.adopt(restored[0].session, found));
+    sim.command(Command::Outage);
+    sim.secs(16);
+    let methods: Vec<_> = sim.ours().iter().map(|seen| seen.method).collect();
+    assert_eq!(methods, [MethodName::Update, MethodName::Invite]);
+    sim.assert_numbers();
+}
+
+#[test]
 fn a_refusal_of_one_is_acked_in_its_own_transaction() {
     let (mut sim, _, disk) = written(Action::Refresh, UAC_90, false);
     sim.usual = Reply::Silence;
