@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_secs(10);
 enum Stage {
     /// For [`Timer::HangUp`], or for nothing more in this interval.
     Waiting,
-    /// [`Output::Look`] is out.
+    /// [`crate::Output::Look`] is out.
     Looking,
     /// For its turn ([`super::gate`]).
     Queued,
