@@ -1,5 +1,7 @@
 //! The daemon: one loop that carries packets, time and answers into the engine and does what it wants done.
 
+mod operator;
+mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +26,7 @@ use st_ebpf::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task,
     time::{self, MissedTickBehavior},
 };
@@ -32,9 +34,12 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock::{Clock, monotonic_ns},
+    config,
+    control::{server::Control, timeline::Timeline},
     inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
+    notify::Notify,
     owner::Owners,
     privilege,
     ring::{self, Record},
@@ -71,6 +76,10 @@ pub struct RunConfig {
     pub policy: Arc<Policy>,
     /// Where what is known of the calls is kept.
     pub state_dir: PathBuf,
+    /// Where operators' commands come in.
+    pub control: config::Control,
+    /// Where all this was read from, and is read from anew when somebody asks for it.
+    pub file: Option<PathBuf>,
 }
 
 /// Why the daemon cannot run.
@@ -121,12 +130,14 @@ pub async fn run_until(
         .map_err(|source| RunError::System { what: "capabilities cannot be given up", source })?;
     driver.catch_up()?;
     say("ready");
+    driver.notify.ready();
     driver.turn(stop).await?;
     driver.linger().await?;
     driver.finish()
 }
 
 struct Driver<'a> {
+    config: RunConfig,
     engine: Engine,
     clock: Clock,
     /// Where what the engine knows is written.
@@ -146,6 +157,14 @@ struct Driver<'a> {
     arming: VecDeque<Arm>,
     /// When the engine wants to be called.
     wake: Option<Time>,
+    control: Control,
+    timeline: Timeline,
+    hangup: Signal,
+    reload: reload::Reload,
+    notify: Notify,
+    /// When this run began, as the wall clock was, and as the engine's is.
+    started: Time,
+    began: Time,
     /// Packets that the kernel could not sample for want of room, as last counted.
     unseen: Unseen,
     /// When the kernel programs were last told that the daemon lives, `CLOCK_MONOTONIC` nanoseconds.
@@ -170,7 +189,7 @@ impl<'a> Driver<'a> {
         let watch =
             privilege::without_any(|| Watch::start(lookout)).flatten().map_err(failed("a thread cannot be started"))?;
         let engine = EngineConfig {
-            policy: config.policy,
+            policy: Arc::clone(&config.policy),
             mode: Mode::Live,
             seed: rand::rng().random(),
             limits: Limits::default(),
@@ -191,7 +210,13 @@ impl<'a> Driver<'a> {
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
+        let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
+        let mut clock = clock;
+        let began = clock.now();
+        let started = clock.wall(began);
+        let hangup = signal(SignalKind::hangup()).map_err(failed("signals cannot be waited for"))?;
         Ok(Self {
+            config,
             engine,
             clock,
             store,
@@ -207,6 +232,13 @@ impl<'a> Driver<'a> {
             sink,
             arming: VecDeque::new(),
             wake: None,
+            control,
+            timeline: Timeline::new(started),
+            hangup,
+            reload: reload::Reload::default(),
+            notify: Notify::from_env(),
+            started,
+            began,
             unseen,
             beaten_ns: 0,
         })
@@ -236,19 +268,26 @@ impl<'a> Driver<'a> {
         loop {
             // 1. Packets: facts come before deadlines, or a refresh that stands in the ring would be called overdue.
             let more = self.drain(BATCH);
+            self.notify.reader_progressed();
             // 2. Deadlines, after each batch: a flood must not put them off.
             self.timeout();
+            self.notify.timers_progressed();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
-            // 4. What has changed is written behind.
+            // 4. What an operator asks.
+            self.answer();
+            self.take_up();
+            let more = more || self.reload.is_busy();
+            // 5. What has changed is written behind.
             self.keep();
             if !more {
                 self.beat()?;
             }
+            self.notify.feed();
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
-                // 5. Counters and interfaces.
+                // 6. Counters and interfaces.
                 _ = tick.tick() => self.tick()?,
                 rested = self.rest(more) => rested?,
             }
@@ -260,7 +299,7 @@ impl<'a> Driver<'a> {
         let about = self.about();
         self.store.turn(&mut self.engine, about);
         for event in self.store.events(self.clock.now()) {
-            self.sink.event(&self.clock.told(event));
+            self.tell(event);
         }
     }
 
@@ -283,6 +322,8 @@ impl<'a> Driver<'a> {
         let now = self.clock.now();
         let due = self.store.due(&self.engine).unwrap_or(TICK);
         let rest = self.wake.map_or(TICK, |at| at.since(now)).min(due).min(TICK);
+        let rest = self.notify.rest().map_or(rest, |feed| rest.min(feed));
+        let mut hung_up = false;
         tokio::select! {
             biased;
             () = task::yield_now(), if more => {}
@@ -291,7 +332,13 @@ impl<'a> Driver<'a> {
                 Ok(mut guard) => guard.clear_ready(),
                 Err(source) => return Err(RunError::System { what: "the ring buffer cannot be waited for", source }),
             },
+            () = self.control.asked(), if !more => {}
+            () = self.reload.read(), if !more => {}
+            hangup = self.hangup.recv(), if !more => hung_up = hangup.is_some(),
             () = time::sleep(rest), if !more => {}
+        }
+        if hung_up {
+            self.reload("SIGHUP", None);
         }
         Ok(())
     }
@@ -299,6 +346,8 @@ impl<'a> Driver<'a> {
     /// A 2xx to an INVITE of sipst's own that gets no ACK would end the call (R44): its answer is waited for. Nothing new
     /// is begun meanwhile, for nothing is armed.
     async fn linger(&mut self) -> Result<(), RunError> {
+        self.control.close();
+        self.notify.stopping();
         let until = Instant::now() + LINGER;
         let mut told = false;
         loop {
@@ -357,7 +406,7 @@ impl<'a> Driver<'a> {
     fn outputs(&mut self) {
         loop {
             match self.engine.poll_output() {
-                Output::Event(event) => self.sink.event(&self.clock.told(event)),
+                Output::Event(event) => self.tell(event),
                 Output::Arm(arm) if self.arming.len() < MAX_ARMING => self.arming.push_back(arm),
                 Output::Arm(Arm { session, side, .. }) => {
                     self.command(Command::Armed { session, side, result: Err(Refusal::MapFull) });
@@ -453,6 +502,7 @@ impl<'a> Driver<'a> {
         if let Some(view) = self.watch.latest() {
             self.kernel.follow(view);
         }
+        self.kernel.let_go();
         for (key, server) in self.leftovers.due(self.clock.now()) {
             info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");
             // An entry that cannot be taken away goes on as it is; the maps have told of it.
@@ -509,6 +559,16 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// Listens to operators. Where that cannot be, calls matter more.
+fn listen(control: &config::Control) -> io::Result<Control> {
+    let socket = control.bind().unwrap_or_else(|error| {
+        let error: &dyn std::error::Error = &error;
+        error!(error, "nobody can command sipst in this run; calls are kept alive all the same");
+        None
+    });
+    Control::start(socket)
 }
 
 /// One line on stderr, whatever the log's level; a closed stderr is no reason to end.

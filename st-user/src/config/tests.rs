@@ -74,6 +74,7 @@ fn everything_but_the_interfaces_has_a_default() {
             ports: vec![5060],
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
+            control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
             policy: Policy {
                 trunks: vec![],
                 default: Rules {
@@ -150,6 +151,7 @@ const TOP: &[&str] = &[
     "ports",
     "pin_dir",
     "state_dir",
+    "control",
     "interval_floor",
     "max_session",
     "refresh_rate",
@@ -465,4 +467,18 @@ fn media_evidence_is_auto_or_off() {
     assert!(evidence("default: {action: refresh}") && evidence("default: {action: refresh, media_evidence: auto}"));
     assert!(!evidence("default: {action: refresh, media_evidence: off}"));
     says("default: {action: refresh, media_evidence: yes}", &["2:44: `media_evidence` is `yes`: use one of auto, off"]);
+}
+
+#[test]
+fn the_control_socket_can_be_elsewhere_or_nowhere() {
+    let control = |text: &str| parse(&format!("interfaces: [eth0]\ncontrol: {text}")).unwrap().control;
+    assert_eq!(
+        control("{socket: /run/other.sock, group: voip}"),
+        Control { socket: Some("/run/other.sock".into()), group: "voip".into() }
+    );
+    assert_eq!(control("{socket: off}"), Control { socket: None, group: "sipst".into() });
+    says("control: {socket: sipst.sock}", &["2:19: `socket` is `sipst.sock`, which is not an absolute path"]);
+    let long = format!("control: {{socket: /{}}}", "x".repeat(107));
+    says(&long, &["2:19: `socket` is `/xx"]);
+    says("control: {sockets: off}", &["2:11: unknown key `sockets`: did you mean `socket`?"]);
 }

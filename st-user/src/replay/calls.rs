@@ -141,6 +141,8 @@ impl Call {
             | EventKind::StateNotKept
             | EventKind::RefreshSucceeded
             | EventKind::ServerTold
+            | EventKind::SessionHeld
+            | EventKind::SessionReleased
             | EventKind::BreakerOpened
             | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {
