@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use serde_json::json;
 use st_core::{Event, Policy};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
@@ -19,6 +20,11 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     alert::Alerts,
     config::{self, Attach, Config, ConfigError, Webhook},
+    control::{
+        self,
+        command::{self, ControlCommand, UsageError},
+        show,
+    },
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
     paper, privilege,
@@ -106,7 +112,7 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = kernel::PIN_DIR)]
         pin_dir: PathBuf,
     },
-    /// Tell what is attached, by which version and since when, and whether a daemon reads it.
+    /// Tell what is attached, by which version and since when, and what the daemon that reads it has to say.
     Status {
         /// Print one JSON object.
         #[arg(long)]
@@ -117,7 +123,12 @@ enum Command {
         /// Where what is known of the calls is kept.
         #[arg(long, value_name = "DIR", default_value = store::STATE_DIR)]
         state_dir: PathBuf,
+        /// The control socket of the daemon.
+        #[arg(long, value_name = "PATH", default_value = control::SOCKET)]
+        socket: PathBuf,
     },
+    #[command(flatten)]
+    Control(ControlCommand),
     /// Tell everything that is wrong with a configuration.
     CheckConfig {
         /// The configuration.
@@ -187,6 +198,10 @@ fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
+    if let Some(usage) = error.downcast_ref::<UsageError>() {
+        complain(&format!("sipst: {usage}\n"));
+        return ExitCode::from(EXIT_USAGE);
+    }
     match error.downcast_ref::<ConfigError>() {
         Some(ConfigError::Problems { .. }) => {
             complain(&format!("{error}\n"));
@@ -231,7 +246,7 @@ fn log(Verbosity { verbose, quiet }: Verbosity) -> WorkerGuard {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run { config, json } => run(&load_config(&config)?, format(json)),
+        Command::Run { config, json } => run(config, format(json)),
         Command::Replay { file, server, config, json, summary } => {
             let policy = match config {
                 Some(file) => load_config(&file)?.policy,
@@ -245,11 +260,8 @@ fn execute(command: Command) -> Result<()> {
             let unloaded = Kernel::unload(&pin_dir, force)?;
             say(&format!("{} links detached, nothing is left under {}\n", unloaded.links, pin_dir.display()))
         }
-        Command::Status { json, pin_dir, state_dir } => {
-            let status = Status::read(&pin_dir, &state_dir)?;
-            let json = json.then(|| serde_json::to_string(&status)).transpose().context("cannot write JSON")?;
-            say(&json.map_or_else(|| status.to_string(), |json| format!("{json}\n")))
-        }
+        Command::Status { json, pin_dir, state_dir, socket } => status(json, &pin_dir, &state_dir, &socket),
+        Command::Control(command) => command.execute(),
         Command::CheckConfig { file } => check(&file),
         Command::GenerateConfig => say(config::SAMPLE),
         Command::Completions { shell } => {
@@ -258,6 +270,25 @@ fn execute(command: Command) -> Result<()> {
         Command::Man { dir } => {
             paper::man(Cli::command(), &dir).with_context(|| format!("cannot write to {}", dir.display()))
         }
+    }
+}
+
+/// What stands in the kernel is for whoever may look there; what the daemon says, for its group too.
+fn status(json: bool, pin_dir: &Path, state_dir: &Path, socket: &Path) -> Result<()> {
+    let json = |value: &serde_json::Value| json.then(|| format!("{value}\n"));
+    match Status::read(pin_dir, state_dir, socket) {
+        Ok(status) => {
+            let value = serde_json::to_value(&status).context("cannot write JSON")?;
+            say(&json(&value).unwrap_or_else(|| status.to_string()))
+        }
+        Err(error) => match command::status(socket) {
+            Ok(Some(daemon)) => {
+                let error = format!("{:#}", anyhow::Error::new(error));
+                complain(&format!("sipst: what stands in the kernel cannot be told: {error}\n"));
+                say(&json(&json!({ "daemon": daemon })).unwrap_or_else(|| show::daemon(&daemon)))
+            }
+            Ok(None) | Err(_) => Err(error.into()),
+        },
     }
 }
 
@@ -275,17 +306,13 @@ fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
     told.context("cannot write the summary")
 }
 
-fn run(config: &Config, format: Format) -> Result<()> {
+fn run(file: PathBuf, format: Format) -> Result<()> {
+    let config = &load_config(&file)?;
     let mut sinks =
         privilege::without_any(|| Sinks::start(&config.webhooks, format)).context("cannot give up capabilities")??;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
-    let run = RunConfig {
-        options: options(config),
-        policy: Arc::new(config.policy.clone()),
-        state_dir: config.state_dir.clone(),
-    };
-    let result = runtime.block_on(run::run(run, &mut sinks));
+    let result = runtime.block_on(run::run(RunConfig::new(config, Some(file)), &mut sinks));
     sinks.alerts.finish(LAST_EVENTS);
     sinks.printer.finish(LAST_EVENTS);
     Ok(result?)
@@ -295,13 +322,14 @@ fn run(config: &Config, format: Format) -> Result<()> {
 struct Sinks {
     printer: Printer,
     alerts: Alerts,
+    webhooks: Vec<Webhook>,
 }
 
 impl Sinks {
     fn start(webhooks: &[Webhook], format: Format) -> Result<Self> {
         let alerts = Alerts::start(webhooks).context("cannot start the threads of the webhooks")?;
         let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
-        Ok(Self { printer, alerts })
+        Ok(Self { printer, alerts, webhooks: webhooks.to_vec() })
     }
 }
 
@@ -310,11 +338,22 @@ impl EventSink for Sinks {
         self.printer.event(event);
         self.alerts.event(event);
     }
+
+    fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
+        if self.webhooks == config.webhooks {
+            return Ok(Vec::new());
+        }
+        let alerts = privilege::without_any(|| Alerts::start(&config.webhooks)).flatten()?;
+        // What is queued for those before is still posted.
+        self.alerts = alerts;
+        self.webhooks.clone_from(&config.webhooks);
+        Ok(vec![format!("alerts: {}", count(config.webhooks.len(), "webhook"))])
+    }
 }
 
 fn load(what: LoadWhat, attach: Attach) -> Result<()> {
     let options = match what.config {
-        Some(file) => options(&load_config(&file)?),
+        Some(file) => RunConfig::new(&load_config(&file)?, None).options,
         None => {
             Options { interfaces: what.interface, attach, ports: vec![config::PORT], pin_dir: kernel::PIN_DIR.into() }
         }
@@ -322,15 +361,6 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
     Kernel::attach(&options)?;
     let attached: String = Kernel::status(&options.pin_dir)?.iter().map(|attached| format!("{attached}\n")).collect();
     say(&attached)
-}
-
-fn options(config: &Config) -> Options {
-    Options {
-        interfaces: config.interfaces.clone(),
-        attach: config.attach,
-        ports: config.ports.clone(),
-        pin_dir: config.pin_dir.clone(),
-    }
 }
 
 fn check(file: &Path) -> Result<()> {
@@ -351,13 +381,7 @@ fn count(number: usize, what: &str) -> String {
 }
 
 fn load_config(file: &Path) -> Result<Config> {
-    let overlaps = |names: &[String]| {
-        kernel::overlaps(names).unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot tell whether one packet can cross two of the interfaces");
-            Vec::new()
-        })
-    };
-    Ok(Config::load(file, &overlaps)?)
+    Ok(Config::load_here(file)?)
 }
 
 fn format(json: bool) -> Format {
@@ -374,7 +398,7 @@ fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let address = |text: &str| text.parse::<std::net::IpAddr>().map(IpNet::from);
     text.parse::<IpNet>()
         .or_else(|_| address(text))

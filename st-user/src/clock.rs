@@ -73,8 +73,12 @@ impl Clock {
 
     /// An event as people are told of it: its times are the wall clock's as it is now.
     pub fn told(&self, event: Event) -> Event {
-        let wall = |time: Time| Time::from_micros(time.as_micros().saturating_add_signed(self.set_us));
-        Event { time: wall(event.time), deadline: event.deadline.map(wall), ..event }
+        Event { time: self.wall(event.time), deadline: event.deadline.map(|deadline| self.wall(deadline)), ..event }
+    }
+
+    /// A time on the wall clock as that is now.
+    pub fn wall(&self, time: Time) -> Time {
+        Time::from_micros(time.as_micros().saturating_add_signed(self.set_us))
     }
 
     /// The time now.

@@ -6,12 +6,14 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod inject;
 pub mod kernel;
 pub mod leftover;
 #[cfg(test)]
 mod namespace;
 mod netlink;
+mod notify;
 pub mod output;
 pub mod owner;
 pub mod paper;

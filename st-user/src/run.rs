@@ -1,5 +1,7 @@
 //! The daemon: one loop that carries packets, time and answers into the engine and does what it wants done.
 
+mod operator;
+mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +27,7 @@ use st_ebpf::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task,
     time::{self, MissedTickBehavior},
 };
@@ -33,9 +35,12 @@ use tracing::{error, info, warn};
 
 use crate::{
     clock::{Clock, monotonic_ns},
+    config,
+    control::{server::Control, timeline::Timeline},
     inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
+    notify::Notify,
     owner::Owners,
     privilege,
     ring::{self, Record},
@@ -75,6 +80,10 @@ pub struct RunConfig {
     pub policy: Arc<Policy>,
     /// Where what is known of the calls is kept.
     pub state_dir: PathBuf,
+    /// Where operators' commands come in.
+    pub control: config::Control,
+    /// Where all this was read from, and is read from anew when somebody asks for it.
+    pub file: Option<PathBuf>,
 }
 
 /// Why the daemon cannot run.
@@ -125,12 +134,14 @@ pub async fn run_until(
         .map_err(|source| RunError::System { what: "capabilities cannot be given up", source })?;
     driver.catch_up()?;
     say("ready");
+    driver.notify.ready();
     driver.turn(stop).await?;
     driver.linger().await?;
     driver.finish()
 }
 
 struct Driver<'a> {
+    config: RunConfig,
     engine: Engine,
     clock: Clock,
     /// Where what the engine knows is written.
@@ -150,6 +161,14 @@ struct Driver<'a> {
     arming: VecDeque<Arm>,
     /// When the engine wants to be called.
     wake: Option<Time>,
+    control: Control,
+    timeline: Timeline,
+    hangup: Signal,
+    reload: reload::Reload,
+    notify: Notify,
+    /// When this run began, as the wall clock was, and as the engine's is.
+    started: Time,
+    began: Time,
     /// Packets that the kernel could not sample for want of room, as last counted.
     unseen: Unseen,
     /// When the kernel programs were last told that the daemon lives, `CLOCK_MONOTONIC` nanoseconds.
@@ -174,7 +193,7 @@ impl<'a> Driver<'a> {
         let watch =
             privilege::without_any(|| Watch::start(lookout)).flatten().map_err(failed("a thread cannot be started"))?;
         let engine = EngineConfig {
-            policy: config.policy,
+            policy: Arc::clone(&config.policy),
             mode: Mode::Live,
             seed: rand::rng().random(),
             limits: Limits::default(),
@@ -195,7 +214,13 @@ impl<'a> Driver<'a> {
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
+        let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
+        let mut clock = clock;
+        let began = clock.now();
+        let started = clock.wall(began);
+        let hangup = signal(SignalKind::hangup()).map_err(failed("signals cannot be waited for"))?;
         Ok(Self {
+            config,
             engine,
             clock,
             store,
@@ -211,6 +236,13 @@ impl<'a> Driver<'a> {
             sink,
             arming: VecDeque::new(),
             wake: None,
+            control,
+            timeline: Timeline::new(started),
+            hangup,
+            reload: reload::Reload::default(),
+            notify: Notify::from_env(),
+            started,
+            began,
             unseen,
             beaten_ns: 0,
         })
@@ -240,19 +272,26 @@ impl<'a> Driver<'a> {
         loop {
             // 1. Packets: facts come before deadlines, or a refresh that stands in the ring would be called overdue.
             let more = self.drain(BATCH);
+            self.notify.reader_progressed();
             // 2. Deadlines, after each batch: a flood must not put them off.
             self.timeout();
+            self.notify.timers_progressed();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
-            // 4. What has changed is written behind.
+            // 4. What an operator asks.
+            self.answer();
+            self.take_up();
+            let more = more || self.reload.is_busy();
+            // 5. What has changed is written behind.
             self.keep();
             if !more {
                 self.beat()?;
             }
+            self.notify.feed();
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
-                // 5. Counters and interfaces.
+                // 6. Counters and interfaces.
                 _ = tick.tick() => self.tick()?,
                 rested = self.rest(more) => rested?,
             }
@@ -264,7 +303,7 @@ impl<'a> Driver<'a> {
         let about = self.about();
         self.store.turn(&mut self.engine, about);
         for event in self.store.events(self.clock.now()) {
-            self.sink.event(&self.clock.told(event));
+            self.tell(event);
         }
     }
 
@@ -289,6 +328,8 @@ impl<'a> Driver<'a> {
         let due = self.store.due(&self.engine).unwrap_or(TICK);
         let most = if self.kernel.holds.is_empty() { TICK } else { QUICK_BEAT };
         let rest = self.wake.map_or(TICK, |at| at.since(now)).min(due).min(most);
+        let rest = self.notify.rest().map_or(rest, |feed| rest.min(feed));
+        let mut hung_up = false;
         tokio::select! {
             biased;
             () = task::yield_now(), if more => {}
@@ -297,7 +338,13 @@ impl<'a> Driver<'a> {
                 Ok(mut guard) => guard.clear_ready(),
                 Err(source) => return Err(RunError::System { what: "the ring buffer cannot be waited for", source }),
             },
+            () = self.control.asked(), if !more => {}
+            () = self.reload.read(), if !more => {}
+            hangup = self.hangup.recv(), if !more => hung_up = hangup.is_some(),
             () = time::sleep(rest), if !more => {}
+        }
+        if hung_up {
+            self.reload("SIGHUP", None);
         }
         Ok(())
     }
@@ -305,6 +352,8 @@ impl<'a> Driver<'a> {
     /// A 2xx to an INVITE of sipst's own that gets no ACK would end the call (R44): its answer is waited for. Nothing new
     /// is begun meanwhile, for nothing is armed.
     async fn linger(&mut self) -> Result<(), RunError> {
+        self.control.close();
+        self.notify.stopping();
         let until = Instant::now() + LINGER;
         let mut told = false;
         loop {
@@ -372,7 +421,7 @@ impl<'a> Driver<'a> {
     fn outputs(&mut self) {
         loop {
             match self.engine.poll_output() {
-                Output::Event(event) => self.sink.event(&self.clock.told(event)),
+                Output::Event(event) => self.tell(event),
                 Output::Arm(arm) if self.arming.len() < MAX_ARMING => self.arming.push_back(arm),
                 Output::Arm(Arm { session, side, .. }) => {
                     self.command(Command::Armed { session, side, result: Err(Refusal::MapFull) });
@@ -534,6 +583,7 @@ impl<'a> Driver<'a> {
         {
             self.command(Command::Blind);
         }
+        self.kernel.let_go();
         for (key, server) in self.leftovers.due(self.clock.now()) {
             info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");
             // An entry that cannot be taken away goes on as it is; the maps have told of it.
@@ -598,6 +648,16 @@ impl<'a> Driver<'a> {
 fn let_out(injector: &mut Injector, datagram: &Datagram) -> Result<(), Refusal> {
     let &Datagram { server, peer, tos, ttl, ref bytes, .. } = datagram;
     injector.send(&Envelope { server, peer, tos, ttl }, bytes)
+}
+
+/// Listens to operators. Where that cannot be, calls matter more.
+fn listen(control: &config::Control) -> io::Result<Control> {
+    let socket = control.bind().unwrap_or_else(|error| {
+        let error: &dyn std::error::Error = &error;
+        error!(error, "nobody can command sipst in this run; calls are kept alive all the same");
+        None
+    });
+    Control::start(socket)
 }
 
 /// One line on stderr, whatever the log's level; a closed stderr is no reason to end.

@@ -1,6 +1,10 @@
 //! Where events go.
 
+use std::io;
+
 use st_core::Event;
+
+use crate::config::Config;
 
 /// Takes the engine's events: a printer, a webhook, a test.
 ///
@@ -9,4 +13,13 @@ use st_core::Event;
 pub trait EventSink {
     /// One event, in the order in which they happened.
     fn event(&mut self, event: &Event);
+
+    /// Another configuration holds from now on. Returns what changes by that, for people.
+    ///
+    /// # Errors
+    /// It cannot be taken; all is as before.
+    fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
+        let _ = config;
+        Ok(Vec::new())
+    }
 }

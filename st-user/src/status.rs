@@ -11,6 +11,7 @@ use st_ebpf::abi::{Counter, SILENT_NS};
 
 use crate::{
     clock::monotonic_ns,
+    control::{command, show},
     kernel::{Attached, Kernel, KernelError},
     store::Kept,
 };
@@ -28,6 +29,11 @@ pub struct Status {
     /// How many dialogs carry other CSeq numbers on the wire than the server wrote.
     rewritten_dialogs: usize,
     attached: Vec<Attached>,
+    /// What the daemon says, if one runs and may be asked.
+    daemon: Option<serde_json::Value>,
+    /// Why it does not say anything though one runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon_error: Option<String>,
     /// What is kept of the calls.
     state: Kept,
     /// What the programs have counted, without what is zero.
@@ -35,11 +41,11 @@ pub struct Status {
 }
 
 impl Status {
-    /// Looks at what is pinned, and at what is kept.
+    /// Looks at what is pinned, and at what is kept, and asks the daemon.
     ///
     /// # Errors
     /// Nothing is, or it cannot be read.
-    pub fn read(pin_dir: &Path, state_dir: &Path) -> Result<Self, KernelError> {
+    pub fn read(pin_dir: &Path, state_dir: &Path, socket: &Path) -> Result<Self, KernelError> {
         let maps = Kernel::open_pinned(pin_dir)?;
         let (version, loaded) = maps.made();
         let silent = maps.last_beat()?.map(|at| Duration::from_nanos(monotonic_ns().saturating_sub(at)));
@@ -50,12 +56,18 @@ impl Status {
                 counters.insert(counter.name().into(), value.into());
             }
         }
+        let (daemon, daemon_error) = match command::status(socket) {
+            Ok(daemon) => (daemon, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         Ok(Self {
             version,
             loaded,
             daemon_silent_s: silent.map(|silent| silent.as_secs_f64()),
             rewritten_dialogs: maps.shifting(),
             attached: Kernel::status(pin_dir)?,
+            daemon,
+            daemon_error,
             state: Kept::look(state_dir),
             counters,
         })
@@ -80,6 +92,12 @@ impl fmt::Display for Status {
                 "daemon    SILENT for {}: calls go on, nothing is refreshed",
                 humantime::format_duration(Duration::from_secs(silent as u64))
             )?,
+        }
+        if let Some(daemon) = &self.daemon {
+            f.write_str(&show::daemon(daemon))?;
+        }
+        if let Some(error) = &self.daemon_error {
+            writeln!(f, "          what it has to say is not known: {error}")?;
         }
         writeln!(f, "dialogs   {} with rewritten CSeq numbers", self.rewritten_dialogs)?;
         let runs = self.daemon_silent_s.is_some_and(|silent| silent * 1e9 < SILENT_NS as f64);

@@ -30,6 +30,9 @@ pub fn binary() -> Result<PathBuf> {
 /// finds it there.
 pub const STATE_DIR: &str = "/run/state";
 
+/// A copy of the binary where other users may go.
+const FOR_NOBODY: &str = "/run/for-nobody/sipst";
+
 fn configuration(host: &Host, config: &str) -> Result<PathBuf> {
     let own = if config.contains("state_dir:") { String::new() } else { format!("\nstate_dir: {STATE_DIR}\n") };
     host.file("sipst.yaml", format!("{config}{own}"))
@@ -63,11 +66,11 @@ impl Sipst {
         let config = configuration(host, config)?;
         // Nobody may go where the binary was built.
         let own = binary()?;
-        host.run("install", &["-m", "0755", &own.to_string_lossy(), "/run/sipst"])?;
+        host.run("install", &["-D", "-m", "0755", &own.to_string_lossy(), FOR_NOBODY])?;
         let four = "-all,+bpf,+net_admin,+net_raw,+perfmon";
         let mut command = Command::new("setpriv");
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--no-new-privs"]);
-        command.args(["--bounding-set", four, "--inh-caps", four, "--ambient-caps", four, "--", "/run/sipst"]);
+        command.args(["--bounding-set", four, "--inh-caps", four, "--ambient-caps", four, "--", FOR_NOBODY]);
         command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
         Self { process: host.spawn(command)? }.ready()
     }
@@ -152,6 +155,26 @@ impl Sipst {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.said()
+    }
+
+    /// Starts it under a supervisor that hears it at this socket of the host's, with a watchdog of that many microseconds.
+    pub fn start_supervised(host: &Host, config: &str, socket: &str, watchdog_us: u64) -> Result<Self> {
+        let config = configuration(host, config)?;
+        let mut command = Command::new(binary()?);
+        command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
+        command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", watchdog_us.to_string());
+        Self { process: host.spawn(command)? }.ready()
+    }
+
+    /// Runs `sipst` with these arguments as another user, in these groups, to its end: exit code, stdout, stderr.
+    pub fn command_as(host: &Host, user: &str, groups: &str, args: &[&str]) -> Result<(Option<i32>, String, String)> {
+        let own = binary()?;
+        host.run("install", &["-D", "-m", "0755", &own.to_string_lossy(), FOR_NOBODY])?;
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--groups", groups, "--", FOR_NOBODY]).args(args);
+        let mut process = host.spawn(command)?;
+        let status = process.wait(PATIENCE)?;
+        Ok((status.code(), process.printed(), process.said()))
     }
 
     /// The running process.

@@ -79,6 +79,10 @@ pub enum EventKind {
     SessionExpired,
     /// The dialog is over.
     SessionEnded,
+    /// An operator has told sipst to keep its hands off the dialog.
+    SessionHeld,
+    /// An operator has ended that.
+    SessionReleased,
     /// What was negotiated cannot be relied upon or is not acted upon: alert.
     NegotiationFault,
     /// Packets were lost before they could be read, or the capture lacks some: alert.
@@ -106,6 +110,29 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::SessionStarted,
+        Self::TimerNegotiated,
+        Self::SessionRefreshed,
+        Self::RefreshDue,
+        Self::RefreshSent,
+        Self::RefreshSucceeded,
+        Self::RefreshFailed,
+        Self::RefreshOverdue,
+        Self::SessionExpiring,
+        Self::SessionExpired,
+        Self::SessionEnded,
+        Self::SessionHeld,
+        Self::SessionReleased,
+        Self::NegotiationFault,
+        Self::CaptureLoss,
+        Self::ServerTold,
+        Self::BreakerOpened,
+        Self::BreakerClosed,
+        Self::StateNotKept,
+    ];
+
     /// Whether an operator wants to be told at once.
     pub const fn is_alert(self) -> bool {
         match self {
@@ -130,6 +157,8 @@ impl EventKind {
             | Self::RefreshSent
             | Self::RefreshSucceeded
             | Self::SessionEnded
+            | Self::SessionHeld
+            | Self::SessionReleased
             | Self::ServerTold
             | Self::RefreshAnswered
             | Self::AnswerWithheld
@@ -154,6 +183,8 @@ impl EventKind {
             Self::SessionExpiring => "session_expiring",
             Self::SessionExpired => "session_expired",
             Self::SessionEnded => "session_ended",
+            Self::SessionHeld => "session_held",
+            Self::SessionReleased => "session_released",
             Self::NegotiationFault => "negotiation_fault",
             Self::CaptureLoss => "capture_loss",
             Self::ServerTold => "server_told",

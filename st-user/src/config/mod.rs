@@ -17,7 +17,7 @@ use std::{
 
 use st_core::{Action, Policy};
 
-use crate::kernel::Overlap;
+use crate::kernel::{self, Overlap};
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -49,6 +49,15 @@ pub struct Webhook {
     pub timeout: Duration,
 }
 
+/// The socket that operators' commands come in by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Where it is; `None`: nobody can command.
+    pub socket: Option<PathBuf>,
+    /// The group that may, beside the user that the daemon runs as.
+    pub group: String,
+}
+
 /// All that the operator can say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -62,6 +71,8 @@ pub struct Config {
     pub pin_dir: PathBuf,
     /// Where what is known of the calls is kept.
     pub state_dir: PathBuf,
+    /// Where commands come in, and whose.
+    pub control: Control,
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.
@@ -77,6 +88,19 @@ impl Config {
         let bytes = read(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         let dir = path.parent().unwrap_or(Path::new("."));
         Self::parse(&path.to_string_lossy(), &bytes, dir, overlaps)
+    }
+
+    /// The same on this host, whose interfaces tell what one packet can cross.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load_here(path: &Path) -> Result<Self, ConfigError> {
+        Self::load(path, &|names| {
+            kernel::overlaps(names).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot tell whether one packet can cross two of the interfaces");
+                Vec::new()
+            })
+        })
     }
 
     /// Reads the text of a file named `file`; relative paths in it start at `dir`.

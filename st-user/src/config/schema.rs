@@ -10,12 +10,13 @@ use st_core::Policy;
 use ureq::http::Uri;
 
 use crate::{
+    control::{GROUP, SOCKET},
     kernel::{Overlap, PIN_DIR},
     store::STATE_DIR,
 };
 
 use super::{
-    Attach, Config, PORT, Webhook,
+    Attach, Config, Control, PORT, Webhook,
     fields::{Fields, Given, Placed, choice, duration, list, nodes, number, parsed, rate, seconds, text},
     problem::{Position, Problem},
     tree::Node,
@@ -33,6 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_INTERFACES: usize = 64;
 const MAX_PORTS: usize = 65_535;
 const MAX_WEBHOOKS: usize = 16;
+/// `sun_path` without the NUL (unix(7)).
+const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ without the NUL.
 const MAX_INTERFACE_NAME: usize = 15;
 
@@ -56,6 +59,7 @@ pub(super) fn config(
     let ports = fields.get("ports", some(list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"))));
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
+    let control = fields.get("control", control).unwrap_or_else(Control::default);
     let floor = fields.get("interval_floor", seconds(INTERVALS));
     let session = fields.get("max_session", duration(SESSIONS));
     let base = Policy::default();
@@ -84,6 +88,7 @@ pub(super) fn config(
         ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
+        control,
         policy: Policy {
             trunks,
             default: default.unwrap_or_else(|| trunks::default_rules(around)),
@@ -139,6 +144,25 @@ fn interfaces(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Place
 
 fn absolute(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text)).filter(|path| path.is_absolute())
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: Some(PathBuf::from(SOCKET)), group: GROUP.to_owned() }
+    }
+}
+
+fn control(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Control> {
+    let mut fields = Fields::open(given, problems)?;
+    let path = |text: &str| absolute(text).filter(|path| path.as_os_str().len() <= MAX_SOCKET_PATH).map(Some);
+    let socket = |text: &str| if text == "off" { Some(None) } else { path(text) };
+    let expected = format!("an absolute path of {MAX_SOCKET_PATH} bytes at most");
+    let socket = fields.get("socket", parsed(&expected, &format!("{SOCKET}, or `off` for none"), socket));
+    let group = fields.get("group", text);
+    let sound = fields.sound("socket") && fields.sound("group");
+    fields.close();
+    let base = Control::default();
+    sound.then(|| Control { socket: socket.unwrap_or(base.socket), group: group.unwrap_or(base.group) })
 }
 
 fn webhooks(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Webhook>> {

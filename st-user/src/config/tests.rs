@@ -74,6 +74,7 @@ fn everything_but_the_interfaces_has_a_default() {
             ports: vec![5060],
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
+            control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
             policy: Policy {
                 trunks: vec![],
                 default: Rules {
@@ -153,6 +154,7 @@ const TOP: &[&str] = &[
     "ports",
     "pin_dir",
     "state_dir",
+    "control",
     "interval_floor",
     "max_session",
     "refresh_rate",
@@ -516,4 +518,18 @@ fn respond_is_never_or_on_reject_and_needs_refresh() {
         "default: {action: alert, respond: on-reject}",
         &["2:35: `respond` is `on-reject`, but `action` is not `refresh`"],
     );
+}
+
+#[test]
+fn the_control_socket_can_be_elsewhere_or_nowhere() {
+    let control = |text: &str| parse(&format!("interfaces: [eth0]\ncontrol: {text}")).unwrap().control;
+    assert_eq!(
+        control("{socket: /run/other.sock, group: voip}"),
+        Control { socket: Some("/run/other.sock".into()), group: "voip".into() }
+    );
+    assert_eq!(control("{socket: off}"), Control { socket: None, group: "sipst".into() });
+    says("control: {socket: sipst.sock}", &["2:19: `socket` is `sipst.sock`, which is not an absolute path"]);
+    let long = format!("control: {{socket: /{}}}", "x".repeat(107));
+    says(&long, &["2:19: `socket` is `/xx"]);
+    says("control: {sockets: off}", &["2:11: unknown key `sockets`: did you mean `socket`?"]);
 }

@@ -31,6 +31,11 @@ pub enum KernelError {
     NotEthernet { name: String },
     #[error("no interface is given: name at least one")]
     NoInterfaces,
+    #[error(
+        "one packet can cross both `{new}` and `{old}`, and calls whose CSeq numbers are rewritten may depend on `{old}`: they would be \
+         rewritten twice. Reload again when those calls are over, or restart sipst"
+    )]
+    StillNeeded { new: String, old: String },
     #[error("the interfaces cannot be listed")]
     Interfaces(#[source] io::Error),
     #[error("{} is not on a bpf file system and none can be mounted: run `mount -t bpf bpf /sys/fs/bpf`", path.display())]

@@ -190,7 +190,7 @@ fn is_below(all: &[Interface], upper: &Interface, index: u32) -> bool {
     false
 }
 
-fn overlaps_among(all: &[Interface], names: &[String]) -> Vec<Overlap> {
+pub(crate) fn overlaps_among(all: &[Interface], names: &[String]) -> Vec<Overlap> {
     let listed: Vec<&Interface> = names.iter().filter_map(|name| all.iter().find(|one| one.name == *name)).collect();
     let mut found = Vec::new();
     for (position, a) in listed.iter().enumerate() {

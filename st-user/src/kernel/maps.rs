@@ -104,6 +104,12 @@ pub struct Maps {
     heartbeat: Array<MapData, u64>,
 }
 
+/// Ports that carry SIP from now on.
+pub(crate) fn set_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), KernelError> {
+    let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
+    table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
+}
+
 /// Sets the ports and, where the maps are fresh, makes the hash key, then takes the other maps out of a loaded object.
 /// What is not taken stays open in the object: programs that are loaded later need it.
 ///
@@ -114,8 +120,7 @@ pub(crate) fn set_up(
     carried: Option<[u64; 2]>,
 ) -> Result<(Maps, RingBuf<MapData>), KernelError> {
     let settings = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;
-    let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
-    table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })?;
+    set_ports(ebpf, ports)?;
     let mut take = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Lacks { name });
     let ring = typed(names::RING, take(names::RING)?)?;
     let maps = Maps {

@@ -9,6 +9,7 @@ mod holds;
 mod interfaces;
 mod maps;
 mod pins;
+mod reconfigure;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -41,6 +42,7 @@ use attach::Hooks;
 use interfaces::covered;
 use maps::SHAPES;
 use pins::{Lock, Pins};
+use reconfigure::Leaving;
 use upgrade::Older;
 
 /// The kernel programs.
@@ -125,6 +127,8 @@ pub struct Kernel {
     attach: Attach,
     /// Those that are configured, as they were when they were attached to.
     interfaces: Vec<Interface>,
+    /// Those that are no longer, and that calls may depend on.
+    leaving: Vec<Leaving>,
     /// All of this namespace, as last seen.
     all: Vec<Interface>,
     /// Indexes of the configured interfaces where the programs are, as last seen.
@@ -161,8 +165,23 @@ impl Kernel {
                 let attach = options.attach;
                 let held = interfaces.iter().map(|one| one.index).collect();
                 let changed = Instant::now();
+                let leaving = Vec::new();
                 Ok((
-                    Self { ebpf, hooks, pins, attach, interfaces, all, held, changed, maps, flows, holds, _lock: lock },
+                    Self {
+                        ebpf,
+                        hooks,
+                        pins,
+                        attach,
+                        interfaces,
+                        leaving,
+                        all,
+                        held,
+                        changed,
+                        maps,
+                        flows,
+                        holds,
+                        _lock: lock,
+                    },
                     ring,
                 ))
             }
@@ -225,6 +244,11 @@ impl Kernel {
             0 => self.pins.remove().map(|_| Released::Unloaded),
             dialogs => Ok(Released::Kept { dialogs }),
         }
+    }
+
+    /// Names of the configured interfaces.
+    pub(crate) fn configured(&self) -> Vec<&str> {
+        self.interfaces.iter().map(|one| one.name.as_str()).collect()
     }
 
     /// The capabilities that are needed from now on.

@@ -147,6 +147,8 @@ impl Call {
             | EventKind::ExpiredMediaFlowing
             | EventKind::ByeSent
             | EventKind::ByeFailed
+            | EventKind::SessionHeld
+            | EventKind::SessionReleased
             | EventKind::BreakerOpened
             | EventKind::BreakerClosed => {}
             EventKind::TimerNegotiated => {

@@ -35,6 +35,8 @@ fn config(attach: Attach) -> RunConfig {
         options: kernel::Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into() },
         policy: Arc::new(Policy { default: rules, ..Policy::default() }),
         state_dir: STATE_DIR.into(),
+        control: config::Control { socket: None, group: "sipst".into() },
+        file: None,
     }
 }
 

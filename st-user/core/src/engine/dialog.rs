@@ -121,6 +121,9 @@ pub(super) struct Dialog {
     /// Why nothing is sent in this dialog any more.
     #[serde(deserialize_with = "words::maybe")]
     pub(super) barred: Option<Word>,
+    /// Whether an operator has told sipst to keep its hands off it. On record behind the rest, where it is so.
+    #[serde(skip)]
+    pub(super) held: bool,
     /// Whether the kernel follows the server's numbers.
     pub(super) followed: bool,
     /// And the peer's.
@@ -219,6 +222,7 @@ impl Dialog {
             evidence: None,
             proven: false,
             barred: None,
+            held: false,
             followed: false,
             peer_followed: false,
             telling: None,

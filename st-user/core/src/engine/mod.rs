@@ -41,6 +41,7 @@ mod telling;
 mod timers;
 mod turn;
 mod verdict;
+pub mod view;
 
 use std::sync::Arc;
 
@@ -51,6 +52,7 @@ pub use habits::HABIT_AGE;
 pub use limits::{Limits, Stats};
 pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
+pub use view::{Denial, Standing, View, Wish};
 
 use crate::{
     By, Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
@@ -130,10 +132,23 @@ impl Engine {
 
     /// What there is and what was counted; goes through all sessions.
     pub fn stats(&self) -> Stats {
-        let [(pending, evicted_pending), (strangers, evicted_strangers)] = self.invites.counts();
         let up = || self.dialogs.all.values().filter(|dialog| !dialog.is_over());
+        Stats {
+            sessions: up().count(),
+            timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
+            unsure: up().filter(|dialog| dialog.may_be_over(&self.sx)).count(),
+            tombstones: self.dialogs.all.len() - up().count(),
+            own_requests: self.dialogs.all.values().map(|dialog| dialog.own.len()).sum(),
+            ..self.counted()
+        }
+    }
+
+    /// The same without what it takes a look at each session to know, which is 0; tombstones are among the sessions.
+    pub fn counted(&self) -> Stats {
+        let [(pending, evicted_pending), (strangers, evicted_strangers)] = self.invites.counts();
         let gate = self.sx.gate.counts();
         Stats {
+            sessions: self.dialogs.all.len(),
             flows: self.sx.flows.len(),
             waiting: self.sx.gate.waiting(),
             open_breakers: self.sx.gate.open_breakers(),
@@ -141,13 +156,8 @@ impl Engine {
             evicted_waiting: gate.evicted,
             breakers_opened: gate.opened,
             probes: gate.probes,
-            sessions: up().count(),
-            timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
-            unsure: up().filter(|dialog| dialog.may_be_over(&self.sx)).count(),
-            tombstones: self.dialogs.all.len() - up().count(),
             pending,
             strangers,
-            own_requests: self.dialogs.all.values().map(|dialog| dialog.own.len()).sum(),
             refused_forks: self.invites.refused_forks(),
             evicted_tries: self.invites.evicted_tries(),
             evicted_remembered: self.sx.evicted_remembered(),
@@ -510,7 +520,7 @@ impl Engine {
 #[derive(Default)]
 struct Dialogs {
     all: Table<Fingerprint, Box<Dialog>>,
-    keys: Table<SessionId, Fingerprint>,
+    keys: view::ById,
     changes: Changes,
 }
 

@@ -102,6 +102,10 @@ reasons! {
     /// `refresh_failed`: the rules were changed meanwhile, and say no more that sipst refreshes. In `server_not_told`: nor that it tells the
     /// server.
     POLICY = "policy",
+    /// `refresh_due`: an operator has asked for it (`sipst refresh`).
+    ASKED_FOR = "asked_for",
+    /// `refresh_due`, `refresh_overdue`, `refresh_failed`: an operator has told sipst to keep its hands off the call (`sipst hold`).
+    HELD = "held",
     /// `refresh_failed`: the server's CSeq leaves no room for another number.
     CSEQ_ROOM = "cseq_room",
     /// `refresh_due`, `refresh_overdue`: the server answered 481 to a request of the peer's: it has forgotten the dialog, and

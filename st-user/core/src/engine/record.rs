@@ -162,7 +162,8 @@ impl Engine {
             let key = self.dialogs.keys.get(&session);
             if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(key)) {
                 dialog.listed = false;
-                let record = seal(&(&**dialog, self.sx.timers.of(session)));
+                let timers = self.sx.timers.of(session);
+                let record = if dialog.held { seal(&(&**dialog, timers, true)) } else { seal(&(&**dialog, timers)) };
                 return Some(Change { key: session.0, record: Some(record) });
             }
         }
@@ -193,7 +194,8 @@ impl Engine {
         if self.dialogs.all.len() >= self.sx.limits.sessions {
             return Err(RecordError::Full);
         }
-        let (mut dialog, timers): (Dialog, Vec<(Time, Timer)>) = open(record)?;
+        let (mut dialog, timers, held): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
+        dialog.held = held.0;
         let (id, names) = (dialog.id, Arc::clone(&dialog.names));
         let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
         let key = self.key(ids);
@@ -242,6 +244,15 @@ impl Engine {
             servers: sx.servers.by_use().into_iter().map(|(server, spaces)| (*server, *spaces)).collect(),
             habits: sx.habits.by_use().into_iter().map(|(key, habit)| (*key, *habit)).collect(),
         })
+    }
+}
+
+/// What stands behind all else in a record, and only where it is true.
+struct Behind(bool);
+
+impl<'de> Deserialize<'de> for Behind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(bool::deserialize(deserializer).unwrap_or(false)))
     }
 }
 

@@ -93,6 +93,11 @@ impl Cycle {
     pub(super) fn after(before: &Self) -> Self {
         Self { serial: before.serial + 1, ..Self::default() }
     }
+
+    /// A fresh one in the same interval, which has its share of requests however often one is begun.
+    pub(super) fn anew(before: &Self) -> Self {
+        Self { attempts: before.attempts, ..Self::after(before) }
+    }
 }
 
 impl Dialog {
@@ -107,7 +112,7 @@ impl Dialog {
 
     /// Why nothing may be sent at all, which may have turned out since the cycle began.
     pub(super) fn forbidden(&self) -> Option<&'static str> {
-        self.barred.or(self.relayed.then_some(reason::RELAYED))
+        self.held.then_some(reason::HELD).or(self.barred).or(self.relayed.then_some(reason::RELAYED))
     }
 
     /// Why nothing may be sent just now (R26, R27, R28).
@@ -229,7 +234,7 @@ impl Dialog {
     }
 
     /// UPDATE or re-INVITE (R21, R22); `None` where neither will do.
-    fn choose(&self, sx: &Shared, rules: &Rules, hop: SocketAddr) -> Option<MethodName> {
+    pub(super) fn choose(&self, sx: &Shared, rules: &Rules, hop: SocketAddr) -> Option<MethodName> {
         let ways = sx.ways(hop);
         let no_update = ways.no_update || self.cycle.no_update;
         let update = !no_update
@@ -269,7 +274,7 @@ impl Dialog {
         }
     }
 
-    fn has_room(&self, sx: &Shared, state: State) -> bool {
+    pub(super) fn has_room(&self, sx: &Shared, state: State) -> bool {
         self.numbers.has_room(state, sx.servers.get(&self.names.server).copied())
     }
 

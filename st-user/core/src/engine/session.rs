@@ -149,6 +149,16 @@ impl Session {
         Some(self.since? + self.schedule.filter(|_| peer)?.expired / 2)
     }
 
+    /// When the interval began.
+    pub(super) const fn since(&self) -> Option<Time> {
+        self.since
+    }
+
+    /// When somebody has to act.
+    pub(super) fn act_at(&self) -> Option<Time> {
+        Some(self.since? + self.schedule?.act)
+    }
+
     /// When the peer may hang up.
     pub(super) fn deadline(&self) -> Option<Time> {
         Some(self.since? + self.schedule?.deadline)
@@ -332,7 +342,11 @@ impl Dialog {
                 self.tell_alarm(sx, event);
             }
             (Side::Peer, Action::Observe) => {}
-            (Side::Server, Action::Refresh) if self.barred.is_none() => {
+            (Side::Server, Action::Refresh) if reason.is_none() => {
+                if self.cycle.failed {
+                    // One that an operator had asked for, before this one was due.
+                    self.cycle = Cycle::anew(&self.cycle);
+                }
                 let event = self.due_event(sx, EventKind::RefreshDue, By::Sipst);
                 self.tell(sx, event);
                 self.begin(sx);

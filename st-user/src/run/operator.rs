@@ -1,0 +1,140 @@
+//! What operators ask of the running daemon, answered between two turns of its loop: one question a turn, each about so many
+//! sessions that a million of them put nothing off.
+
+use serde_json::json;
+use st_core::{
+    Event, SessionId, Side, Time,
+    engine::{Denial, Standing, View, Wish},
+};
+
+use super::Driver;
+use crate::control::{
+    protocol::{Call, Only, Row},
+    server::{Ask, Census, LOOKED_AT, Page, SHOWN},
+};
+
+impl Driver<'_> {
+    /// Tells the world: whoever takes events, who follows them, and what is kept of them.
+    pub(super) fn tell(&mut self, event: Event) {
+        let event = self.clock.told(event);
+        self.sink.event(&event);
+        self.control.event(&event);
+        self.timeline.saw(&event);
+    }
+
+    /// Answers one question.
+    pub(super) fn answer(&mut self) {
+        let Some(ask) = self.control.take() else { return };
+        let now = self.clock.now();
+        // Who asked may be gone by now, to which every answer is the same.
+        match ask {
+            Ask::Page { from, only, reply } => drop(reply.send(self.page(now, from, &only))),
+            Ask::Census { from, census, reply } => drop(reply.send(self.census(now, from, census))),
+            Ask::Show { session, reply } => drop(reply.send(self.show(now, session))),
+            Ask::Wish { session, wish, by, reply } => drop(reply.send(self.wish(now, session, wish, &by))),
+            Ask::Kept { only, reply } => {
+                let kept = self.timeline.all(|event| only.covers(event));
+                let lines = kept.into_iter().filter_map(|event| serde_json::to_string(event).ok());
+                drop(reply.send(lines.map(|event| format!("{{\"event\":{event}}}\n")).collect()));
+            }
+            Ask::Follow { follower } => self.control.follow(follower),
+            Ask::Status { reply } => drop(reply.send(self.overview(now))),
+            Ask::Reload { by, reply } => self.reload(&by, Some(reply)),
+        }
+    }
+
+    fn page(&self, now: Time, from: SessionId, only: &Only) -> Page {
+        let mut rows = Vec::new();
+        let next = self.engine.sessions(now, from, LOOKED_AT, |view| {
+            if only.covers(&view, now) {
+                rows.push((view.session, self.row(&view, now)));
+            }
+            rows.len() < SHOWN
+        });
+        Page { rows, next }
+    }
+
+    fn row(&self, view: &View<'_>, now: Time) -> Row {
+        Row::new(view, now, |time| self.clock.wall(time))
+    }
+
+    fn census(&self, now: Time, from: SessionId, mut census: Census) -> (Census, Option<SessionId>) {
+        let next = self.engine.sessions(now, from, LOOKED_AT, |view| {
+            if let Some(at) = Standing::ALL.iter().position(|state| *state == view.state) {
+                census.states[at] += 1;
+            }
+            if view.state != Standing::Ended {
+                census.held += u64::from(view.held);
+                census.unsure += u64::from(view.unsure);
+                let left = view.deadline.filter(|deadline| *deadline > now).map(|deadline| deadline.since(now));
+                let left = left.map(|left| left.as_secs_f64());
+                census.next_s = [census.next_s, left].into_iter().flatten().reduce(f64::min);
+            }
+            true
+        });
+        (census, next)
+    }
+
+    fn show(&self, now: Time, session: SessionId) -> Option<Box<Call>> {
+        let view = self.engine.session(now, session)?;
+        let outlook = self.engine.outlook(now, session)?;
+        let (would_send, would_not) = match (view.state, view.refresher, outlook) {
+            (Standing::Ended, ..) => (None, Some("ended")),
+            (Standing::Untimed | Standing::Ignored, ..) => (None, Some("untimed")),
+            (_, Some(Side::Peer), _) => (None, Some("peer_refreshes")),
+            (_, _, Ok(method)) => (Some(method.name()), None),
+            (_, _, Err(reason)) => (None, Some(reason)),
+        };
+        let timeline = self.timeline.of(view.names);
+        Some(Box::new(Call {
+            row: self.row(&view, now),
+            would_send: would_send.map(Into::into),
+            would_not: would_not.map(Into::into),
+            timeline: timeline.into_iter().filter_map(|event| serde_json::to_value(event).ok()).collect(),
+            kept_since: self.timeline.since().to_string(),
+        }))
+    }
+
+    fn wish(&mut self, now: Time, session: SessionId, wish: Wish, by: &str) -> Result<(), Denial> {
+        let done = self.engine.handle_wish(now, session, wish);
+        let call_id =
+            self.engine.session(now, session).map(|view| String::from_utf8_lossy(view.names.call_id()).into_owned());
+        match done {
+            Ok(()) => tracing::info!(?wish, by, call_id, "an operator's command"),
+            Err(denial) => tracing::info!(?wish, by, call_id, %denial, "an operator's command is not done"),
+        }
+        self.outputs();
+        done
+    }
+
+    fn overview(&self, now: Time) -> serde_json::Value {
+        let stats = self.engine.counted();
+        let (clients, lost) = self.control.counts();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "started": self.started.to_string(),
+            "uptime_s": now.since(self.began).as_secs(),
+            "interfaces": self.kernel.configured(),
+            "waiting_refreshes": stats.waiting,
+            "open_breakers": stats.open_breakers,
+            "counted": {
+                "messages": stats.messages,
+                "unparsable": stats.unparsable,
+                "unknown_dialog": stats.unknown_dialog,
+                "lost": stats.lost,
+                "refused_sessions": stats.refused_sessions,
+                "delayed": stats.delayed,
+                "too_late": stats.too_late,
+                "breakers_opened": stats.breakers_opened,
+            },
+            "reload": self.reload.status(),
+            "control": {
+                "clients": clients,
+                "events_lost": lost,
+                "events_kept": self.timeline.kept(),
+                "events_gone": self.timeline.gone(),
+            },
+        })
+    }
+}
