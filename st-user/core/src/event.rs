@@ -111,7 +111,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 27] = [
         Self::SessionStarted,
         Self::TimerNegotiated,
         Self::SessionRefreshed,
@@ -119,7 +119,10 @@ impl EventKind {
         Self::RefreshSent,
         Self::RefreshSucceeded,
         Self::RefreshFailed,
+        Self::AtRisk,
         Self::RefreshOverdue,
+        Self::RefreshRejected,
+        Self::RefreshIgnored,
         Self::SessionExpiring,
         Self::SessionExpired,
         Self::SessionEnded,
@@ -127,9 +130,14 @@ impl EventKind {
         Self::SessionReleased,
         Self::NegotiationFault,
         Self::CaptureLoss,
+        Self::RefreshAnswered,
+        Self::AnswerWithheld,
         Self::ServerTold,
         Self::BreakerOpened,
         Self::BreakerClosed,
+        Self::ExpiredMediaFlowing,
+        Self::ByeSent,
+        Self::ByeFailed,
         Self::StateNotKept,
     ];
 

@@ -8,8 +8,8 @@ use sim::{Call, Reply, Sim, Step, disk::Disk, manners, sdp};
 use st_core::{
     Action, Command, Credentials,
     EventKind::*,
-    OnExpired, Policy, Rate, Refusal, Rules, Side,
-    engine::{Limits, Mode, record::Unrecorded},
+    OnExpired, Policy, Rate, Refusal, Rules, SessionId, Side,
+    engine::{Limits, Mode, Wish, record::Unrecorded},
     message::{HeaderName, Message, MethodName},
 };
 
@@ -51,6 +51,16 @@ fn none(sim: &Sim, what: &str) {
     assert_eq!(byes(sim), [vec![], vec![]], "{what}: {:?}", sim.kinds());
     assert!(sim.injected.iter().all(|inject| !inject.bytes.starts_with(b"BYE")), "{what}");
     assert_eq!(sim.count(ByeSent), 0, "{what}");
+}
+
+#[test]
+fn a_call_that_an_operator_holds_is_not_hung_up() {
+    let (mut sim, _) = dead(rules());
+    sim.engine.handle_wish(sim.now, SessionId(1), Wish::Hold).unwrap();
+    sim.settle();
+    sim.secs(2 * QUIET);
+    none(&sim, "held");
+    assert_eq!(sim.count(SessionExpired), 1);
 }
 
 #[test]

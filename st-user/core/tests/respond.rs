@@ -8,8 +8,8 @@ use sim::{Call, Sim, disk::Disk, manners, sdp};
 use st_core::{
     Action, Command,
     EventKind::*,
-    Policy, Refusal, Respond, Rules, Side,
-    engine::{Limits, Mode},
+    Policy, Refusal, Respond, Rules, SessionId, Side,
+    engine::{Limits, Mode, Wish},
     message::{HeaderName, Message, MethodName, Role},
 };
 
@@ -147,6 +147,20 @@ fn with_never_or_without_refresh_the_refusal_goes_out_and_the_session_runs_out()
     let mut call = Call::new("a", Side::Server);
     sim.establish(&mut call, "Session-Expires: 1800;refresher=uas\r\n", true);
     assert!(sim.marks.is_empty(), "a capture is only looked at");
+}
+
+#[test]
+fn in_a_call_that_an_operator_holds_the_refusal_goes_out_until_it_is_released() {
+    let (mut sim, mut call) = call(rules(), Side::Server);
+    let session = SessionId(1);
+    sim.secs(900);
+    for (wish, expected) in [(Wish::Hold, 405), (Wish::Release, 200)] {
+        sim.engine.handle_wish(sim.now, session, wish).unwrap();
+        sim.settle();
+        assert_eq!(sim.marks.is_empty(), wish == Wish::Hold);
+        let asked = refreshes(&mut sim, &mut call, "UPDATE", 405);
+        assert_eq!(statuses(&sim, &asked), [expected]);
+    }
 }
 
 #[test]

@@ -166,6 +166,9 @@ impl Dialog {
 
     /// In whose names there are BYEs: a side that has no such dialog any more needs none. Or why there can be none.
     fn whose_byes(&self) -> Result<&'static [Side], &'static str> {
+        if self.held {
+            return Err(reason::HELD);
+        }
         if self.relayed {
             return Err(reason::RELAYED);
         }

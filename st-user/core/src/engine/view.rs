@@ -217,6 +217,7 @@ impl Engine {
             Wish::Hold => dialog.hold(sx),
             Wish::Release => dialog.release(sx),
         };
+        dialog.mark(sx);
         self.give_turns();
         done
     }
