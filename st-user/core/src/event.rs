@@ -251,6 +251,14 @@ impl Names {
     pub fn remote_tag(&self) -> &[u8] {
         &self.text[self.tags[1]..]
     }
+
+    /// That of one side.
+    pub fn tag(&self, side: Side) -> &[u8] {
+        match side {
+            Side::Server => self.local_tag(),
+            Side::Peer => self.remote_tag(),
+        }
+    }
 }
 
 impl Serialize for Names {

@@ -25,7 +25,7 @@ use super::{
     shared::Shared,
     target::{Look, Target},
     telling::Telling,
-    timers::{TRANSACTION, Timer},
+    timers::{OF_INTERVAL, TRANSACTION, Timer},
 };
 use crate::{Action, By, Event, EventKind, Names, Output, Policy, Rules, SessionId, Side, Time, message::Message};
 
@@ -379,18 +379,8 @@ impl Dialog {
         self.phase = Phase::Ended(sx.now);
         let event = Event { by, reason: Some(reason), ..self.event(sx, EventKind::SessionEnded) };
         self.tell(sx, event);
-        let all = [
-            Timer::Act,
-            Timer::Expiring,
-            Timer::Expired,
-            Timer::Retry,
-            Timer::Armed,
-            Timer::Unanswered,
-            Timer::Ignored,
-            Timer::TakeOver,
-            Timer::HangUp,
-        ];
-        sx.timers.cancel_all(self.id, &all);
+        sx.timers.cancel_all(self.id, &OF_INTERVAL);
+        sx.timers.cancel(self.id, Timer::Unanswered);
         self.parts(sx);
         self.unwatch(sx);
         self.cycle = Cycle::after(&self.cycle);
@@ -447,14 +437,14 @@ impl Dialog {
 
     /// The kernel need not follow its numbers any more.
     fn disarm(&mut self, sx: &mut Shared) {
-        let server = std::mem::take(&mut self.followed).then(|| (Side::Server, self.names.local_tag()));
-        let peer = std::mem::take(&mut self.peer_followed).then(|| (Side::Peer, self.names.remote_tag()));
-        for (side, tag) in server.into_iter().chain(peer) {
+        let server = std::mem::take(&mut self.followed).then_some(Side::Server);
+        let peer = std::mem::take(&mut self.peer_followed).then_some(Side::Peer);
+        for side in server.into_iter().chain(peer) {
             sx.output(Output::Disarm {
                 session: self.id,
                 side,
                 call_id: self.names.call_id().to_vec(),
-                tag: tag.to_vec(),
+                tag: self.names.tag(side).to_vec(),
                 server: self.names.server,
             });
         }

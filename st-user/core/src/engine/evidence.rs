@@ -58,6 +58,11 @@ impl Evidence {
 }
 
 impl Dialog {
+    /// The server's ends of the flows that are watched.
+    pub(super) fn watched_flows(&self) -> Vec<SocketAddr> {
+        self.evidence.as_ref().map(|evidence| evidence.flows().to_vec()).unwrap_or_default()
+    }
+
     /// Has the flows watched that the two sides agree on now.
     pub(super) fn watch(&mut self, sx: &mut Shared) {
         let wanted = self.flows(sx);

@@ -9,6 +9,7 @@ mod breach;
 mod breaker;
 mod demand;
 mod dialog;
+mod errand;
 mod evidence;
 mod exchange;
 mod follow;

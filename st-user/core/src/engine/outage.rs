@@ -4,7 +4,7 @@ use super::{
     dialog::{Dialog, SILENCE},
     reason,
     shared::Shared,
-    timers::{TRANSACTION, Timer},
+    timers::{OF_INTERVAL, TRANSACTION, Timer},
 };
 
 impl Dialog {
@@ -37,18 +37,8 @@ impl Dialog {
             return self.queue_again(sx);
         }
         // All that can be told of this interval is that it ran out, and of one in which nobody has spoken for days not even that.
-        let all = [
-            Timer::Act,
-            Timer::Expiring,
-            Timer::Expired,
-            Timer::Retry,
-            Timer::Armed,
-            Timer::TooLate,
-            Timer::Ignored,
-            Timer::TakeOver,
-            Timer::HangUp,
-        ];
-        sx.timers.cancel_all(self.id, &all);
+        sx.timers.cancel_all(self.id, &OF_INTERVAL);
+        sx.timers.cancel(self.id, Timer::TooLate);
         self.hush(sx);
         if sx.now.since(self.heard) < SILENCE {
             sx.timers.set(self.id, Timer::Expired, sx.now);

@@ -9,6 +9,7 @@ use super::{
     Mode,
     breach::Terms,
     dialog::Dialog,
+    errand::Errand,
     limits::MAX_OWN,
     reason,
     record::Unrecorded,
@@ -20,7 +21,7 @@ use super::{
     timers::{T1, T2, TRANSACTION, Timer},
 };
 use crate::{
-    By, Event, EventKind, Inject, Output, Packet, ReadyAck, Refusal, SessionId, Side, Time, build,
+    By, Event, EventKind, Packet, ReadyAck, Refusal, SessionId, Side, Time, build,
     digest::Answer,
     message::{CSeq, Message, MethodName},
 };
@@ -173,40 +174,14 @@ impl Dialog {
 
     /// Asks for a message to be sent.
     pub(super) fn inject(&self, sx: &mut Shared, token: u64, hop: SocketAddr, bytes: &[u8]) {
-        self.inject_for(sx, None, None, token, hop, bytes);
+        self.send_out(sx, &Errand { whose: Side::Server, hop, token, bytes }, None, None);
     }
 
     /// Asks for a request of ours to be sent for the first time.
     pub(super) fn inject_first(&self, sx: &mut Shared, own: &Own, state: State) {
-        self.inject_for(sx, Some(state), own.ready_ack(), own.token, own.hop, &own.bytes);
-    }
-
-    fn inject_for(
-        &self,
-        sx: &mut Shared,
-        commit: Option<State>,
-        ack: Option<ReadyAck>,
-        token: u64,
-        hop: SocketAddr,
-        bytes: &[u8],
-    ) {
-        if sx.mode == Mode::Replay {
-            return;
-        }
-        sx.output(Output::Inject(Inject {
-            session: self.id,
-            side: Side::Server,
-            token,
-            commit,
-            ack,
-            call_id: self.names.call_id().to_vec(),
-            tag: self.names.local_tag().to_vec(),
-            server: self.names.server,
-            peer: hop,
-            tos: self.tos,
-            ttl: self.ttl,
-            bytes: bytes.to_vec(),
-        }));
+        let Own { hop, token, bytes, .. } = own;
+        let errand = Errand { whose: Side::Server, hop: *hop, token: *token, bytes };
+        self.send_out(sx, &errand, Some(state), own.ready_ack());
     }
 
     /// A request of ours was seen leaving.

@@ -99,8 +99,8 @@ reasons! {
 
     /// `refresh_failed`: the call is older than `max_session`.
     MAX_SESSION = "max_session",
-    /// `refresh_failed`: the rules were changed meanwhile, and say no more that sipst refreshes. In `server_not_told`: nor that it tells the
-    /// server.
+    /// `refresh_failed`: the rules were changed meanwhile, and say no more that sipst refreshes. In `server_not_told`: nor
+    /// that it tells the server.
     POLICY = "policy",
     /// `refresh_due`: an operator has asked for it (`sipst refresh`).
     ASKED_FOR = "asked_for",

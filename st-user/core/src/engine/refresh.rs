@@ -10,6 +10,7 @@ use super::{
     Mode,
     breach::Terms,
     dialog::Dialog,
+    errand::ARM_PATIENCE,
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN, MAX_WAITS},
     negotiate::Agreed,
     own::Own,
@@ -20,13 +21,10 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    Action, Arm, By, Event, EventKind, Method, Output, Policy, Refusal, Rules, Side, Time, build,
+    Action, By, Event, EventKind, Method, Policy, Refusal, Rules, Side, Time, build,
     digest::Answer,
     message::{MethodName, Role},
 };
-
-/// How long the driver's answer to [`Output::Arm`] is waited for.
-const ARM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// When to ask again where the kernel cannot take more numbers for now.
 const RANGES_PAUSE: Duration = Duration::from_secs(4);
@@ -38,7 +36,7 @@ pub(super) enum Stage {
     Idle,
     /// For its turn ([`super::gate`]).
     Queued,
-    /// [`Output::Arm`] is out.
+    /// [`crate::Output::Arm`] is out.
     Arming,
     /// A request is out, with this token.
     Sent(u64),
@@ -157,18 +155,7 @@ impl Dialog {
         }
         self.cycle.stage = Stage::Arming;
         sx.timers.set(self.id, Timer::Armed, sx.now + ARM_PATIENCE);
-        sx.output(Output::Arm(Arm {
-            session: self.id,
-            side: Side::Server,
-            call_id: self.names.call_id().to_vec(),
-            tag: self.names.local_tag().to_vec(),
-            server: self.names.server,
-            peer: hop,
-            cookie: self.cookie,
-            state: self.numbers.fresh(),
-            media: self.evidence.as_ref().map(|evidence| evidence.flows().to_vec()).unwrap_or_default(),
-            ends: false,
-        }));
+        self.arm(sx, Side::Server, hop, self.watched_flows(), false);
     }
 
     /// [`crate::Command::Armed`]
@@ -334,24 +321,6 @@ impl Dialog {
         match (method, &self.sdp) {
             (MethodName::Invite, Some(sdp)) => build::reinvite(&template, &refresh, &sdp.content_type, &sdp.bytes),
             _ => build::update(&template, &refresh),
-        }
-    }
-
-    /// What all our requests have in common.
-    pub(super) fn template<'a>(
-        &'a self,
-        path: &'a build::Path,
-        sent_by: &'a [u8],
-        own: &'a [(crate::message::HeaderName, &'a [u8])],
-    ) -> build::Template<'a> {
-        build::Template {
-            path,
-            sent_by,
-            from: &self.from,
-            to: &self.to,
-            call_id: self.names.call_id(),
-            contact: self.look.contact(),
-            own,
         }
     }
 

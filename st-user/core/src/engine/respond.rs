@@ -237,7 +237,7 @@ impl Dialog {
             Ok(_) => {
                 let Some(branch) = heard.transaction(sx.secret) else { return };
                 let (session, cseq) = (self.id, heard.cseq);
-                let media = self.evidence.as_ref().map(|evidence| evidence.flows().to_vec()).unwrap_or_default();
+                let media = self.watched_flows();
                 if let Some(responding) = &mut self.responding {
                     let before = responding.weighed.replace(Refused { branch, cseq, status, datagram });
                     // Two transactions at once: the first one's goes out.

@@ -9,6 +9,7 @@ use st_ebpf::cseq::State;
 use super::{
     Mode,
     dialog::Dialog,
+    errand::{ARM_PATIENCE, Errand, path_to_server},
     media::Media,
     reason,
     sdp::Said,
@@ -16,18 +17,15 @@ use super::{
     timers::{REARM, T1, TRANSACTION, Timer},
 };
 use crate::{
-    Action, Arm, By, Event, EventKind, Inject, OnMoved, Output, ReadyAck, Refusal, Side, Time, build,
-    message::{CSeq, Message, MethodName, route_uri},
+    Action, By, Event, EventKind, OnMoved, ReadyAck, Refusal, Side, Time, build,
+    message::{CSeq, Message, MethodName},
 };
-
-/// How long the driver's answer to [`Output::Arm`] is waited for.
-const ARM_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// For a transaction to end, or for a number.
     Waiting,
-    /// [`Output::Arm`] is out.
+    /// [`crate::Output::Arm`] is out.
     Arming,
     /// No response yet.
     Calling,
@@ -120,18 +118,7 @@ impl Dialog {
             return if sx.now.since(since) >= TRANSACTION { self.untold(sx, why) } else { self.tell_later(sx) };
         }
         self.enter(sx, Stage::Arming, ARM_PATIENCE);
-        sx.output(Output::Arm(Arm {
-            session: self.id,
-            side: Side::Peer,
-            call_id: self.names.call_id().to_vec(),
-            tag: self.names.remote_tag().to_vec(),
-            server: self.names.server,
-            peer: hop,
-            cookie: self.cookie,
-            state: self.peer_numbers.fresh(),
-            media: Vec::new(),
-            ends: false,
-        }));
+        self.arm(sx, Side::Peer, hop, Vec::new(), false);
     }
 
     /// A transaction that a re-INVITE in the peer's name would come into.
@@ -184,17 +171,9 @@ impl Dialog {
         };
         let hop = telling.hop;
         let (token, ack_token) = (sx.token(self.id), sx.token(self.id));
-        let path = build::Path { uri: route_uri(contact).to_vec(), routes: Vec::new() };
+        let path = path_to_server(contact);
         let (sent_by, own) = (hop.to_string(), [b"<", target.remote(), b">"].concat());
-        let template = build::Template {
-            path: &path,
-            sent_by: sent_by.as_bytes(),
-            from: &self.to,
-            to: &self.from,
-            call_id: self.names.call_id(),
-            contact: Some(&own),
-            own: &[],
-        };
+        let template = self.peers_template(&path, sent_by.as_bytes(), Some(&own));
         let number = state.next_injected();
         // Without Session-Expires a server that has timers would end its own.
         let interval_s = self.session.agreed.filter(|_| self.session.knows_timers()).map(|agreed| agreed.interval);
@@ -219,20 +198,7 @@ impl Dialog {
         hop: SocketAddr,
         bytes: &[u8],
     ) {
-        sx.output(Output::Inject(Inject {
-            session: self.id,
-            side: Side::Peer,
-            token,
-            commit,
-            ack,
-            call_id: self.names.call_id().to_vec(),
-            tag: self.names.remote_tag().to_vec(),
-            server: self.names.server,
-            peer: hop,
-            tos: self.tos,
-            ttl: self.ttl,
-            bytes: bytes.to_vec(),
-        }));
+        self.send_out(sx, &Errand { whose: Side::Peer, hop, token, bytes }, commit, ack);
     }
 
     /// It was seen leaving.

@@ -19,6 +19,18 @@ pub const TRANSACTION: std::time::Duration = std::time::Duration::from_secs(32);
 /// R31: how soon something is tried again that cannot be done right now.
 pub(super) const REARM: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What an interval sets beside the deadlines of requests of ours.
+pub(super) const OF_INTERVAL: [Timer; 8] = [
+    Timer::Act,
+    Timer::Expiring,
+    Timer::Expired,
+    Timer::Retry,
+    Timer::Armed,
+    Timer::Ignored,
+    Timer::TakeOver,
+    Timer::HangUp,
+];
+
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Timer {

@@ -6,20 +6,18 @@ use st_ebpf::cseq::{MAX_NUMBER, State};
 
 use super::PAUSE;
 use crate::{
-    Arm, By, Event, EventKind, Inject, Output, Packet, Refusal, Side, Time, build,
+    By, Event, EventKind, Packet, Refusal, Side, Time, build,
     digest::{self, Answer},
     engine::{
         dialog::Dialog,
+        errand::{ARM_PATIENCE, Errand, path_to_server},
         limits::{MAX_MOVED, MAX_WAITS},
         reason,
         shared::Shared,
         timers::{REARM, T1, T2, TRANSACTION, Timer},
     },
-    message::{Message, MethodName, route_uri},
+    message::{Message, MethodName},
 };
-
-/// How long the driver's answer to [`Output::Arm`] is waited for.
-const ARM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// By practice (R39).
 const CAUSE: &[u8] = b"SIP;cause=408;text=\"Session timeout\"";
@@ -28,11 +26,11 @@ const CAUSE: &[u8] = b"SIP;cause=408;text=\"Session timeout\"";
 pub(super) enum Progress {
     /// The one before it has not left yet.
     Pending,
-    /// [`Output::Arm`] is out.
+    /// [`crate::Output::Arm`] is out.
     Arming,
     /// It could not be sent, and is tried again.
     Retrying,
-    /// [`Output::Inject`] is out; it was not seen leaving.
+    /// [`crate::Output::Inject`] is out; it was not seen leaving.
     Sent,
     /// It has left, and has no final response.
     Open,
@@ -84,22 +82,7 @@ impl Bye {
 
 impl Dialog {
     pub(super) fn arm_bye(&self, sx: &mut Shared, whose: Side, hop: SocketAddr) {
-        let (tag, state) = match whose {
-            Side::Server => (self.names.local_tag(), self.numbers.fresh()),
-            Side::Peer => (self.names.remote_tag(), self.peer_numbers.fresh()),
-        };
-        sx.output(Output::Arm(Arm {
-            session: self.id,
-            side: whose,
-            call_id: self.names.call_id().to_vec(),
-            tag: tag.to_vec(),
-            server: self.names.server,
-            peer: hop,
-            cookie: self.cookie,
-            state,
-            media: self.evidence.as_ref().map(|evidence| evidence.flows().to_vec()).unwrap_or_default(),
-            ends: true,
-        }));
+        self.arm(sx, whose, hop, self.watched_flows(), true);
         sx.timers.set(self.id, Timer::HangUp, sx.now + ARM_PATIENCE);
     }
 
@@ -174,17 +157,8 @@ impl Dialog {
                 build::bye(&template, bye.whose, number, token, CAUSE, &bye.answers)
             }
             Side::Peer => {
-                let path = build::Path { uri: route_uri(contact).to_vec(), routes: Vec::new() };
-                let sent_by = bye.hop.to_string();
-                let template = build::Template {
-                    path: &path,
-                    sent_by: sent_by.as_bytes(),
-                    from: &self.to,
-                    to: &self.from,
-                    call_id: self.names.call_id(),
-                    contact: None,
-                    own: &[],
-                };
+                let (path, sent_by) = (path_to_server(contact), bye.hop.to_string());
+                let template = self.peers_template(&path, sent_by.as_bytes(), None);
                 build::bye(&template, bye.whose, number, token, CAUSE, &[])
             }
         })
@@ -192,24 +166,8 @@ impl Dialog {
 
     fn inject_bye(&self, sx: &mut Shared, at: usize, commit: Option<State>) {
         let Some(bye) = self.hangup.as_ref().and_then(|hangup| hangup.byes.get(at)) else { return };
-        let tag = match bye.whose {
-            Side::Server => self.names.local_tag(),
-            Side::Peer => self.names.remote_tag(),
-        };
-        sx.output(Output::Inject(Inject {
-            session: self.id,
-            side: bye.whose,
-            token: bye.token,
-            commit,
-            ack: None,
-            call_id: self.names.call_id().to_vec(),
-            tag: tag.to_vec(),
-            server: self.names.server,
-            peer: bye.hop,
-            tos: self.tos,
-            ttl: self.ttl,
-            bytes: bye.bytes.clone(),
-        }));
+        let Bye { whose, hop, token, bytes, .. } = bye;
+        self.send_out(sx, &Errand { whose: *whose, hop: *hop, token: *token, bytes }, commit, None);
     }
 
     /// The driver cannot, or the kernel would not.
