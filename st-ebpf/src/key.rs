@@ -1,5 +1,6 @@
 //! The dialog key: SipHash-2-4 with 128 bits of output over the Call-ID and the tag of the side whose numbers they are, each
-//! padded with zeros to whole words, and a word with both lengths, whose highest bit says that the side is the peer. The kernel programs and user space compute it alike, from the boot-time key.
+//! padded with zeros to whole words, and a word with both lengths, whose highest bit says that the side is the peer. The
+//! kernel programs and user space compute it alike, from the boot-time key.
 
 /// The longest Call-ID that the kernel programs hash; dialogs with a longer one are never shifted.
 pub const MAX_CALL_ID: usize = 256;

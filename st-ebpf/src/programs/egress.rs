@@ -1,6 +1,6 @@
 //! Server to peer: dialog messages sampled, the server's numbers shifted and the peer's shifted back, sipst's own requests
-//! committed, those in the peer's name turned back to the server, and its answers to them taken, its refusals held back. This is the only place where
-//! a number is given out.
+//! committed, those in the peer's name turned back to the server, and its answers to them taken, its refusals held back. This
+//! is the only place where a number is given out.
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 

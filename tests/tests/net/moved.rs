@@ -71,9 +71,7 @@ fn f09_the_server_hears_of_moved_media_in_the_peers_name_and_both_sides_numbers_
                 asks(&call, true, "OPTIONS");
                 assert_eq!(call.sipst.count("server_told"), 1, "{}", call.story());
                 if peer_ends {
-                    call.peer.bye();
-                    assert_eq!(call.peer.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
-                    call.clean();
+                    call.peer_hangs_up();
                 } else {
                     call.server_hangs_up();
                 }
@@ -128,9 +126,7 @@ fn f09_with_no_daemon_or_a_new_one_the_programs_ack_the_servers_200_and_the_numb
                 assert!(!call.server.is_over(), "{}", call.story());
                 asks(&call, true, "INFO");
                 asks(&call, false, "INFO");
-                call.peer.bye();
-                assert_eq!(call.peer.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
-                call.clean();
+                call.peer_hangs_up();
                 stays_here(&call);
             });
         }

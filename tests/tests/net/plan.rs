@@ -143,6 +143,13 @@ impl Call {
         self.clean();
     }
 
+    /// The peer hangs up, and the server accepts that; likewise.
+    pub(crate) fn peer_hangs_up(&self) {
+        self.peer.bye();
+        assert_eq!(self.peer.answered("BYE", SOON).unwrap(), 200, "{}", self.story());
+        self.clean();
+    }
+
     /// Neither end met anything odd, every packet was whole, and the server got none that it did not ask for.
     pub(crate) fn clean(&self) {
         assert!(self.peer.faults().is_empty() && self.server.faults().is_empty(), "{}", self.story());

@@ -88,9 +88,7 @@ fn f07_f16_a_peer_that_refreshes_keeps_its_call_against_a_server_that_refuses_bo
                 let refused = call.server.answers().into_iter().filter(|status| [405, 503].contains(status)).count();
                 assert!(refused >= ROUNDS, "{}", call.story());
                 if peer_ends {
-                    call.peer.bye();
-                    assert_eq!(call.peer.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
-                    call.clean();
+                    call.peer_hangs_up();
                 } else {
                     call.server_hangs_up();
                 }

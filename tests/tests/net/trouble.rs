@@ -1,4 +1,5 @@
-//! Trouble at the host: floods, a daemon that stands still, a clock that is set, an interface that goes down, dead webhooks. Calls are refreshed all the same.
+//! Trouble at the host: floods, a daemon that stands still, a clock that is set, an interface that goes down, dead webhooks.
+//! Calls are refreshed all the same.
 
 use std::{
     net::{TcpListener, UdpSocket},

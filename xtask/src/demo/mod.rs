@@ -1,6 +1,6 @@
-//! `cargo xtask demo`: two calls, each without sipst and with it. In the first nobody refreshes, in the second the server refuses. The server is SIPp, which knows nothing of session
-//! timers; the peer hangs up unless the session is refreshed in time. Both live in network namespaces that nobody else
-//! can see and that end with this process.
+//! `cargo xtask demo`: two calls, each without sipst and with it. In the first nobody refreshes, and the server is SIPp, which knows
+//! nothing of session timers; in the second the peer does, and the server refuses. The peer hangs up unless the session is
+//! refreshed in time. Both live in network namespaces that nobody else can see and that end with this process.
 
 mod refused;
 mod screen;
@@ -115,7 +115,7 @@ fn call(screen: &mut Screen, with_sipst: bool) -> Result<Outcome> {
     screen.heading(if with_sipst { "2  With sipst beside the server" } else { "1  Without sipst" });
     let lab = Lab::new()?;
     let (own, target) = (lab.wire.a.v4, (lab.wire.b.v4, 5060).into());
-    let mut sipst = with_sipst.then(|| Sipst::start(&lab.server, CONFIG)).transpose()?;
+    let sipst = with_sipst.then(|| Sipst::start(&lab.server, CONFIG)).transpose()?;
     let tap = Tap::start(&lab.peer, &lab.wire.b.interface)?;
     let peer = Agent::start(&lab.peer, target, Profile::strict_peer(INTERVAL_S, "uac"))?;
     let mut server = Sipp::start(&lab.server, Play::server_calls(own, target, HOLD))?;
@@ -126,10 +126,7 @@ fn call(screen: &mut Screen, with_sipst: bool) -> Result<Outcome> {
             show(screen, &lab, &server, record.at.saturating_duration_since(records[0].at), &record.event);
         }
         shown = records.len();
-        let status = peer.status();
-        if let (Some(deadline), Some(interval)) = (status.deadline, status.interval) {
-            screen.bar(deadline.saturating_duration_since(Instant::now()), interval);
-        }
+        show_deadline(screen, &peer);
         if peer.is_over() && final_bye(&peer).is_some() && shown == peer.records().len() {
             break;
         }
@@ -138,15 +135,7 @@ fn call(screen: &mut Screen, with_sipst: bool) -> Result<Outcome> {
     screen.clear_bar();
     let server_content = server.ended_well(Duration::from_secs(10)).unwrap_or(false);
     let mut faults = peer.faults();
-    if let Err(error) = tap.datagrams() {
-        faults.push(format!("a damaged packet: {error:#}"));
-    }
-    if let Some(sipst) = &mut sipst {
-        let status = sipst.stop()?;
-        if !status.success() {
-            faults.push(format!("sipst ended with {status}: {}", sipst.log()));
-        }
-    }
+    faults.extend(end(&tap, sipst)?);
     let ended_by_peer = peer.ended(Duration::ZERO).map_or(true, |(by_us, _)| by_us);
     let bye = peer.requests("BYE").pop();
     let read = bye.as_ref().and_then(Message::cseq).map(|cseq| cseq.number);
@@ -159,6 +148,29 @@ fn call(screen: &mut Screen, with_sipst: bool) -> Result<Outcome> {
         server_content,
         faults,
     })
+}
+
+/// How long the peer still waits for a refresh.
+fn show_deadline(screen: &mut Screen, peer: &Agent) {
+    let status = peer.status();
+    if let (Some(deadline), Some(interval)) = (status.deadline, status.interval) {
+        screen.bar(deadline.saturating_duration_since(Instant::now()), interval);
+    }
+}
+
+/// Ends sipst; what was wrong with it or on the wire.
+fn end(tap: &Tap, sipst: Option<Sipst>) -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    if let Err(error) = tap.datagrams() {
+        faults.push(format!("a damaged packet: {error:#}"));
+    }
+    if let Some(mut sipst) = sipst {
+        let status = sipst.stop()?;
+        if !status.success() {
+            faults.push(format!("sipst ended with {status}: {}", sipst.log()));
+        }
+    }
+    Ok(faults)
 }
 
 /// From the first message to the end of the call.

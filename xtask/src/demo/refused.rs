@@ -79,7 +79,7 @@ pub(super) fn call(screen: &mut Screen, with_sipst: bool) -> Result<Outcome> {
         "3  The peer refreshes, the server refuses"
     });
     let lab = Lab::new()?;
-    let mut sipst = with_sipst.then(|| Sipst::start(&lab.server, CONFIG)).transpose()?;
+    let sipst = with_sipst.then(|| Sipst::start(&lab.server, CONFIG)).transpose()?;
     let tap = Tap::start(&lab.peer, &lab.wire.b.interface)?;
     let timer = Some(Timer { interval_s: INTERVAL_S, refresher: Some("uac") });
     let refuse = vec![Refusal::new(503); 20];
@@ -108,15 +108,7 @@ pub(super) fn call(screen: &mut Screen, with_sipst: bool) -> Result<Outcome> {
     let bye_status = bye.answered("BYE", SOON).ok();
     scene.watch(Duration::ZERO);
     let mut faults = [peer.faults(), server.faults()].concat();
-    if let Err(error) = tap.datagrams() {
-        faults.push(format!("a damaged packet: {error:#}"));
-    }
-    if let Some(sipst) = &mut sipst {
-        let status = sipst.stop()?;
-        if !status.success() {
-            faults.push(format!("sipst ended with {status}: {}", sipst.log()));
-        }
-    }
+    faults.extend(super::end(&tap, sipst)?);
     let refusals = server.answers().into_iter().filter(|status| [405, 503].contains(status)).count();
     Ok(Outcome { lasted: super::lasted(&peer), ended_by_peer, answers, refusals, bye_status, faults })
 }
@@ -135,10 +127,7 @@ impl Scene<'_> {
         let until = Instant::now() + time;
         loop {
             self.news();
-            let status = self.peer.status();
-            if let (Some(deadline), Some(interval)) = (status.deadline, status.interval) {
-                self.screen.bar(deadline.saturating_duration_since(Instant::now()), interval);
-            }
+            super::show_deadline(self.screen, self.peer);
             if Instant::now() >= until || self.peer.is_over() {
                 self.screen.clear_bar();
                 return self.news();
