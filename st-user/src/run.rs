@@ -66,7 +66,8 @@ const TICK: Duration = Duration::from_secs(1);
 const BEAT_NS: u64 = 500_000_000;
 
 /// The same while refusals may be held back: five times before they would go out by themselves.
-const QUICK_BEAT: Duration = Duration::from_nanos(HOLD_SILENT_NS / 5);
+const QUICK_BEAT_NS: u64 = HOLD_SILENT_NS / 5;
+const QUICK_BEAT: Duration = Duration::from_nanos(QUICK_BEAT_NS);
 
 /// How long the end waits for the answers to INVITEs of sipst's own.
 const LINGER: Duration = Duration::from_secs(10);
@@ -300,21 +301,17 @@ impl<'a> Driver<'a> {
 
     /// Has what the engine knows written, and tells where that cannot be.
     fn keep(&mut self) {
-        let about = self.about();
-        self.store.turn(&mut self.engine, about);
+        let (boot, clock, unseen) = (&self.boot, &self.clock, &self.unseen);
+        self.store.turn(&mut self.engine, || about(boot, clock, unseen));
         for event in self.store.events(self.clock.now()) {
             self.tell(event);
         }
     }
 
-    fn about(&self) -> About {
-        About { boot: self.boot.clone(), offset_ns: self.clock.offset_ns(), unseen: self.unseen.messages }
-    }
-
     /// Tells the kernel programs that somebody reads what they write.
     fn beat(&mut self) -> Result<(), KernelError> {
         let now = monotonic_ns();
-        let every = if self.kernel.holds.is_empty() { BEAT_NS } else { HOLD_SILENT_NS / 5 };
+        let every = if self.kernel.holds.is_empty() { BEAT_NS } else { QUICK_BEAT_NS };
         if now.saturating_sub(self.beaten_ns) >= every {
             self.kernel.maps.beat(now)?;
             self.beaten_ns = now;
@@ -618,7 +615,7 @@ impl<'a> Driver<'a> {
         self.drain(RING_RECORDS);
         self.engine.close(self.clock.now());
         self.outputs();
-        let about = self.about();
+        let about = about(&self.boot, &self.clock, &self.unseen);
         if !self.store.finish(&mut self.engine, &about) {
             warn!("not all that is known of the calls could be written: the next run will not know some of it");
         }
@@ -642,6 +639,11 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// What a later run needs to understand what is written.
+fn about(boot: &str, clock: &Clock, unseen: &Unseen) -> About {
+    About { boot: boot.to_owned(), offset_ns: clock.offset_ns(), unseen: unseen.messages }
 }
 
 /// Sends a message as it is.

@@ -132,7 +132,7 @@ pub struct Store {
 
 impl Store {
     /// Hands over what has changed, if its time has come. To be called when the engine has nothing more to say.
-    pub fn turn(&mut self, engine: &mut Engine, about: About) {
+    pub fn turn(&mut self, engine: &mut Engine, about: impl FnOnce() -> About) {
         let now = Instant::now();
         self.look(engine, now);
         if !self.keeps || now < self.next || !engine.has_changes() {
@@ -143,7 +143,7 @@ impl Store {
             return;
         };
         // There was room, and nobody else sends.
-        writer.send(batch(about, &mut self.fresh, engine));
+        writer.send(batch(about(), &mut self.fresh, engine));
         self.next = if engine.has_changes() { now } else { now + PAUSE };
     }
 

@@ -138,7 +138,7 @@ fn what_changes_is_written_behind_without_an_end() {
     call(&mut engine, "a");
     assert!(store.due(&engine).is_some());
     until("nothing is written", || {
-        store.turn(&mut engine, about());
+        store.turn(&mut engine, about);
         !engine.has_changes() && store.writer.as_ref().is_some_and(|writer| writer.pending() == 0)
     });
     // As after a kill: nobody finishes anything.
@@ -248,7 +248,7 @@ fn where_the_directory_cannot_be_that_is_told_once_and_nothing_waits() {
         let (mut engine, mut store, told) = begin(&place);
         assert!(told.len() == 1 && told[0].starts_with("state_unusable: "), "{told:?}");
         call(&mut engine, "a");
-        store.turn(&mut engine, about());
+        store.turn(&mut engine, about);
         assert_eq!((store.due(&engine), self::told(&mut store)), (None, vec![]));
         assert!(!engine.has_changes(), "nothing piles up");
         assert!(store.finish(&mut engine, &about()), "there was nothing to be written");
@@ -285,19 +285,19 @@ fn a_full_disk_is_told_once_and_all_is_written_when_there_is_room() {
             call(&mut engine, &format!("call-{number}"));
         }
         until("nothing is told", || {
-            store.turn(&mut engine, about());
+            store.turn(&mut engine, about);
             reports.extend(self::told(&mut store));
             !reports.is_empty()
         });
         assert!(reports[0].starts_with("state_unusable: "), "{reports:?}");
         assert!(reports[0].contains("No space left"), "{reports:?}");
         call(&mut engine, "meanwhile");
-        store.turn(&mut engine, about());
+        store.turn(&mut engine, about);
         assert_eq!(store.due(&engine), None);
         fs::remove_file(dir.join("ballast")).unwrap();
         mount_remount(dir, MountFlags::empty(), c"size=64m").unwrap();
         until("it is not tried again", || {
-            store.turn(&mut engine, about());
+            store.turn(&mut engine, about);
             store.keeps && !engine.has_changes()
         });
         assert_eq!(self::told(&mut store), [""; 0]);
