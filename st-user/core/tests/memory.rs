@@ -1,5 +1,6 @@
 //! What strangers can make the engine hold is bounded, whatever they send: measured by an allocator that counts.
 
+#[path = "suite/sim/mod.rs"]
 mod sim;
 
 use std::{

@@ -8,7 +8,7 @@
 //! first call that is lost though it could have been refreshed is a failure: shrunk, and told packet by packet.
 
 mod agent;
-#[path = "../sim/disk.rs"]
+#[path = "../suite/sim/disk.rs"]
 mod disk;
 mod driver;
 mod faults;

@@ -1,0 +1,37 @@
+//! The engine in simulated time: a fake kernel, scripted servers and peers, one subject a file.
+//!
+//! One program, since each one more is linked anew for every change of the engine. `memory` stands alone: it counts what
+//! its whole process allocates. `world` is a run of many calls.
+
+mod answers;
+mod attackers;
+mod breaker;
+mod demand;
+mod dialogs;
+mod endings;
+mod evidence;
+mod hangup;
+mod hostile;
+mod kernel_agrees;
+mod limits;
+mod loss;
+mod malformed;
+mod mid_call;
+mod misfortunes;
+mod numbers;
+mod obligations;
+mod peers;
+mod rates;
+mod refresh;
+mod replay;
+mod respond;
+mod restart;
+mod rules_breaches;
+mod rules_dialog;
+mod rules_table;
+mod sim;
+mod take_over;
+mod telling;
+mod torture;
+mod waits;
+mod wishes;
