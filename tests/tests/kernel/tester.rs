@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -78,6 +79,19 @@ impl Tester {
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
         Self { ebpf, before: vec![0; Counter::ALL.len()] }
+    }
+
+    /// The file descriptor of a program.
+    pub(crate) fn fd(&self, program: Program) -> BorrowedFd<'_> {
+        let tc = |name| -> &SchedClassifier { self.ebpf.program(name).unwrap().try_into().unwrap() };
+        match program {
+            Program::IngressXdp => {
+                let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();
+                program.fd().unwrap().as_fd()
+            }
+            Program::IngressTc => tc(names::INGRESS_TC).fd().unwrap().as_fd(),
+            Program::Egress => tc(names::EGRESS).fd().unwrap().as_fd(),
+        }
     }
 
     /// The programs and maps themselves.
