@@ -37,9 +37,14 @@ struct Bench {
     empty: [Empty; 2],
 }
 
-fn median(mut values: [f64; RUNS]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[RUNS / 2]
+/// The medians of figures that are taken in turns.
+fn medians<const N: usize>(mut take: impl FnMut() -> [f64; N]) -> [f64; N] {
+    let rounds: [[f64; N]; RUNS] = std::array::from_fn(|_| take());
+    std::array::from_fn(|figure| {
+        let mut values = rounds.map(|round| round[figure]);
+        values.sort_by(f64::total_cmp);
+        values[RUNS / 2]
+    })
 }
 
 fn name(program: Program) -> &'static str {
@@ -64,12 +69,7 @@ impl Bench {
     fn both(&self, program: Program, frame: &[u8], repeat: u32) -> (f64, f64) {
         let fd = self.fd(program);
         let empty = self.empty[usize::from(program != Program::IngressXdp)].fd();
-        let mut times = [[0.0; RUNS]; 2];
-        for run in 0..RUNS {
-            times[0][run] = empty::run(fd, frame, repeat);
-            times[1][run] = empty::run(empty, frame, repeat);
-        }
-        let [here, empty] = times.map(median);
+        let [here, empty] = medians(|| [empty::run(fd, frame, repeat), empty::run(empty, frame, repeat)]);
         (here, empty)
     }
 
@@ -108,16 +108,13 @@ impl Bench {
             let frame = facing(program).with(message.as_bytes());
             let fd = self.fd(program);
             let empty = self.empty[usize::from(program != Program::IngressXdp)].fd();
-            let times: [f64; RUNS] = std::array::from_fn(|_| {
-                let rounds: [f64; RUNS] = std::array::from_fn(|_| {
-                    let time = empty::run(fd, &frame, batch) - empty::run(empty, &frame, batch);
-                    assert_eq!(self.tester.drain().len(), batch as usize, "{what}: the ring lost some");
-                    time
-                });
-                median(rounds)
+            let [here, empty] = medians(|| {
+                let here = empty::run(fd, &frame, batch);
+                assert_eq!(self.tester.drain().len(), batch as usize, "{what}: the ring lost some");
+                [here, empty::run(empty, &frame, batch)]
             });
             assert_eq!(self.tester.counter(Counter::RingFull), 0, "{what}");
-            tell(&format!("kernel/{what} into the ring/{}", name(program)), median(times), "ns", target);
+            tell(&format!("kernel/{what} into the ring/{}", name(program)), here - empty, "ns", target);
         }
     }
 
@@ -140,16 +137,15 @@ impl Bench {
 
         let fd = self.fd(Program::Egress);
         self.tester.reset();
-        let mut times = [[0.0; RUNS]; 3];
-        for run in 0..RUNS {
-            for (packet, frame) in [&frame, &elsewhere, &far].into_iter().enumerate() {
+        let [here, elsewhere, far] = medians(|| {
+            [&frame, &elsewhere, &far].map(|frame| {
                 self.tester.arm(SERVER, "call-1@host", "srv", entry);
-                times[packet][run] = empty::run(fd, frame, batch);
+                let time = empty::run(fd, frame, batch);
                 assert_eq!(self.tester.drain().len(), batch as usize, "the ring lost some");
-            }
-        }
+                time
+            })
+        });
         assert_eq!(self.tester.counter(Counter::ShiftedOut), RUNS as u64 * u64::from(batch));
-        let [here, elsewhere, far] = times.map(median);
         tell("kernel/BYE of 500 bytes: its number shifted", here - far, "ns", Target::AtMost(2_000.0));
         tell("kernel/BYE of 500 bytes: another dialog on that host", elsewhere - far, "ns", Target::AtMost(1_000.0));
         tell("kernel/BYE of 500 bytes: a host without shifts, sampled", far, "ns", Target::None);
@@ -164,7 +160,7 @@ fn invite() -> String {
         Contact: <sip:peer@198.51.100.7:5070>\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE\r\n\
         Supported: timer\r\nSession-Expires: 1800;refresher=uac\r\nContent-Type: application/sdp\r\n";
     let length = 900 - head.len() - "Content-Length: 400\r\n\r\n".len();
-    let sdp = format!("v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n");
+    let sdp = "v=0\r\no=- 1 1 IN IP4 198.51.100.7\r\ns=-\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\n";
     format!("{head}Content-Length: {length}\r\n\r\n{sdp}{}", "a=x\r\n".repeat(200).split_at(length - sdp.len()).0)
 }
 

@@ -82,6 +82,7 @@ impl Tester {
     }
 
     /// The file descriptor of a program.
+    #[allow(dead_code, reason = "the bench runs programs by themselves")]
     pub(crate) fn fd(&self, program: Program) -> BorrowedFd<'_> {
         let tc = |name| -> &SchedClassifier { self.ebpf.program(name).unwrap().try_into().unwrap() };
         match program {
