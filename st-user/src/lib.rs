@@ -26,3 +26,5 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+#[cfg(test)]
+mod written;

@@ -2,6 +2,8 @@
 
 mod fields;
 mod problem;
+#[cfg(test)]
+mod reference;
 mod schema;
 #[cfg(test)]
 mod tests;

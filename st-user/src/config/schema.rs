@@ -25,8 +25,8 @@ use super::{
 
 /// Session intervals that can be asked for.
 pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-/// How old a call may be made.
-const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
+/// How old a call may be made: up to what `humantime` has as a year.
+const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(31_557_600);
 /// How long one attempt at a webhook may last.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 /// Where nothing else is said.

@@ -107,7 +107,7 @@ fn the_sample_says_the_defaults() {
 }
 
 /// The sample with its examples switched on.
-fn whole_sample() -> String {
+pub(super) fn whole_sample() -> String {
     let on = |line: &str| match line.strip_prefix("#  ") {
         Some(example) => format!("  {example}\n"),
         None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
