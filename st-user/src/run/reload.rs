@@ -138,6 +138,7 @@ impl Driver<'_> {
     fn apply(&mut self, config: Config, view: View) -> Result<Vec<String>, Failure> {
         let wanted = RunConfig::new(&config, self.config.file.clone());
         self.refuse_fixed(&wanted)?;
+        let listener = self.measure.other(&wanted.metrics).map_err(|error| Failure::new("refused", error))?;
         let before = &self.config.options;
         let mut changes = Vec::new();
         if before.ports != wanted.options.ports {
@@ -164,6 +165,7 @@ impl Driver<'_> {
             Ok(done) => changes.extend(done),
             Err(error) => changes.push(format!("where alerts go is as before: {error}")),
         }
+        changes.extend(self.measure.take(listener));
         self.config = wanted;
         if changes.is_empty() {
             changes.push("nothing has changed".into());
@@ -232,6 +234,7 @@ impl RunConfig {
             policy: Arc::new(config.policy.clone()),
             state_dir: config.state_dir.clone(),
             control: config.control.clone(),
+            metrics: config.metrics.clone(),
             file,
         }
     }

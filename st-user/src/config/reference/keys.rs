@@ -89,6 +89,17 @@ const KEPT: &[Key] = &[
         "Who is in this group may see every call and command. Where there is no such group, only the user that sipst runs as may.",
         "control: { group: voip }",
     ),
+    key(
+        "metrics",
+        "Where monitoring asks by HTTP: `/metrics` for Prometheus ([metrics.md](metrics.md)), `/health` and `/ready`. Whoever \
+         reaches the address may read; nothing can be changed from there.",
+        "metrics: { listen: 9464 }",
+    ),
+    key(
+        "metrics.listen",
+        "An address of this host; a port alone is one of 127.0.0.1. `off`: nobody can ask.",
+        "metrics: { listen: \"127.0.0.1:9464\" }",
+    ),
 ];
 
 const LIMITS: &[Key] = &[
