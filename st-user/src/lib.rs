@@ -7,9 +7,11 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod http;
 pub mod inject;
 pub mod kernel;
 pub mod leftover;
+mod metrics;
 #[cfg(test)]
 mod namespace;
 mod netlink;
@@ -26,3 +28,5 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+#[cfg(test)]
+mod written;

@@ -1,5 +1,6 @@
 //! The daemon: one loop that carries packets, time and answers into the engine and does what it wants done.
 
+mod measure;
 mod operator;
 mod reload;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::{
     inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
+    metrics::Metrics,
     notify::Notify,
     owner::Owners,
     privilege,
@@ -83,6 +85,8 @@ pub struct RunConfig {
     pub state_dir: PathBuf,
     /// Where operators' commands come in.
     pub control: config::Control,
+    /// Where monitoring asks.
+    pub metrics: config::Metrics,
     /// Where all this was read from, and is read from anew when somebody asks for it.
     pub file: Option<PathBuf>,
 }
@@ -163,6 +167,7 @@ struct Driver<'a> {
     /// When the engine wants to be called.
     wake: Option<Time>,
     control: Control,
+    measure: measure::Measure,
     timeline: Timeline,
     hangup: Signal,
     reload: reload::Reload,
@@ -216,6 +221,8 @@ impl<'a> Driver<'a> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
         let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
+        let metrics = privilege::without_any(Metrics::start).flatten().map_err(failed("a thread cannot be started"))?;
+        let measure = measure::Measure::start(metrics, &config.metrics);
         let mut clock = clock;
         let began = clock.now();
         let started = clock.wall(began);
@@ -238,6 +245,7 @@ impl<'a> Driver<'a> {
             arming: VecDeque::new(),
             wake: None,
             control,
+            measure,
             timeline: Timeline::new(started),
             hangup,
             reload: reload::Reload::default(),
@@ -277,6 +285,7 @@ impl<'a> Driver<'a> {
             // 2. Deadlines, after each batch: a flood must not put them off.
             self.timeout();
             self.notify.timers_progressed();
+            self.measure.metrics.health.turned();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
             // 4. What an operator asks.
@@ -351,11 +360,13 @@ impl<'a> Driver<'a> {
     async fn linger(&mut self) -> Result<(), RunError> {
         self.control.close();
         self.notify.stopping();
+        self.measure.metrics.health.publish(vec!["sipst is about to end".into()]);
         let until = Instant::now() + LINGER;
         let mut told = false;
         loop {
             let more = self.drain(BATCH);
             self.timeout();
+            self.measure.metrics.health.turned();
             self.arming.clear();
             self.keep();
             self.beat()?;
@@ -589,7 +600,7 @@ impl<'a> Driver<'a> {
         for token in self.leftovers.answered(self.clock.now()) {
             self.kernel.maps.retire(token);
         }
-        Ok(())
+        self.publish()
     }
 
     /// Tells of what went by unseen since the last time.

@@ -1,7 +1,10 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
 mod fields;
+mod metrics;
 mod problem;
+#[cfg(test)]
+mod reference;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,7 @@ use std::{
 use st_core::{Action, Policy};
 
 use crate::kernel::{self, Overlap};
+pub use metrics::Metrics;
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -73,6 +77,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where commands come in, and whose.
     pub control: Control,
+    /// Where monitoring asks.
+    pub metrics: Metrics,
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.

@@ -18,6 +18,7 @@ use crate::{
 use super::{
     Attach, Config, Control, PORT, Webhook,
     fields::{Fields, Given, Placed, choice, duration, list, nodes, number, parsed, rate, seconds, text},
+    metrics::metrics,
     problem::{Position, Problem},
     tree::Node,
     trunks::{self, Around},
@@ -25,8 +26,8 @@ use super::{
 
 /// Session intervals that can be asked for.
 pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-/// How old a call may be made.
-const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
+/// How old a call may be made: up to what `humantime` has as a year.
+const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(31_557_600);
 /// How long one attempt at a webhook may last.
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 /// Where nothing else is said.
@@ -60,6 +61,7 @@ pub(super) fn config(
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
+    let metrics = fields.get("metrics", metrics).unwrap_or_default();
     let floor = fields.get("interval_floor", seconds(INTERVALS));
     let session = fields.get("max_session", duration(SESSIONS));
     let base = Policy::default();
@@ -89,6 +91,7 @@ pub(super) fn config(
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         control,
+        metrics,
         policy: Policy {
             trunks,
             default: default.unwrap_or_else(|| trunks::default_rules(around)),

@@ -75,6 +75,7 @@ fn everything_but_the_interfaces_has_a_default() {
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
             control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
+            metrics: Metrics::default(),
             policy: Policy {
                 trunks: vec![],
                 default: Rules {
@@ -107,7 +108,7 @@ fn the_sample_says_the_defaults() {
 }
 
 /// The sample with its examples switched on.
-fn whole_sample() -> String {
+pub(super) fn whole_sample() -> String {
     let on = |line: &str| match line.strip_prefix("#  ") {
         Some(example) => format!("  {example}\n"),
         None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
@@ -155,6 +156,7 @@ const TOP: &[&str] = &[
     "pin_dir",
     "state_dir",
     "control",
+    "metrics",
     "interval_floor",
     "max_session",
     "refresh_rate",
@@ -532,4 +534,21 @@ fn the_control_socket_can_be_elsewhere_or_nowhere() {
     let long = format!("control: {{socket: /{}}}", "x".repeat(107));
     says(&long, &["2:19: `socket` is `/xx"]);
     says("control: {sockets: off}", &["2:11: unknown key `sockets`: did you mean `socket`?"]);
+}
+
+#[test]
+fn metrics_are_off_or_at_an_address_and_a_port_alone_is_one_of_the_loopback() {
+    let listen = |text: &str| parse(&format!("interfaces: [eth0]\nmetrics: {text}")).unwrap().metrics.listen;
+    assert_eq!(listen("{listen: off}"), None);
+    assert_eq!(listen("{}"), None);
+    for text in ["{listen: \"127.0.0.1:9464\"}", "{listen: 127.0.0.1:9464}", "{listen: 9464}"] {
+        assert_eq!(listen(text), Some("127.0.0.1:9464".parse().unwrap()), "{text}");
+    }
+    assert_eq!(listen("{listen: \"[::1]:9464\"}"), Some("[::1]:9464".parse().unwrap()));
+    for text in ["localhost:9464", "127.0.0.1", "127.0.0.1:0", "0", ":9464", "127.0.0.1:99999"] {
+        let wrong = format!("2:19: `listen` is `{text}`, which is not an IP address and a port: write 127.0.0.1:9464");
+        says(&format!("metrics: {{listen: \"{text}\"}}"), &[&wrong]);
+    }
+    says("metrics: {listens: off}", &["2:11: unknown key `listens`: did you mean `listen`?"]);
+    says("metrics: 9464", &["2:10: `metrics` is a number where a mapping is expected"]);
 }

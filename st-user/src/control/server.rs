@@ -109,6 +109,8 @@ pub(crate) struct Follower {
 /// The socket, and what comes in by it.
 pub(crate) struct Control {
     asks: mpsc::Receiver<Ask>,
+    /// For whoever asks by another way than the socket.
+    asker: mpsc::Sender<Ask>,
     /// One that was taken while the loop was at rest.
     next: Option<Ask>,
     followers: Vec<Follower>,
@@ -129,11 +131,17 @@ impl Control {
             Some((bound, listener)) => {
                 listener.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(listener)?;
-                Some((bound, tokio::spawn(listen(listener, send, Arc::clone(&clients)))))
+                Some((bound, tokio::spawn(listen(listener, send.clone(), Arc::clone(&clients)))))
             }
             None => None,
         };
-        Ok(Self { asks, next: None, followers: Vec::new(), clients, lost: 0, listens })
+        Ok(Self { asks, asker: send, next: None, followers: Vec::new(), clients, lost: 0, listens })
+    }
+
+    /// Where questions are put by another way than the socket.
+    #[allow(dead_code, reason = "for what is shown by HTTP")]
+    pub(crate) fn asker(&self) -> mpsc::Sender<Ask> {
+        self.asker.clone()
     }
 
     /// Until something is asked; where nobody can ask, for ever.

@@ -20,6 +20,7 @@ impl Driver<'_> {
         self.sink.event(&event);
         self.control.event(&event);
         self.timeline.saw(&event);
+        self.measure.metrics.event(&event);
     }
 
     /// Answers one question.

@@ -14,6 +14,7 @@ mod hangup;
 mod hostile;
 mod kernel_agrees;
 mod limits;
+mod links;
 mod loss;
 mod malformed;
 mod mid_call;
