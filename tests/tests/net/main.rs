@@ -11,6 +11,7 @@ mod control;
 mod crash;
 mod daemon;
 mod dead;
+mod demand;
 mod ends;
 mod foreign;
 mod hangup;
