@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     alert::Alerts,
-    config::{self, Attach, Config, ConfigError, Webhook},
+    config::{self, Alerting, Attach, Config, ConfigError},
     control::{
         self,
         command::{self, ControlCommand, UsageError},
@@ -309,7 +309,7 @@ fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
 fn run(file: PathBuf, format: Format) -> Result<()> {
     let config = &load_config(&file)?;
     let mut sinks =
-        privilege::without_any(|| Sinks::start(&config.webhooks, format)).context("cannot give up capabilities")??;
+        privilege::without_any(|| Sinks::start(&config.alerts, format)).context("cannot give up capabilities")??;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
     let result = runtime.block_on(run::run(RunConfig::new(config, Some(file)), &mut sinks));
@@ -322,14 +322,14 @@ fn run(file: PathBuf, format: Format) -> Result<()> {
 struct Sinks {
     printer: Printer,
     alerts: Alerts,
-    webhooks: Vec<Webhook>,
+    alerting: Alerting,
 }
 
 impl Sinks {
-    fn start(webhooks: &[Webhook], format: Format) -> Result<Self> {
-        let alerts = Alerts::start(webhooks).context("cannot start the threads of the webhooks")?;
+    fn start(alerting: &Alerting, format: Format) -> Result<Self> {
+        let alerts = Alerts::start(alerting).context("cannot start the threads that tell of alerts")?;
         let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
-        Ok(Self { printer, alerts, webhooks: webhooks.to_vec() })
+        Ok(Self { printer, alerts, alerting: alerting.clone() })
     }
 }
 
@@ -340,14 +340,12 @@ impl EventSink for Sinks {
     }
 
     fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
-        if self.webhooks == config.webhooks {
+        if self.alerting == config.alerts {
             return Ok(Vec::new());
         }
-        let alerts = privilege::without_any(|| Alerts::start(&config.webhooks)).flatten()?;
-        // What is queued for those before is still posted.
-        self.alerts = alerts;
-        self.webhooks.clone_from(&config.webhooks);
-        Ok(vec![format!("alerts: {}", count(config.webhooks.len(), "webhook"))])
+        privilege::without_any(|| self.alerts.reconfigure(&config.alerts)).flatten()?;
+        self.alerting.clone_from(&config.alerts);
+        Ok(vec![format!("alerts: {}", receivers(&config.alerts))])
     }
 }
 
@@ -371,9 +369,13 @@ fn check(file: &Path) -> Result<()> {
         count(config.ports.len(), "port"),
         config.interfaces.join(", "),
         count(config.policy.trunks.len(), "trunk"),
-        count(config.webhooks.len(), "webhook"),
+        receivers(&config.alerts),
         if config.refreshes() { "refreshes" } else { "refreshes nothing" },
     ))
+}
+
+fn receivers(alerting: &Alerting) -> String {
+    count(alerting.receivers.len(), "alert receiver")
 }
 
 fn count(number: usize, what: &str) -> String {
