@@ -25,6 +25,7 @@ use crate::{
         command::{self, ControlCommand, UsageError},
         show,
     },
+    journal::{self, Journal},
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
     paper, privilege,
@@ -309,11 +310,14 @@ fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
 fn run(file: PathBuf, format: Format) -> Result<()> {
     let config = &load_config(&file)?;
     let mut sinks =
-        privilege::without_any(|| Sinks::start(&config.alerts, format)).context("cannot give up capabilities")??;
+        privilege::without_any(|| Sinks::start(config, format)).context("cannot give up capabilities")??;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
     let result = runtime.block_on(run::run(RunConfig::new(config, Some(file)), &mut sinks));
     sinks.alerts.finish(LAST_EVENTS);
+    if let Some(journal) = sinks.journal {
+        journal.finish(LAST_EVENTS);
+    }
     sinks.printer.finish(LAST_EVENTS);
     Ok(result?)
 }
@@ -323,29 +327,55 @@ struct Sinks {
     printer: Printer,
     alerts: Alerts,
     alerting: Alerting,
+    journal: Option<Journal>,
+    /// Whether stdout ends in the journal, and stderr.
+    streams: [bool; 2],
 }
 
 impl Sinks {
-    fn start(alerting: &Alerting, format: Format) -> Result<Self> {
-        let alerts = Alerts::start(alerting).context("cannot start the threads that tell of alerts")?;
+    fn start(config: &Config, format: Format) -> Result<Self> {
+        let alerts = Alerts::start(&config.alerts).context("cannot start the threads that tell of alerts")?;
         let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
-        Ok(Self { printer, alerts, alerting: alerting.clone() })
+        let streams = [journal::is_stream(io::stdout()), journal::is_stream(io::stderr())];
+        let mut sinks = Self { printer, alerts, alerting: config.alerts.clone(), journal: None, streams };
+        sinks
+            .write_to_journal(config.journald.is_on())
+            .context("cannot start the thread that writes to the journal")?;
+        Ok(sinks)
+    }
+
+    fn write_to_journal(&mut self, on: bool) -> io::Result<()> {
+        self.journal = on.then(|| Journal::start(Path::new(journal::SOCKET))).transpose()?;
+        self.alerts.leave_out_of_the_log(on && self.streams[1]);
+        Ok(())
     }
 }
 
 impl EventSink for Sinks {
     fn event(&mut self, event: &Event) {
-        self.printer.event(event);
+        if let Some(journal) = &self.journal {
+            journal.event(event);
+        }
+        if self.journal.is_none() || !self.streams[0] {
+            self.printer.event(event);
+        }
         self.alerts.event(event);
     }
 
     fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
-        if self.alerting == config.alerts {
-            return Ok(Vec::new());
+        let mut changes = Vec::new();
+        if self.alerting != config.alerts {
+            privilege::without_any(|| self.alerts.reconfigure(&config.alerts)).flatten()?;
+            self.alerting.clone_from(&config.alerts);
+            changes.push(format!("alerts: {}", receivers(&config.alerts)));
         }
-        privilege::without_any(|| self.alerts.reconfigure(&config.alerts)).flatten()?;
-        self.alerting.clone_from(&config.alerts);
-        Ok(vec![format!("alerts: {}", receivers(&config.alerts))])
+        let journal = config.journald.is_on();
+        if journal != self.journal.is_some() {
+            // What is queued is still written by the thread that goes.
+            privilege::without_any(|| self.write_to_journal(journal)).flatten()?;
+            changes.push(format!("events go to {}", if journal { "the journal" } else { "no journal any more" }));
+        }
+        Ok(changes)
     }
 }
 

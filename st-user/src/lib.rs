@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod inject;
+pub mod journal;
 pub mod kernel;
 pub mod leftover;
 #[cfg(test)]

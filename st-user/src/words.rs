@@ -42,6 +42,14 @@ pub const fn says(kind: EventKind) -> &'static str {
     }
 }
 
+/// Whether a call is lost by what it tells, or about to be.
+pub const fn is_critical(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::SessionExpiring | EventKind::SessionExpired | EventKind::BreakerOpened | EventKind::ByeFailed
+    )
+}
+
 /// One line for people: what, in which call, why, until when.
 pub fn line(event: &Event) -> String {
     let mut line = says(event.kind).to_owned();

@@ -310,14 +310,7 @@ fn alertname(kind: &str) -> String {
 
 /// How bad it is: a call is lost or about to be, or it may come to that.
 const fn severity(kind: EventKind) -> &'static str {
-    if matches!(
-        kind,
-        EventKind::SessionExpiring | EventKind::SessionExpired | EventKind::BreakerOpened | EventKind::ByeFailed
-    ) {
-        "critical"
-    } else {
-        "warning"
-    }
+    if words::is_critical(kind) { "critical" } else { "warning" }
 }
 
 /// Whether it tells of a moment, not of something that goes on.

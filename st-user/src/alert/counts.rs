@@ -23,12 +23,12 @@ pub struct SinkCounts {
 }
 
 impl SinkCounts {
-    pub(super) fn new(name: String) -> Arc<Self> {
+    pub(crate) fn new(name: String) -> Arc<Self> {
         Arc::new(Self { name, ..Self::default() })
     }
 
     /// Adds to one of them.
-    pub(super) fn add(counter: &AtomicU64, number: u64) {
+    pub(crate) fn add(counter: &AtomicU64, number: u64) {
         counter.fetch_add(number, Relaxed);
     }
 }

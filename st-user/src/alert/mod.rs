@@ -30,6 +30,7 @@ use st_core::Event;
 use crate::{config::Alerting, sink::EventSink};
 pub use counts::{Counts, SinkCounts};
 use dispatcher::Shared;
+pub(crate) use notice::word;
 use sink::{Pace, Rest, Sink};
 
 /// How many alerts wait for the dispatcher; past that the newest are dropped.
@@ -47,6 +48,7 @@ pub struct Alerts {
     retired: Vec<Rest>,
     done: Receiver<Infallible>,
     pace: Pace,
+    is_told: bool,
 }
 
 impl Alerts {
@@ -67,7 +69,8 @@ impl Alerts {
             dispatcher::run(&queue, &theirs);
             drop(finished);
         })?;
-        let mut alerts = Self { events, shared, counts: Counts::default(), retired: Vec::new(), done, pace };
+        let mut alerts =
+            Self { events, shared, counts: Counts::default(), retired: Vec::new(), done, pace, is_told: false };
         alerts.reconfigure(config)?;
         Ok(alerts)
     }
@@ -101,6 +104,11 @@ impl Alerts {
         Ok(())
     }
 
+    /// Whether alerts are told where the log goes by other means, and need not be in the log too.
+    pub fn leave_out_of_the_log(&mut self, is_told: bool) {
+        self.is_told = is_told;
+    }
+
     /// What became of the alerts, for each receiver.
     pub fn counts(&self) -> Counts {
         self.counts.clone()
@@ -109,7 +117,7 @@ impl Alerts {
     /// Tells what is queued, for at most `wait` in all, and gives up the rest.
     pub fn finish(self, wait: Duration) {
         let until = Instant::now() + wait;
-        let Self { events, shared, counts: _, mut retired, done, pace: _ } = self;
+        let Self { events, shared, mut retired, done, .. } = self;
         drop(events);
         // It waits for nobody, so this is a moment.
         let _ = done.recv_timeout(wait);
@@ -123,6 +131,7 @@ impl Alerts {
 impl EventSink for Alerts {
     fn event(&mut self, event: &Event) {
         if event.kind.is_alert()
+            && !self.is_told
             && let Ok(body) = serde_json::to_string(event)
         {
             tracing::warn!("alert {body}");

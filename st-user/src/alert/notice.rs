@@ -74,6 +74,6 @@ impl Notice {
 }
 
 /// The word that an event's reason begins with.
-pub(super) fn word(event: &Event) -> Option<&str> {
+pub(crate) fn word(event: &Event) -> Option<&str> {
     event.reason.as_deref().map(|reason| reason.split(':').next().unwrap_or(reason).trim())
 }

@@ -89,6 +89,22 @@ impl Default for Alerting {
     }
 }
 
+/// Whether events go to systemd's journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Journald {
+    /// Where systemd has connected this process with it.
+    Auto,
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl Journald {
+    pub(super) const WORDS: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("true", Self::On), ("false", Self::Off)];
+}
+
 pub(super) fn alerting(fields: &mut Fields<'_>) -> Alerting {
     let base = Alerting::default();
     let receivers = fields.get("alerts", receivers).unwrap_or_default();

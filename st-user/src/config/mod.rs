@@ -18,7 +18,7 @@ use std::{
 use st_core::{Action, Policy};
 
 use crate::kernel::{self, Overlap};
-pub use alerts::{Alerting, Alertmanager, Exec, Receiver, Webhook};
+pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -69,6 +69,8 @@ pub struct Config {
     pub policy: Policy,
     /// Where alerts go beside the log.
     pub alerts: Alerting,
+    /// Whether events go to the journal.
+    pub journald: Journald,
 }
 
 impl Config {

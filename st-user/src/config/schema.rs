@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Attach, Config, Control, PORT, alerts,
+    Attach, Config, Control, Journald, PORT, alerts,
     fields::{Fields, Given, Placed, choice, duration, list, number, parsed, rate, seconds, text},
     problem::{Position, Problem},
     tree::Node,
@@ -74,6 +74,7 @@ pub(super) fn config(
     let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
     let alerts = alerts::alerting(&mut fields);
+    let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
     fields.close();
 
     let config = Config {
@@ -90,6 +91,7 @@ pub(super) fn config(
             refresh_rate,
         },
         alerts,
+        journald,
     };
     if config.refreshes() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);

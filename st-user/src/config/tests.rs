@@ -96,6 +96,7 @@ fn everything_but_the_interfaces_has_a_default() {
                 refresh_rate: Rate::new(500).unwrap(),
             },
             alerts: Alerting { receivers: vec![], rate: Some(30) },
+            journald: Journald::Auto,
         }
     );
     assert!(!config.refreshes());
@@ -166,6 +167,7 @@ const TOP: &[&str] = &[
     "default",
     "alerts",
     "alert_rate",
+    "journald",
 ];
 const DEFAULT: &[&str] = &[
     "action",
@@ -292,6 +294,7 @@ fn wrong_values_are_told_with_the_right_ones() {
     );
     says("alerts: [{exec: {command: []}}]", &["2:27: `command` is an empty list"]);
     says("alerts: [{exec: {command: [/bin/a], at_once: 0}}]", &["2:46: `at_once` is `0`, which is not a number"]);
+    says("journald: maybe", &["2:11: `journald` is `maybe`: use one of auto, true, false"]);
     for rate in ["0", "10001", "many", "-1"] {
         says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
     }

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::unix::net::UnixDatagram,
     sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
@@ -14,8 +15,8 @@ use st_tests::{Host, Lab};
 use crate::plan::{Plan, SOON};
 
 /// A web server in the host that takes all, and tells what it was sent.
-fn taker(host: &Host, address: &str) -> Receiver<(String, Value)> {
-    let listener = host.enter(|| TcpListener::bind(address)).unwrap();
+fn taker(host: &Host, address: &'static str) -> Receiver<(String, Value)> {
+    let listener = host.enter(move || TcpListener::bind(address)).unwrap();
     let (seen, requests) = channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -89,4 +90,31 @@ fn an_alertmanager_hears_of_a_call_in_danger_and_of_its_end_and_a_program_of_the
     };
     assert_eq!(told, overdue);
     call.clean();
+}
+
+#[test]
+fn the_journal_has_a_calls_events_with_their_fields() {
+    let lab = Lab::new().unwrap();
+    lab.server.run("mkdir", &["-p", "/run/systemd/journal"]).unwrap();
+    let journal = lab.server.enter(|| UnixDatagram::bind("/run/systemd/journal/socket")).unwrap();
+    journal.set_read_timeout(Some(2 * SOON)).unwrap();
+    let call = Plan { rules: vec!["action: alert"], ..Plan::default() }
+        .start_in(lab, |config| format!("{config}journald: true\n"));
+    let overdue = call.sipst.event("refresh_overdue", SOON).unwrap();
+    let mut buffer = vec![0; 65_536];
+    let mut fields = Vec::new();
+    while !fields.iter().any(|field| field == "SIPST_EVENT=refresh_overdue") {
+        let len = journal.recv(&mut buffer).unwrap();
+        fields = String::from_utf8(buffer[..len].to_vec()).unwrap().lines().map(str::to_owned).collect();
+    }
+    let call_id = overdue["call_id"].as_str().unwrap();
+    for field in [&format!("SIPST_CALL_ID={call_id}"), "SIPST_TRUNK=carrier", "PRIORITY=4", "SYSLOG_IDENTIFIER=sipst"] {
+        assert!(fields.iter().any(|found| found == field), "no {field} in {fields:#?}");
+    }
+    // On stdout it was as well: that is no stream of the journal's here.
+    assert!(fields.iter().any(|field| {
+        field
+            .strip_prefix("SIPST_JSON=")
+            .is_some_and(|json| serde_json::from_str::<Value>(json).is_ok_and(|event| event == overdue))
+    }));
 }
