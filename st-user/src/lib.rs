@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 mod http;
 pub mod inject;
+pub mod journal;
 pub mod kernel;
 pub mod leftover;
 mod metrics;
@@ -28,5 +29,6 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+pub mod words;
 #[cfg(test)]
 mod written;

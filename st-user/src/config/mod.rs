@@ -1,5 +1,6 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
+mod alerts;
 mod fields;
 mod metrics;
 mod problem;
@@ -15,12 +16,12 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use st_core::{Action, Policy};
 
 use crate::kernel::{self, Overlap};
+pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
 pub use metrics::Metrics;
 pub use problem::{ConfigError, Position, Problem};
 
@@ -42,15 +43,6 @@ pub enum Attach {
     Tc,
     /// XDP.
     Xdp,
-}
-
-/// A place that alerts are posted to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
-    /// `http` or `https`.
-    pub url: String,
-    /// For one attempt, from connecting to the last byte of the answer.
-    pub timeout: Duration,
 }
 
 /// The socket that operators' commands come in by.
@@ -82,7 +74,9 @@ pub struct Config {
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.
-    pub webhooks: Vec<Webhook>,
+    pub alerts: Alerting,
+    /// Whether events go to the journal.
+    pub journald: Journald,
 }
 
 impl Config {

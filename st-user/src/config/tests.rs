@@ -96,7 +96,8 @@ fn everything_but_the_interfaces_has_a_default() {
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
             },
-            webhooks: vec![],
+            alerts: Alerting { receivers: vec![], rate: Some(30) },
+            journald: Journald::Auto,
         }
     );
     assert!(!config.refreshes());
@@ -126,8 +127,12 @@ fn the_examples_in_the_sample_are_right_too() {
     assert!(trunk.matcher.matches("198.51.100.7".parse().unwrap(), "sbc.carrier.example"));
     assert_eq!(trunk.rules.action, Action::Refresh);
     assert_eq!(trunk.rules.credentials.as_ref().unwrap().password.expose_secret(), "secret");
-    assert_eq!(config.webhooks[0].url, "http://127.0.0.1:9000/sipst");
-    assert_eq!(config.webhooks[0].timeout, Duration::from_secs(2));
+    let url = "http://127.0.0.1:9000/sipst".into();
+    assert_eq!(config.alerts.receivers[0], Receiver::Webhook(Webhook { url, timeout: Duration::from_secs(2) }));
+    assert_eq!(
+        config.alerts.receivers.iter().map(Receiver::kind).collect::<Vec<_>>(),
+        ["webhook", "alertmanager", "exec"]
+    );
     assert!(config.refreshes());
 }
 
@@ -163,6 +168,8 @@ const TOP: &[&str] = &[
     "trunks",
     "default",
     "alerts",
+    "alert_rate",
+    "journald",
 ];
 const DEFAULT: &[&str] = &[
     "action",
@@ -274,6 +281,25 @@ fn wrong_values_are_told_with_the_right_ones() {
         says(&format!("alerts: [{{webhook: {{url: {url}}}}}]"), &["2:26: `url` is "]);
     }
     says("alerts: [{webhook: {timeout: 1h}}]", &["2:20: `url` is missing", "2:30: `timeout` is `1h`"]);
+    says("alerts: [{}]", &["2:10: an entry of `alerts` names no receiver"]);
+    says(
+        "alerts: [{webhook: {url: \"http://h/\"}, exec: {command: [/bin/a]}}]",
+        &["2:10: one entry names several receivers"],
+    );
+    says(
+        "alerts: [{alertmanager: {url: \"http://h/api/v2/alerts\"}}]",
+        &["2:25: `alertmanager` has the path of its API"],
+    );
+    says(
+        "alerts: [{exec: {command: [sh, -c, x]}}]",
+        &["2:27: `command` begins with `sh`, which is not an absolute path"],
+    );
+    says("alerts: [{exec: {command: []}}]", &["2:27: `command` is an empty list"]);
+    says("alerts: [{exec: {command: [/bin/a], at_once: 0}}]", &["2:46: `at_once` is `0`, which is not a number"]);
+    says("journald: maybe", &["2:11: `journald` is `maybe`: use one of auto, true, false"]);
+    for rate in ["0", "10001", "many", "-1"] {
+        says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
+    }
     assert_eq!(said("interfaces: [an-interface-too-long, eth/0]").len(), 2);
     assert_eq!(said("interfaces: []"), ["f:1:13: `interfaces` is an empty list: name one at least"]);
 }

@@ -31,4 +31,5 @@ mod reload;
 mod replay;
 mod respond;
 mod restart;
+mod told;
 mod trouble;

@@ -253,7 +253,8 @@ const RULES: &[Key] = &[
 const ALERTS: &[Key] = &[
     key(
         "alerts",
-        "Where alerts go beside the log. A place that does not answer holds no call up.",
+        "Where alerts go beside the log: to each of these. One that does not answer holds no call up. The same alert of one call is told \
+         once in five minutes.",
         "alerts:\n  - webhook: { url: \"http://127.0.0.1:9000/sipst\" }",
     ),
     key(
@@ -270,5 +271,56 @@ const ALERTS: &[Key] = &[
         "alerts[].webhook.timeout",
         "For one attempt, from connecting to the last byte of the answer.",
         "alerts:\n  - webhook: { url: \"https://alerts.example/sipst\", timeout: 5s }",
+    ),
+    key(
+        "alerts[].alertmanager",
+        "A Prometheus Alertmanager, by its API v2: an alert fires there until the session is refreshed or over.",
+        "alerts:\n  - alertmanager: { url: \"http://127.0.0.1:9093\" }",
+    ),
+    key(
+        "alerts[].alertmanager.url",
+        "Its address, with its route prefix and without the path of its API.",
+        "alerts:\n  - alertmanager: { url: \"http://127.0.0.1:9093\" }",
+    ),
+    key(
+        "alerts[].alertmanager.timeout",
+        "For one attempt, from connecting to the last byte of the answer.",
+        "alerts:\n  - alertmanager: { url: \"http://127.0.0.1:9093\", timeout: 5s }",
+    ),
+    key(
+        "alerts[].alertmanager.runbook",
+        "Your own page on what to do, for the annotation `runbook_url`: `#` and the kind of the alert follow. Without it that points to the \
+         documentation of sipst.",
+        "alerts:\n  - alertmanager: { url: \"http://127.0.0.1:9093\", runbook: \"https://wiki.example/sipst\" }",
+    ),
+    key(
+        "alerts[].exec",
+        "A program that is run for each alert, with the alert as JSON on its stdin and its fields in SIPST_... of its environment.",
+        "alerts:\n  - exec: { command: [/usr/local/bin/page, --voip] }",
+    ),
+    key(
+        "alerts[].exec.command",
+        "The program's absolute path, and its arguments. No shell sees them.",
+        "alerts:\n  - exec: { command: [/usr/local/bin/page, --voip] }",
+    ),
+    key(
+        "alerts[].exec.timeout",
+        "How long it may run. Then it is ended, with all that it has started.",
+        "alerts:\n  - exec: { command: [/usr/local/bin/page], timeout: 30s }",
+    ),
+    key(
+        "alerts[].exec.at_once",
+        "How many of it may run at the same time.",
+        "alerts:\n  - exec: { command: [/usr/local/bin/page], at_once: 4 }",
+    ),
+    key(
+        "alert_rate",
+        "How many alerts of one trunk are told in a minute. Of those above it one line tells the number.",
+        "alert_rate: 100",
+    ),
+    key(
+        "journald",
+        "Whether events go to systemd's journal with fields. `auto`: where systemd has connected sipst with it.",
+        "journald: true",
     ),
 ];
