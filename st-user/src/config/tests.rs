@@ -550,5 +550,5 @@ fn metrics_are_off_or_at_an_address_and_a_port_alone_is_one_of_the_loopback() {
         says(&format!("metrics: {{listen: \"{text}\"}}"), &[&wrong]);
     }
     says("metrics: {listens: off}", &["2:11: unknown key `listens`: did you mean `listen`?"]);
-    says("metrics: 9464", &["2:10: `metrics` is a number where a mapping is expected"]);
+    says("metrics: 9464", &["2:10: `metrics` is a single value where a mapping is expected"]);
 }
