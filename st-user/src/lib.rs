@@ -18,6 +18,7 @@ mod netlink;
 mod notify;
 pub mod output;
 pub mod owner;
+mod page;
 pub mod paper;
 pub mod privilege;
 pub mod replay;
