@@ -19,6 +19,7 @@ mod netlink;
 mod notify;
 pub mod output;
 pub mod owner;
+mod page;
 pub mod paper;
 pub mod privilege;
 pub mod replay;

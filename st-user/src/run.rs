@@ -44,6 +44,7 @@ use crate::{
     metrics::Metrics,
     notify::Notify,
     owner::Owners,
+    page::{Page, trace::Trace},
     privilege,
     ring::{self, Record},
     route::Routes,
@@ -169,6 +170,8 @@ struct Driver<'a> {
     control: Control,
     measure: measure::Measure,
     timeline: Timeline,
+    /// The messages that the status page shows.
+    trace: Trace,
     hangup: Signal,
     reload: reload::Reload,
     notify: Notify,
@@ -222,7 +225,10 @@ impl<'a> Driver<'a> {
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
         let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
         let metrics = privilege::without_any(Metrics::start).flatten().map_err(failed("a thread cannot be started"))?;
-        let measure = measure::Measure::start(metrics, &config.metrics);
+        let page = Page::new(control.asker(), config.metrics.page);
+        let measure = measure::Measure::start(metrics, page, &config.metrics);
+        let mut trace = Trace::default();
+        trace.keep(config.metrics.page);
         let mut clock = clock;
         let began = clock.now();
         let started = clock.wall(began);
@@ -247,6 +253,7 @@ impl<'a> Driver<'a> {
             control,
             measure,
             timeline: Timeline::new(started),
+            trace,
             hangup,
             reload: reload::Reload::default(),
             notify: Notify::from_env(),
@@ -391,12 +398,15 @@ impl<'a> Driver<'a> {
                         self.owners.spoke(packet.cookie, time_ns);
                         self.leftovers
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
+                        self.trace.saw(now, &packet, false);
                         self.engine.handle_packet(now, &packet);
                     }
                     Some(Record::Held { time_ns, packet }) => {
                         self.owners.spoke(packet.cookie, time_ns);
+                        let now = self.clock.at(time_ns);
+                        self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
-                            self.engine.handle_held(self.clock.at(time_ns), &packet);
+                            self.engine.handle_held(now, &packet);
                         } else if let Err(refusal) = let_out(&mut self.injector, &Datagram::of(&packet)) {
                             // Too late to say anything else: the next copy has gone out by itself.
                             warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");

@@ -576,5 +576,16 @@ fn metrics_are_off_or_at_an_address_and_a_port_alone_is_one_of_the_loopback() {
         says(&format!("metrics: {{listen: \"{text}\"}}"), &[&wrong]);
     }
     says("metrics: {listens: off}", &["2:11: unknown key `listens`: did you mean `listen`?"]);
-    says("metrics: 9464", &["2:10: `metrics` is a number where a mapping is expected"]);
+    says("metrics: 9464", &["2:10: `metrics` is a single value where a mapping is expected"]);
+}
+
+#[test]
+fn the_status_page_is_off_and_needs_an_address_to_be_shown_at() {
+    let page = |text: &str| parse(&format!("interfaces: [eth0]\nmetrics: {text}")).unwrap().metrics.page;
+    assert!(page("{listen: 9464, page: true}"));
+    assert!(!page("{listen: 9464}") && !page("{listen: 9464, page: false}") && !page("{page: false}"));
+    says("metrics: {page: true}", &["2:17: `page` is shown at `metrics.listen`, which is `off`: add `listen: 9464`"]);
+    says("metrics: {listen: off, page: true}", &["2:30: `page` is shown at `metrics.listen`, which is `off`"]);
+    says("metrics: {listen: 9464, page: here}", &["2:31: `page` is `here`: use one of true, false"]);
+    says("metrics: {listen: here, page: true}", &["2:19: `listen` is `here`"]);
 }

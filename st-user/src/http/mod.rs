@@ -6,6 +6,5 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-#[allow(unused_imports, reason = "what a module needs that has something to show")]
 pub(crate) use routes::{Asked, Body, Reply, Routes, full, text};
 pub(crate) use server::{Counts, Server};

@@ -76,7 +76,6 @@ impl Routes {
     }
 
     /// One path whose answer goes on for as long as somebody reads it.
-    #[allow(dead_code, reason = "for server-sent events")]
     pub(crate) fn stream<F>(self, path: &'static str, handler: impl Fn(Asked) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Reply> + Send + 'static,
@@ -85,7 +84,6 @@ impl Routes {
     }
 
     /// These and others.
-    #[allow(dead_code, reason = "the daemon puts together what several modules answer")]
     pub(crate) fn and(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self

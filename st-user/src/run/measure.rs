@@ -14,19 +14,21 @@ use crate::{
     http::{Counts, Server},
     kernel::KernelError,
     metrics::Metrics,
+    page::{self, Page},
 };
 
 /// What is measured, and where it can be asked for.
 pub(super) struct Measure {
     pub(super) metrics: Metrics,
+    page: Arc<Page>,
     server: Option<Server>,
     counts: Arc<Counts>,
 }
 
 impl Measure {
     /// Listens where the configuration says so. Where that cannot be, calls matter more.
-    pub(super) fn start(metrics: Metrics, wanted: &config::Metrics) -> Self {
-        let mut measure = Self { metrics, server: None, counts: Arc::default() };
+    pub(super) fn start(metrics: Metrics, page: Arc<Page>, wanted: &config::Metrics) -> Self {
+        let mut measure = Self { metrics, page, server: None, counts: Arc::default() };
         match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::metrics::chain(&error)) {
             Ok(listener) => measure.listen(listener),
             Err(error) => error!("nobody can ask for metrics in this run; calls are kept alive all the same: {error}"),
@@ -60,6 +62,28 @@ impl Measure {
         Some(now.map_or("metrics: off".into(), |address| format!("metrics: at http://{address}/metrics")))
     }
 
+    /// Shows the status page from now on, or no more. Returns what changes by that, for people.
+    pub(super) fn show_page(&self, on: bool) -> Option<String> {
+        if self.page.is_on() == on {
+            return None;
+        }
+        self.page.switch(on);
+        if on {
+            self.warn_of_readers();
+        }
+        Some(if on { "the status page: on".into() } else { "the status page: off".into() })
+    }
+
+    /// Tells who can read what.
+    fn warn_of_readers(&self) {
+        let Some(address) = self.server.as_ref().map(Server::address).filter(|address| !address.ip().is_loopback())
+        else {
+            return;
+        };
+        let what = if self.page.is_on() { "who talks to whom, and the metrics" } else { "the metrics" };
+        warn!("whoever reaches {address} can read {what}: nobody is asked who they are");
+    }
+
     /// Whether somebody can ask.
     pub(super) fn listens(&self) -> bool {
         self.server.is_some()
@@ -69,15 +93,13 @@ impl Measure {
     fn listen(&mut self, listener: Option<TcpListener>) {
         self.server = None;
         let Some(listener) = listener else { return };
-        let routes = Arc::new(self.metrics.routes());
+        let routes = Arc::new(self.metrics.routes().and(page::routes(&self.page)));
         match Server::start(listener, routes, Arc::clone(&self.counts)) {
             Ok(server) => {
                 let address = server.address();
                 info!("metrics at http://{address}/metrics, and /health, /ready");
-                if !address.ip().is_loopback() {
-                    warn!("whoever reaches {address} can read the metrics: nobody is asked who they are");
-                }
                 self.server = Some(server);
+                self.warn_of_readers();
             }
             Err(error) => error!(%error, "nobody can ask for metrics in this run; calls are kept alive all the same"),
         }

@@ -165,6 +165,8 @@ impl Driver<'_> {
             Ok(done) => changes.extend(done),
             Err(error) => changes.push(format!("where alerts go is as before: {error}")),
         }
+        self.trace.keep(wanted.metrics.page);
+        changes.extend(self.measure.show_page(wanted.metrics.page));
         changes.extend(self.measure.take(listener));
         self.config = wanted;
         if changes.is_empty() {

@@ -21,6 +21,7 @@ mod mid_call;
 mod moved;
 mod numbers;
 mod operator;
+mod page;
 mod peers;
 mod plan;
 mod privilege;

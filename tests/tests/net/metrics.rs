@@ -10,7 +10,7 @@ use st_tests::{Host, Lab, Sipst, agent::Profile};
 
 use crate::plan::{Plan, SOON, config};
 
-const ADDRESS: &str = "127.0.0.1:9464";
+pub(crate) const ADDRESS: &str = "127.0.0.1:9464";
 
 const METRICS: &str = "metrics: {listen: 9464}\n";
 
@@ -21,7 +21,7 @@ fn connect(host: &Host, address: &'static str) -> Option<TcpStream> {
 }
 
 /// Status and body of an answer on the host's loopback; `None` where nobody listens.
-fn get(host: &Host, address: &'static str, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(host: &Host, address: &'static str, path: &str) -> Option<(u16, String)> {
     let mut stream = connect(host, address)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -100,6 +100,12 @@ const KEPT: &[Key] = &[
         "An address of this host; a port alone is one of 127.0.0.1. `off`: nobody can ask.",
         "metrics: { listen: \"127.0.0.1:9464\" }",
     ),
+    key(
+        "metrics.page",
+        "`true`: a status page at `/` of that address ([page.md](page.md)): the calls with their deadlines, and the ladder of one, \
+         live. It shows who talks to whom, to whoever reaches the address.",
+        "metrics: { listen: 9464, page: true }",
+    ),
 ];
 
 const LIMITS: &[Key] = &[
