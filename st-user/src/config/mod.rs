@@ -1,5 +1,6 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
+mod assume;
 mod fields;
 mod problem;
 mod schema;
