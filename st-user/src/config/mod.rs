@@ -1,6 +1,7 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
 mod alerts;
+mod assume;
 mod fields;
 mod metrics;
 mod problem;

@@ -92,6 +92,8 @@ fn everything_but_the_interfaces_has_a_default() {
                     take_over: false,
                     respond: Respond::Never,
                     on_expired: OnExpired::Alert,
+                    assume_interval: None,
+                    session_expires: Duration::from_secs(1_800),
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -185,6 +187,8 @@ const DEFAULT: &[&str] = &[
     "take_over",
     "respond",
     "on_expired",
+    "assume_interval",
+    "session_expires",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -525,6 +529,44 @@ fn take_over_is_true_or_false() {
     assert!(!take_over("default: {action: refresh, take_over: false}") && !take_over("default: {action: refresh}"));
     says("default: {take_over: true}", &["2:11: says how to refresh, but no `action` is given"]);
     says("default: {action: refresh, take_over: early}", &["2:39: `take_over` is `early`"]);
+}
+
+#[test]
+fn an_interval_is_assumed_where_that_can_be_kept_and_makes_no_shorter_timer() {
+    let assumed = |text: &str| {
+        let rules = parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default;
+        (rules.assume_interval.map(|interval| interval.as_secs()), rules.session_expires.as_secs())
+    };
+    assert_eq!(assumed("default: {action: refresh, assume_interval: 300s}"), (Some(300), 1_800));
+    assert_eq!(assumed("default: {action: alert, assume_interval: 1h}"), (Some(3_600), 3_600));
+    assert_eq!(assumed("default: {action: refresh, assume_interval: 5m, session_expires: 10m}"), (Some(300), 600));
+    assert_eq!(assumed("default: {action: refresh, assume_interval: off, session_expires: 10m}"), (None, 600));
+    assert_eq!(assumed("default: {action: refresh}"), (None, 1_800));
+    says("default: {assume_interval: 300s}", &["2:11: says how to refresh, but no `action` is given"]);
+    says(
+        "default: {action: refresh, assume_interval: 300}",
+        &["2:45: `assume_interval` is `300`, which is no duration that can be used: add the unit, such as `300s`"],
+    );
+    says(
+        "default: {action: refresh, assume_interval: 60s}",
+        &["2:45: `assume_interval` is shorter than `interval_floor`, 1m 30s: raise it, or lower `interval_floor`"],
+    );
+    says(
+        "default: {action: refresh, assume_interval: 25h}",
+        &["2:45: `assume_interval` is longer than `max_session`: no call would be refreshed"],
+    );
+    says(
+        "default: {action: refresh, session_expires: 10m}",
+        &["2:45: `session_expires` says what is asked for where an interval is assumed, and none is"],
+    );
+    says(
+        "default: {action: refresh, assume_interval: 300s, session_expires: 200s}",
+        &["2:68: `session_expires` is less than `assume_interval`, 5m: raise it: a shorter timer would be made"],
+    );
+    says(
+        "default: {action: refresh, min_se: 20m, assume_interval: 300s, session_expires: 10m}",
+        &["2:81: `session_expires` is less than `min_se`, 20m: raise it, or lower `min_se`"],
+    );
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Driver<'_> {
         let (would_send, would_not) = match (view.state, view.refresher, outlook) {
             (Standing::Ended, ..) => (None, Some("ended")),
             (Standing::Untimed | Standing::Ignored, ..) => (None, Some("untimed")),
-            (_, Some(Side::Peer), _) => (None, Some("peer_refreshes")),
+            (_, Some(Side::Peer), _) if view.assumed_s.is_none() => (None, Some("peer_refreshes")),
             (_, _, Ok(method)) => (Some(method.name()), None),
             (_, _, Err(reason)) => (None, Some(reason)),
         };

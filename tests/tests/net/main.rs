@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod assume;
 mod attackers;
 mod bystanders;
 mod control;

@@ -4,6 +4,7 @@
 //! its whole process allocates. `world` is a run of many calls.
 
 mod answers;
+mod assume;
 mod attackers;
 mod breaker;
 mod demand;

@@ -232,6 +232,18 @@ const RULES: &[Key] = &[
         "trunks:\n  - name: carrier\n    action: refresh\n    respond: on-reject",
     ),
     key(
+        "trunks[].assume_interval",
+        "For a peer that drops calls of a certain age though no session timer was negotiated: that age. sipst refreshes by half of it. \
+         Not below `interval_floor`, not above `max_session`.",
+        "trunks:\n  - name: carrier\n    action: refresh\n    assume_interval: 300s",
+    ),
+    key(
+        "trunks[].session_expires",
+        "The Session-Expires that a refresh asks for where an interval is assumed, so that no shorter timer is made than there was. Not \
+         below `assume_interval` and `min_se`.",
+        "trunks:\n  - name: carrier\n    action: refresh\n    assume_interval: 300s\n    session_expires: 1h",
+    ),
+    key(
         "trunks[].on_expired",
         "What is done with a session that has expired. `alert` tells it. `bye` also hangs up on both sides, where nobody has said \
          anything for a whole interval and more and no RTP was seen for 60 s either way, after both sides had sent it. Needs \
