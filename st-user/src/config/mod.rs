@@ -3,6 +3,7 @@
 mod alerts;
 mod fields;
 mod problem;
+mod records;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,10 @@ use std::{
 
 use st_core::{Action, Policy};
 
-use crate::kernel::{self, Overlap};
+use crate::{
+    kernel::{self, Overlap},
+    recorder::Limits,
+};
 pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
 pub use problem::{ConfigError, Position, Problem};
 
@@ -71,6 +75,8 @@ pub struct Config {
     pub alerts: Alerting,
     /// Whether events go to the journal.
     pub journald: Journald,
+    /// How much the flight recorder keeps; `None`: there is none.
+    pub recorder: Option<Limits>,
 }
 
 impl Config {

@@ -18,6 +18,7 @@ use super::{
     Attach, Config, Control, Journald, PORT, alerts,
     fields::{Fields, Given, Placed, choice, duration, list, number, parsed, rate, seconds, text},
     problem::{Position, Problem},
+    records,
     tree::Node,
     trunks::{self, Around},
 };
@@ -75,6 +76,7 @@ pub(super) fn config(
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
     let alerts = alerts::alerting(&mut fields);
     let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
+    let recorder = fields.get("recorder", records::off_or(records::recorder)).flatten();
     fields.close();
 
     let config = Config {
@@ -92,6 +94,7 @@ pub(super) fn config(
         },
         alerts,
         journald,
+        recorder,
     };
     if config.refreshes() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);
