@@ -100,6 +100,7 @@ fn everything_but_the_interfaces_has_a_default() {
             },
             alerts: Alerting { receivers: vec![], rate: Some(30) },
             journald: Journald::Auto,
+            recorder: None,
         }
     );
     assert!(!config.refreshes());
@@ -172,6 +173,7 @@ const TOP: &[&str] = &[
     "alerts",
     "alert_rate",
     "journald",
+    "recorder",
 ];
 const DEFAULT: &[&str] = &[
     "action",
@@ -300,6 +302,11 @@ fn wrong_values_are_told_with_the_right_ones() {
     );
     says("alerts: [{exec: {command: []}}]", &["2:27: `command` is an empty list"]);
     says("alerts: [{exec: {command: [/bin/a], at_once: 0}}]", &["2:46: `at_once` is `0`, which is not a number"]);
+    for size in ["64", "64MB", "1KiB", "17GiB", "-1MiB"] {
+        says(&format!("recorder: {{size: {size}}}"), &["2:18: `size` is `"]);
+    }
+    says("recorder: {files: 1}", &["2:19: `files` is `1`, which is not a number of files"]);
+    says("recorder: on", &["2:11: `recorder` is a single value where a mapping is expected"]);
     says("journald: maybe", &["2:11: `journald` is `maybe`: use one of auto, true, false"]);
     for rate in ["0", "10001", "many", "-1"] {
         says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
@@ -630,4 +637,12 @@ fn the_status_page_is_off_and_needs_an_address_to_be_shown_at() {
     says("metrics: {listen: off, page: true}", &["2:30: `page` is shown at `metrics.listen`, which is `off`"]);
     says("metrics: {listen: 9464, page: here}", &["2:31: `page` is `here`: use one of true, false"]);
     says("metrics: {listen: here, page: true}", &["2:19: `listen` is `here`"]);
+}
+
+#[test]
+fn the_recorder_is_off_or_has_its_limits() {
+    let recorder = |text: &str| parse(&format!("interfaces: [eth0]\nrecorder: {text}")).unwrap().recorder;
+    assert_eq!(recorder("off"), None);
+    assert_eq!(recorder("{}"), Some(Limits { size: 64 << 20, files: 4 }));
+    assert_eq!(recorder("{size: 2GiB, files: 9}"), Some(Limits { size: 2 << 30, files: 9 }));
 }

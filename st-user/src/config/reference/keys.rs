@@ -341,4 +341,12 @@ const ALERTS: &[Key] = &[
         "Whether events go to systemd's journal with fields. `auto`: where systemd has connected sipst with it.",
         "journald: true",
     ),
+    key(
+        "recorder",
+        "The flight recorder: every packet that sipst sent, took, held back or rewrote (before and after), with the reason as its \
+         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated.",
+        "recorder: { size: 64MiB, files: 4 }",
+    ),
+    key("recorder.size", "How large one of the files gets.", "recorder: { size: 256MiB }"),
+    key("recorder.files", "How many are kept: the oldest goes.", "recorder: { files: 10 }"),
 ];
