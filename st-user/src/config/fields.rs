@@ -110,6 +110,11 @@ impl<'a> Fields<'a> {
         !self.bad.contains(&name)
     }
 
+    /// How many problems there are so far.
+    pub(super) fn problems(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Notes a problem.
     pub(super) fn note(&mut self, at: Position, what: impl Into<String>, cure: impl Into<String>) {
         self.problems.push(Problem::new(at, what, cure));

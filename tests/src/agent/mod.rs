@@ -113,6 +113,11 @@ pub struct Profile {
     pub moves: bool,
     /// Where its media are, by its SDP.
     pub media_port: u16,
+    /// Whether it takes and makes no call without session timers: its own INVITE has `Require: timer`, and to one that does not
+    /// list `timer` it answers 421.
+    pub demands_timers: bool,
+    /// What it answers to the first INVITEs that would begin a call.
+    pub declines: Vec<Refusal>,
 }
 
 impl Profile {
@@ -135,6 +140,8 @@ impl Profile {
             thinks: Duration::ZERO,
             moves: false,
             media_port: MEDIA_PORT,
+            demands_timers: false,
+            declines: Vec::new(),
         }
     }
 
@@ -162,6 +169,8 @@ impl Profile {
             thinks: Duration::ZERO,
             moves: false,
             media_port: MEDIA_PORT,
+            demands_timers: false,
+            declines: Vec::new(),
         }
     }
 }

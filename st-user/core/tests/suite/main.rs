@@ -15,6 +15,7 @@ mod hangup;
 mod hostile;
 mod kernel_agrees;
 mod limits;
+mod links;
 mod loss;
 mod malformed;
 mod mid_call;
