@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
+use st_core::{Action, AssumeMode, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
 
 use super::*;
 
@@ -94,6 +94,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     on_expired: OnExpired::Alert,
                     assume_interval: None,
                     session_expires: Duration::from_secs(1_800),
+                    mode: AssumeMode::Hold,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -191,6 +192,7 @@ const DEFAULT: &[&str] = &[
     "on_expired",
     "assume_interval",
     "session_expires",
+    "mode",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -573,6 +575,23 @@ fn an_interval_is_assumed_where_that_can_be_kept_and_makes_no_shorter_timer() {
     says(
         "default: {action: refresh, min_se: 20m, assume_interval: 300s, session_expires: 10m}",
         &["2:81: `session_expires` is less than `min_se`, 20m: raise it, or lower `min_se`"],
+    );
+}
+
+#[test]
+fn the_refreshing_is_held_or_handed_off_where_an_interval_is_assumed() {
+    let mode = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.mode;
+    assert_eq!(mode("default: {action: refresh, assume_interval: 300s, mode: hand-off}"), AssumeMode::HandOff);
+    assert_eq!(mode("default: {action: refresh, assume_interval: 300s, mode: hold}"), AssumeMode::Hold);
+    assert_eq!(mode("default: {action: refresh, mode: hold}"), AssumeMode::Hold);
+    says("default: {action: refresh, mode: handoff}", &["2:34: `mode` is `handoff`: use one of hold, hand-off"]);
+    says(
+        "default: {action: refresh, mode: hand-off}",
+        &["2:34: `mode` is `hand-off`, and there is no `assume_interval`"],
+    );
+    says(
+        "default: {action: refresh, take_over: true, assume_interval: 300s, mode: hand-off}",
+        &["2:74: `mode: hand-off` leaves the refreshing to the peer, and `take_over: true` takes it"],
     );
 }
 
