@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod assist;
 mod attackers;
 mod bystanders;
 mod control;

@@ -187,9 +187,10 @@ impl Dialog {
         self.tell_alarm(sx, event);
     }
 
-    /// Whether sipst refreshes where the peer has to.
+    /// Whether sipst refreshes where the peer has to. Always where there are timers only because sipst has seen to it: the peer's
+    /// refreshes are for a server that has none.
     pub(super) fn takes_over(&self, rules: &Rules) -> bool {
-        rules.take_over && rules.action == Action::Refresh && !self.relayed
+        (rules.take_over || self.assisted) && rules.action == Action::Refresh && !self.relayed
     }
 
     /// [`Timer::TakeOver`]
