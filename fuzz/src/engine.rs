@@ -441,6 +441,7 @@ impl Course {
                         }
                     }
                 }
+                Output::StopAssisting { trunk } => panic!("nothing is assisted in {trunk}"),
                 Output::Look { session, media } => {
                     assert!(media.iter().all(|flow| self.flows.contains(flow)), "{media:?} are not watched");
                     if self.honest {

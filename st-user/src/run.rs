@@ -140,6 +140,9 @@ pub async fn run_until(
     privilege::keep_only(driver.kernel.needs())
         .map_err(|source| RunError::System { what: "capabilities cannot be given up", source })?;
     driver.catch_up()?;
+    driver.kernel.assists.follow(&driver.config.policy);
+    // Who hears that it is ready may count on it.
+    driver.beat()?;
     say("ready");
     driver.notify.ready();
     driver.turn(stop).await?;
@@ -366,6 +369,8 @@ impl<'a> Driver<'a> {
     /// A 2xx to an INVITE of sipst's own that gets no ACK would end the call (R44): its answer is waited for. Nothing new
     /// is begun meanwhile, for nothing is armed.
     async fn linger(&mut self) -> Result<(), RunError> {
+        // Nobody would refresh the calls that come of it.
+        self.kernel.assists.clear();
         self.control.close();
         self.notify.stopping();
         self.measure.metrics.health.publish(vec!["sipst is about to end".into()]);
@@ -407,6 +412,10 @@ impl<'a> Driver<'a> {
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
                         self.trace.saw(now, &packet, false);
                         self.engine.handle_packet(now, &packet);
+                    }
+                    Some(Record::Assisted { time_ns, packet, assist }) => {
+                        self.owners.spoke(packet.cookie, time_ns);
+                        self.engine.handle_assisted(self.clock.at(time_ns), &packet, assist);
                     }
                     Some(Record::Held { time_ns, packet }) => {
                         self.owners.spoke(packet.cookie, time_ns);
@@ -481,6 +490,7 @@ impl<'a> Driver<'a> {
                     let seen = self.media_seen(&media);
                     self.command(Command::Media { session, seen });
                 }
+                Output::StopAssisting { trunk } => self.kernel.assists.switch_off(&self.config.policy, trunk),
                 Output::Retire { token } => self.kernel.maps.retire(token),
                 Output::Disarm { side, call_id, tag, server, .. } => {
                     let maps = &mut self.kernel.maps;

@@ -76,6 +76,16 @@ pub(super) fn config(
     }
     let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
+    let by_domain = trunks.iter().find(|trunk| !trunk.matcher.domains.is_empty());
+    if let (Some(other), Some(at), true) =
+        (by_domain, fields.key_at("default"), default.as_ref().is_some_and(|rules| rules.assist))
+    {
+        let what = format!(
+            "`assist` goes by the peer's address, and trunk `{}` may take the same calls by their domain",
+            other.name
+        );
+        fields.note(at, what, "name its `peers` instead of its domains, or take `assist` away");
+    }
     let alerts = alerts::alerting(&mut fields);
     let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
     let recorder = fields.get("recorder", off_or(records::recorder)).flatten();

@@ -95,6 +95,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     assume_interval: None,
                     session_expires: Duration::from_secs(1_800),
                     mode: AssumeMode::Hold,
+                    assist: false,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -193,6 +194,7 @@ const DEFAULT: &[&str] = &[
     "assume_interval",
     "session_expires",
     "mode",
+    "assist",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -614,6 +616,39 @@ fn respond_is_never_or_on_reject_and_needs_refresh() {
         "default: {action: alert, respond: on-reject}",
         &["2:35: `respond` is `on-reject`, but `action` is not `refresh`"],
     );
+}
+
+#[test]
+fn assist_is_true_or_false_and_needs_refresh_and_peers() {
+    let assist = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.assist;
+    assert!(assist("default: {action: refresh, assist: true}"));
+    assert!(!assist("default: {action: refresh, assist: false}") && !assist("default: {action: refresh}"));
+    assert!(!assist("default: {action: alert, assist: false}"));
+    says("default: {action: refresh, assist: yes}", &["2:36: `assist` is `yes`"]);
+    says("default: {action: alert, assist: true}", &["2:34: `assist` is on, but `action` is not `refresh`"]);
+    says("default: {assist: true}", &["2:11: says how to refresh, but no `action` is given"]);
+    let trunk = |name: &str, reach: &str, more: &str| {
+        format!("  - {name}\n    match: {{{reach}}}\n    action: refresh\n{more}").replacen(
+            name,
+            &format!("name: {name}"),
+            1,
+        )
+    };
+    let (peers, domains, on) = ("peers: [10.0.0.0/8]", "domains: [b.example]", "    assist: true\n");
+    says(
+        &format!("trunks:\n{}", trunk("a", domains, on)),
+        &["6:13: `assist` goes by the peer's address, and this trunk by domains: name its `peers` instead"],
+    );
+    says(
+        &format!("trunks:\n{}{}", trunk("a", domains, ""), trunk("b", peers, on)),
+        &["9:13: `assist` goes by the peer's address, and trunk `a` above may take the same calls by their domain"],
+    );
+    says(
+        &format!("trunks:\n{}default: {{action: refresh, assist: true}}\n", trunk("a", domains, "")),
+        &["6:1: `assist` goes by the peer's address, and trunk `a` may take the same calls by their domain"],
+    );
+    let below = parse(&format!("interfaces: [eth0]\ntrunks:\n{}{}", trunk("a", peers, on), trunk("b", domains, "")));
+    assert!(below.unwrap().policy.trunks[0].rules.assist);
 }
 
 #[test]

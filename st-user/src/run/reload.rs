@@ -157,6 +157,7 @@ impl Driver<'_> {
         }
         if self.config.policy != wanted.policy {
             self.engine.set_policy(Arc::clone(&wanted.policy));
+            self.kernel.assists.follow(&wanted.policy);
             self.outputs();
             self.reload.undone = Some(SessionId(0));
             changes.push("trunks, defaults, rates and limits: they hold for every call from its next moment on".into());

@@ -4,6 +4,7 @@
 
 mod ack;
 mod agrees;
+mod assist;
 mod commit;
 mod cost;
 mod frame;

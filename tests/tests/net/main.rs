@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod assist;
 mod assume;
 mod attackers;
 mod bystanders;

@@ -189,9 +189,10 @@ impl Dialog {
         self.tell_alarm(sx, event);
     }
 
-    /// Whether sipst refreshes where the peer has to: by the rules, or because it has only come to that by a refresh of sipst's.
+    /// Whether sipst refreshes where the peer has to: by the rules, because it has only come to that by a refresh of sipst's, or because
+    /// there are timers only because sipst has seen to it: the peer's refreshes are for a server that has none.
     pub(super) fn takes_over(&self, rules: &Rules) -> bool {
-        let is_ours = matches!(self.session.origin, Origin::Assumed | Origin::TakenBack);
+        let is_ours = self.assisted || matches!(self.session.origin, Origin::Assumed | Origin::TakenBack);
         (rules.take_over || is_ours) && rules.action == Action::Refresh && !self.relayed
     }
 

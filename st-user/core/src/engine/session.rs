@@ -9,7 +9,7 @@ use super::{
     assume::{Origin, floor},
     breach::Terms,
     dialog::Dialog,
-    negotiate::{Agreed, negotiate},
+    negotiate::{Agreed, Outcome, negotiate},
     reason,
     record::words,
     refresh::Cycle,
@@ -195,7 +195,11 @@ impl Dialog {
         let rules = self.rules(&policy).1;
         let before = self.session.agreed;
         let expires = message.session_expires();
-        let outcome = negotiate(before, sender, expires, rules.strict_r12);
+        let undertaken = self.undertaken(deal, expires.is_some());
+        let outcome = match undertaken {
+            Some(agreed) => Outcome { agreed: Some(agreed), fault: None },
+            None => negotiate(before, sender, expires, rules.strict_r12),
+        };
         self.session.agreed = outcome.agreed;
         if by != By::Sipst {
             self.session.breached(terms.breaches(sender, before));
@@ -232,7 +236,8 @@ impl Dialog {
             ..dialog.timed_event(sx, kind)
         };
         if outcome.agreed != before {
-            let event = told(EventKind::TimerNegotiated, self, sx);
+            let reason = undertaken.map(|_| reason::ASSISTED.into());
+            let event = Event { reason, ..told(EventKind::TimerNegotiated, self, sx) };
             self.tell(sx, event);
         }
         if let Some(fault) = outcome.fault {

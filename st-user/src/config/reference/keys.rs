@@ -252,6 +252,13 @@ const RULES: &[Key] = &[
         "trunks:\n  - name: carrier\n    action: refresh\n    assume_interval: 300s\n    mode: hand-off",
     ),
     key(
+        "trunks[].assist",
+        "For a peer that takes and makes no call without session timers (421, or `Require: timer`). While sipst runs, the server's INVITEs \
+         list `timer`, and those of the peer's do so instead of demanding it. Goes by the peer's address: no `domains`, in this trunk or \
+         above it. Over UDP. Needs `action: refresh`.",
+        "trunks:\n  - name: carrier\n    match: { peers: [203.0.113.0/24] }\n    action: refresh\n    assist: true",
+    ),
+    key(
         "trunks[].on_expired",
         "What is done with a session that has expired. `alert` tells it. `bye` also hangs up on both sides, where nobody has said \
          anything for a whole interval and more and no RTP was seen for 60 s either way, after both sides had sent it. Needs \
