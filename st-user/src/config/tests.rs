@@ -115,11 +115,20 @@ fn the_sample_says_the_defaults() {
 
 /// The sample with its examples switched on.
 pub(super) fn whole_sample() -> String {
-    let on = |line: &str| match line.strip_prefix("#  ") {
-        Some(example) => format!("  {example}\n"),
-        None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
-    };
-    SAMPLE.lines().map(on).collect()
+    let mut lines = SAMPLE.lines().peekable();
+    let mut whole = String::new();
+    while let Some(line) = lines.next() {
+        match line.strip_prefix("#  ") {
+            Some(example) => whole += &format!("  {example}\n"),
+            None => {
+                // What stands there without the examples.
+                let off =
+                    line.strip_suffix(" off").filter(|_| lines.peek().is_some_and(|next| next.starts_with("#  ")));
+                whole += &format!("{}\n", off.or_else(|| line.strip_suffix(" []")).unwrap_or(line));
+            }
+        }
+    }
+    whole
 }
 
 #[test]
@@ -191,10 +200,10 @@ const DEFAULT: &[&str] = &[
     "take_over",
     "respond",
     "on_expired",
+    "assist",
     "assume_interval",
     "session_expires",
     "mode",
-    "assist",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
