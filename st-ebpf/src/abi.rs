@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -17,6 +17,9 @@ pub const RING_STRANGERS: u64 = (RING_BYTES as u64) * 3 / 4;
 
 /// How many dialogs can have a shift entry at once.
 pub const SHIFTS: u32 = 65_536;
+
+/// Of how many dialogs the last number of the server's is kept ([`Latest`]).
+pub const LATEST: u32 = 65_536;
 
 /// How many injected requests can be on record at once.
 pub const TOKENS: u32 = 65_536;
@@ -69,6 +72,7 @@ pub mod names {
     pub const COUNTERS: &str = "COUNTERS";
     pub const SHIFTS: &str = "SHIFTS";
     pub const SHIFTED: &str = "SHIFTED";
+    pub const LATEST: &str = "LATEST";
     pub const TOKENS: &str = "TOKENS";
     pub const ACKS: &str = "ACKS";
     pub const HEARTBEAT: &str = "HEARTBEAT";
@@ -76,6 +80,8 @@ pub mod names {
     pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
     pub const FLOW_PORTS: &str = "FLOW_PORTS";
+    /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
+    pub const RECORDING: &str = "RECORDING";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -92,6 +98,14 @@ pub mod kind {
     pub const ANSWER: u8 = 3;
     /// A refusal of the server's that was taken off the wire, whole: the daemon answers in its place or lets it out ([`Hold`](super::Hold)).
     pub const HELD: u8 = 4;
+    /// A message that is about to be rewritten, as it is before; `token` has the number in CSeq, or the one that another header
+    /// quotes, in its upper half, and the one that takes its place in its lower. Only for the flight recorder, as all that follow:
+    /// what the daemon has to know of the message is told apart.
+    pub const BEFORE: u8 = 5;
+    /// The same message, rewritten; the same `token`. None comes where that could not be.
+    pub const REWRITTEN: u8 = 6;
+    /// An ACK of the peer's that was taken off the wire.
+    pub const TAKEN: u8 = 7;
 }
 
 /// Bits of [`Hold::methods`]: refusals of what are held back.
@@ -138,7 +152,7 @@ pub struct SampleHeader {
     pub time_ns: u64,
     /// Cookie of the sending socket (egress only), else 0.
     pub cookie: u64,
-    /// The token in the branch of a request of sipst's own or of an answer to it, else 0.
+    /// The token in the branch of a request of sipst's own or of an answer to it, else 0; for what [`kind`] says so, two numbers.
     pub token: u64,
     /// Interface index.
     pub ifindex: u32,
@@ -208,6 +222,17 @@ pub struct Shift {
     pub closed_ns: [u64; RANGES],
     /// Closed ranges, lowest first.
     pub ranges: [Range; RANGES],
+}
+
+/// The highest number that the server has used in a dialog, ACK and CANCEL left out, whether or not the ring had room for the
+/// request; the key is [`crate::key::DialogKey::map`] of the server's numbers. What was written longest ago goes for others.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Latest {
+    /// [`crate::key::DialogKey::check`].
+    pub check: u64,
+    /// As the server wrote it.
+    pub number: u64,
 }
 
 /// A request of sipst's own, on record before it leaves; the key is the token.
@@ -382,4 +407,6 @@ counters! {
     ShiftNoNumber = "shift_no_number",
     /// Rewrites that a helper of the kernel refused; passed as they were.
     ShiftFailed = "shift_failed",
+    /// Copies for the flight recorder that found no room in the ring, or only in what is kept for messages.
+    Unrecorded = "unrecorded",
 }

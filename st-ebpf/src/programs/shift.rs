@@ -4,18 +4,19 @@
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
 use st_ebpf::{
-    abi::{Counter, Shift},
+    abi::{Counter, Latest, Shift, kind},
     cseq::{self, BLANKS, RANGES, Range, State},
-    key::Whose,
+    key::{DialogKey, Whose},
     scan::{Span, method, part},
 };
 
 use super::{
     access::Access,
     lengthen::lengthen,
-    maps::{SHIFTED, SHIFTS, Scratch, count},
+    maps::{LATEST, SHIFTED, SHIFTS, Scratch, count},
     message::dialog_key,
     packet::Datagram,
+    record::{copy, numbers},
     rewrite::{Place, rewrite},
 };
 
@@ -57,6 +58,42 @@ pub fn is_shifted(scratch: &Scratch) -> bool {
     unsafe { SHIFTED.get(scratch.header.server) }.is_some()
 }
 
+/// Whether a request uses up a number: ACK and CANCEL have that of their INVITE (RFC 3261, section 12.2.1.1).
+#[inline(always)]
+pub const fn raises(method: u32) -> bool {
+    method != method::ACK && method != method::CANCEL
+}
+
+/// Keeps the highest number of the server's in a dialog, for whoever makes its entry later: the ring may have no room for the
+/// request, or nobody live who writes down that it was there.
+#[inline(always)]
+fn note(key: DialogKey, number: u32) {
+    let number = number as u64;
+    if let Some(latest) = LATEST.get_ptr_mut(key.map) {
+        let mut tries = 0;
+        while tries < MAX_TRIES {
+            // SAFETY: aligned words of the map's element, which stays readable until the program ends.
+            let (check, known) = unsafe {
+                ((&raw const (*latest).check).read_volatile(), (&raw const (*latest).number).read_volatile())
+            };
+            if check != key.check {
+                break;
+            }
+            if known >= number {
+                return;
+            }
+            // SAFETY: as above.
+            let (_, swapped) =
+                unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*latest).number, known, number) };
+            if swapped {
+                return;
+            }
+            tries += 1;
+        }
+    }
+    _ = LATEST.insert(key.map, Latest { check: key.check, number }, 0);
+}
+
 /// Gives a request of the server's (egress) or the peer's (ingress) its number for the other side.
 #[inline(always)]
 pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32, whose: Whose) {
@@ -64,14 +101,22 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
         return;
     }
     let Some(key) = dialog_key(scratch, scratch.scan.from_tag, whose) else { return };
-    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
     let number = scratch.scan.number;
     if number > cseq::MAX_NUMBER as u64 {
         return;
     }
     let number = number as u32;
-    // ACK and CANCEL have the number of their INVITE (RFC 3261, section 12.2.1.1) and raise nothing.
-    let raises = method != method::ACK && method != method::CANCEL;
+    let raises = raises(method);
+    if matches!(whose, Whose::Server) {
+        // Before the look-up: who makes an entry and then asks for this has missed nothing.
+        if raises {
+            note(key, number);
+        }
+        if !is_shifted(scratch) {
+            return;
+        }
+    }
+    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
     let mut tries = 0;
     let mut delta = None;
     while tries < MAX_TRIES {
@@ -93,18 +138,25 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
     let grows = matches!(whose, Whose::Server);
     let mut datagram = *datagram;
     let wire = cseq::to_wire(&scratch.ranges, delta, number);
+    let mut rewritten = false;
     if wire != number {
+        copy(scratch, &datagram, kind::BEFORE, numbers(number, wire));
         let at = scratch.scan.cseq.at;
         if grows && cseq_place(scratch).lacks(wire) && lengthen(access, scratch, &mut datagram, at) {
             scratch.scan.cseq_spaces += BLANKS;
         }
-        if rewrite(access, scratch, &datagram, cseq_place(scratch), wire) {
+        rewritten = rewrite(access, scratch, &datagram, cseq_place(scratch), wire);
+        if rewritten {
             count(Counter::ShiftedOut);
         }
     }
     // What a NOTIFY quotes is the other side's.
     if method != method::NOTIFY {
         shift_quoted(access, scratch, &mut datagram, delta, grows);
+    }
+    // A header that quotes a number is rewritten with CSeq or not at all: what it quotes is an earlier one.
+    if rewritten {
+        copy(scratch, &datagram, kind::REWRITTEN, numbers(number, wire));
     }
 }
 
@@ -185,8 +237,10 @@ fn restore<A: Access>(
     match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
         Some(number) if number as u64 == wire => {}
         Some(number) => {
+            copy(scratch, datagram, kind::BEFORE, numbers(wire as u32, number));
             if rewrite(access, scratch, datagram, place, number) {
                 count(Counter::ShiftedIn);
+                copy(scratch, datagram, kind::REWRITTEN, numbers(wire as u32, number));
             }
         }
         None => count(Counter::ShiftNoNumber),

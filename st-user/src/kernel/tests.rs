@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn options(attach: Attach) -> Options {
-    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into() }
+    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into(), recording: false }
 }
 
 fn hooks() -> Vec<(String, Hook)> {
@@ -60,6 +60,25 @@ fn what_is_attached_stays_when_the_process_goes_and_ends_with_unload() {
         assert!(hooks().is_empty());
         assert!(!Path::new(PIN_DIR).exists());
         assert_eq!(Kernel::unload(Path::new(PIN_DIR), false).unwrap(), Unloaded { links: 0 });
+    });
+}
+
+#[test]
+fn numbers_from_before_the_entry_count_whoever_saw_them_and_outlive_the_daemon() {
+    in_a_namespace(|| {
+        let (mut first, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let (key, fresh) = (key(&first), State { known: true, number: 7, delta: 0 });
+        first.maps.note(key, 9);
+        assert_eq!(first.maps.state(key), Err(Refusal::MapFull), "it is no entry");
+        drop(first);
+        let (mut second, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        second.maps.arm(key, HOST, fresh).unwrap();
+        assert_eq!(second.maps.state(key), Ok(State { number: 9, ..fresh }));
+        second.maps.disarm(key, Some(HOST)).unwrap();
+        second.maps.arm(key, HOST, State::default()).unwrap();
+        assert_eq!(second.maps.state(key), Ok(State { number: 9, ..fresh }), "its first request went by unseen");
+        second.maps.note(st_ebpf::key::DialogKey { check: !key.check, ..key }, 11);
+        assert_eq!(second.maps.state(key), Ok(State::default()), "another dialog's says nothing");
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -11,7 +12,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -61,10 +62,22 @@ pub(crate) struct Tester {
 impl Tester {
     /// Fresh programs and maps; port 5060 carries SIP.
     pub(crate) fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// The same for a daemon that keeps a flight recorder.
+    pub(crate) fn recording() -> Self {
+        Self::with(true)
+    }
+
+    fn with(recording: bool) -> Self {
         let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/st-ebpf");
         let object = std::fs::read(&object)
             .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build` first", object.display()));
-        let mut ebpf = EbpfLoader::new().load(&object).expect("the object loads");
+        let recording = u8::from(recording);
+        let mut loader = EbpfLoader::new();
+        loader.override_global(names::RECORDING, &recording, true);
+        let mut ebpf = loader.load(&object).expect("the object loads");
         let mut ports: Array<&mut MapData, Ports> = ebpf.map_mut(names::PORTS).unwrap().try_into().unwrap();
         let mut words = [0; 1024];
         words[5060 / 64] = 1 << (5060 % 64);
@@ -78,6 +91,20 @@ impl Tester {
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
         Self { ebpf, before: vec![0; Counter::ALL.len()] }
+    }
+
+    /// The file descriptor of a program.
+    #[allow(dead_code, reason = "the bench runs programs by themselves")]
+    pub(crate) fn fd(&self, program: Program) -> BorrowedFd<'_> {
+        let tc = |name| -> &SchedClassifier { self.ebpf.program(name).unwrap().try_into().unwrap() };
+        match program {
+            Program::IngressXdp => {
+                let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();
+                program.fd().unwrap().as_fd()
+            }
+            Program::IngressTc => tc(names::INGRESS_TC).fd().unwrap().as_fd(),
+            Program::Egress => tc(names::EGRESS).fd().unwrap().as_fd(),
+        }
     }
 
     /// The programs and maps themselves.
@@ -144,6 +171,10 @@ impl Tester {
         for key in shifted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             shifted.remove(&key).unwrap();
         }
+        let mut latest = self.latests();
+        for key in latest.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            latest.remove(&key).unwrap();
+        }
         let mut tokens = self.tokens();
         for key in tokens.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             tokens.remove(&key).unwrap();
@@ -187,6 +218,20 @@ impl Tester {
 
     fn shifted(&mut self) -> HashMap<&mut MapData, [u8; 16], u64> {
         self.ebpf.map_mut(names::SHIFTED).unwrap().try_into().unwrap()
+    }
+
+    fn latests(&mut self) -> HashMap<&mut MapData, u64, Latest> {
+        self.ebpf.map_mut(names::LATEST).unwrap().try_into().unwrap()
+    }
+
+    /// The last number of the server's in a dialog, where it is kept.
+    pub(crate) fn latest(&mut self, key: DialogKey) -> Option<u64> {
+        self.latests().get(&key.map, 0).ok().filter(|latest| latest.check == key.check).map(|latest| latest.number)
+    }
+
+    /// Writes what is kept at that place of the map.
+    pub(crate) fn note(&mut self, key: u64, latest: Latest) {
+        self.latests().insert(key, latest, 0).unwrap();
     }
 
     fn tokens(&mut self) -> HashMap<&mut MapData, u64, Token> {
