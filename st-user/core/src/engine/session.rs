@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Action, Breach, By, Event, EventKind, Side, Time,
-    message::{HeaderName, Message, MethodName},
+    message::{HeaderName, Message, MethodName, Role, SessionExpires},
 };
 
 /// A shorter interval is not acted upon, whatever the policy says: it could only be a mistake or an attack (R42).
@@ -202,9 +202,13 @@ impl Dialog {
         self.session.turned.clear();
         self.session.peer_asked = false;
         sx.timers.cancel(self.id, Timer::Ignored);
-        if by == By::Server && self.session.knows_timers {
+        let named = matches!(expires, Some(Ok(SessionExpires { refresher: Some(Role::Uas), .. })));
+        if by == By::Server && self.session.knows_timers || by == By::Peer && named {
+            // It refreshes, or has just said that it will.
             self.session.missed = false;
         }
+        // R12: a peer that has asked may go on alone, and refreshes by itself where it does.
+        let alone = by == By::Peer && expires.is_none() && terms.interval.is_some();
         self.leave_queue(sx);
         self.retire_hangup(sx);
         self.cycle = Cycle::after(&self.cycle);
@@ -214,7 +218,7 @@ impl Dialog {
         let acted_upon = interval.filter(|interval| *interval >= floor);
         self.session.schedule = acted_upon.zip(outcome.agreed).map(|(interval, agreed)| match agreed.refresher {
             Side::Server => {
-                let capable = self.session.knows_timers && !self.session.missed;
+                let capable = self.session.knows_timers && !self.session.missed || alone;
                 Schedule::server(interval, capable, rules.act_at)
             }
             Side::Peer if self.takes_over(rules) => Schedule::taken_over(interval, by == By::Sipst),
