@@ -15,6 +15,7 @@ mod ends;
 mod foreign;
 mod hangup;
 mod media;
+mod methods;
 mod mid_call;
 mod moved;
 mod numbers;
