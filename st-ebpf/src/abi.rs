@@ -406,7 +406,8 @@ counters! {
     AnswerTaken = "answer_taken",
     /// The same with a token that is not on record, or in IP fragments: taken off the wire all the same.
     AnswerUnknown = "answer_unknown",
-    /// 2xx to re-INVITEs of sipst's own that were ACKed by the programs, because no daemon did.
+    /// 2xx to re-INVITEs of sipst's own that were ACKed by the programs, because no daemon did: so many ACKs went back to the
+    /// interface. What it does with them is not known here: a veth loses what XDP sends where no XDP program is at its far end.
     AckedHere = "acked_here",
     /// The same, where the ACK could not be sent.
     AckFailed = "ack_failed",

@@ -60,6 +60,11 @@ impl Leftovers {
         }
     }
 
+    /// One more, that this daemon's own engine has done with and the server perhaps not.
+    pub fn keep(&mut self, now: Time, key: DialogKey) {
+        self.dialogs.insert(key, Leftover { heard: now, server: None, over: false });
+    }
+
     /// The engine knows this one after all.
     pub fn adopted(&mut self, key: DialogKey) {
         self.dialogs.remove(&key);
@@ -130,6 +135,18 @@ mod tests {
             assert_eq!(due, [KEY, PEERS].map(|key| (key, Some([192, 0, 2, 1].into()))));
             assert_eq!(leftovers.due(at(9 + 34)), []);
         }
+    }
+
+    #[test]
+    fn one_that_is_kept_goes_when_the_server_says_so_and_is_the_engines_where_it_asks_for_it_again() {
+        let mut leftovers = Leftovers::new(at(0), [], vec![]);
+        leftovers.keep(at(3), KEY);
+        assert_eq!(leftovers.due(at(3_600)), []);
+        saw(&mut leftovers, 3_600, Direction::Egress, "BYE sip:b SIP/2.0", ["server", "peer"], "BYE");
+        assert_eq!(leftovers.due(at(3_633)).len(), 1);
+        leftovers.keep(at(4_000), KEY);
+        leftovers.adopted(KEY);
+        assert_eq!(leftovers.due(at(500_000)), []);
     }
 
     #[test]

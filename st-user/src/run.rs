@@ -160,6 +160,8 @@ struct Driver<'a> {
     boot: String,
     /// What the engine is told once it knows what happened while no daemon was there.
     missed: Option<Command>,
+    /// Requests of an earlier run's that have not left.
+    unsent: Vec<u64>,
     kernel: Kernel,
     watch: Watch,
     leftovers: Leftovers,
@@ -214,7 +216,7 @@ impl<'a> Driver<'a> {
         let boot = takeover::boot();
         let mut taken = TakenOver::read(Opened::new(&config.state_dir), &engine, &boot);
         let leftovers = taken.match_kernel(&mut kernel.maps);
-        let TakenOver { mut engine, clock, opened, before, rebooted, .. } = taken;
+        let TakenOver { mut engine, clock, opened, before, rebooted, unsent, .. } = taken;
         let mut unseen = Unseen::read(&kernel)?;
         if let Some(before) = before.as_ref().filter(|_| !rebooted) {
             // What went by unseen while nobody was there is told in the first turn.
@@ -244,6 +246,7 @@ impl<'a> Driver<'a> {
             store,
             boot,
             missed: before.map(|_| if rebooted { Command::HostRestarted } else { Command::Outage }),
+            unsent,
             kernel,
             watch,
             leftovers,
@@ -278,6 +281,10 @@ impl<'a> Driver<'a> {
             self.outputs();
         } else {
             self.drain(RING_RECORDS);
+            for token in std::mem::take(&mut self.unsent) {
+                self.command(Command::Refused { token, refusal: Refusal::Moved });
+                self.outputs();
+            }
             self.command(missed);
             self.outputs();
             self.unseen()?;
@@ -492,6 +499,12 @@ impl<'a> Driver<'a> {
                 }
                 Output::StopAssisting { trunk } => self.kernel.assists.switch_off(&self.config.policy, trunk),
                 Output::Retire { token } => self.kernel.maps.retire(token),
+                Output::Disarm { side, call_id, tag, left: true, .. } => {
+                    let now = self.clock.now();
+                    if let Ok(key) = self.kernel.maps.key(&call_id, &tag, side) {
+                        self.leftovers.keep(now, key);
+                    }
+                }
                 Output::Disarm { side, call_id, tag, server, .. } => {
                     let maps = &mut self.kernel.maps;
                     // An entry that cannot be found or taken away goes on as it is; the maps have told of it.
@@ -525,7 +538,7 @@ impl<'a> Driver<'a> {
             self.command(Command::Armed { session: arm.session, side: arm.side, result });
             self.outputs();
             if let Ok(key) = prepared
-                && !self.engine.knows(arm.session)
+                && !self.engine.follows(arm.side, &arm.call_id, &arm.tag)
             {
                 // Where it cannot be taken away, the maps have told of it.
                 let _ = self.kernel.maps.disarm(key, Some(arm.server.ip()));

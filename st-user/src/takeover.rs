@@ -35,6 +35,9 @@ pub struct TakenOver {
     pub before: Option<About>,
     /// Whether the host was started anew since.
     pub rebooted: bool,
+    /// Requests of these sessions that have not left, by what the kernel has on record. A copy of one would go out with a number
+    /// that it was refused.
+    pub unsent: Vec<u64>,
     sessions: Vec<Restored>,
 }
 
@@ -70,7 +73,7 @@ impl TakenOver {
         if !sessions.is_empty() {
             info!(sessions = sessions.len(), "calls of an earlier run's are known again");
         }
-        Self { engine, clock, opened, before, rebooted, sessions }
+        Self { engine, clock, opened, before, rebooted, unsent: Vec::new(), sessions }
     }
 
     /// Brings sessions and kernel together. Requests on record that no session knows are taken over where they have left;
@@ -78,7 +81,8 @@ impl TakenOver {
     /// must be ACKed, though, or it ends the call (R44): the programs do that.
     pub fn match_kernel(&mut self, maps: &mut Maps) -> Leftovers {
         let mut known: HashSet<u64> = HashSet::new();
-        // Forks of one INVITE of the server's have one entry together.
+        // Forks of one INVITE of the server's have one entry together. Whose an unrecorded request was is then not known: it is
+        // left to the programs, which ACK its 2xx, and the refresh comes again.
         let mut dialogs: HashMap<DialogKey, Vec<&Restored>> = HashMap::new();
         for restored in &self.sessions {
             let Ok(key) = maps.key(restored.names.call_id(), restored.names.local_tag(), Side::Server) else {
@@ -88,6 +92,8 @@ impl TakenOver {
             known.extend(&restored.tokens);
             dialogs.entry(key).or_default().push(restored);
         }
+        let tokens = self.sessions.iter().flat_map(|restored| &restored.tokens).copied();
+        self.unsent = tokens.filter(|token| !maps.has_left(*token)).collect();
         let at = self.last_sign(maps);
         let mut adopted = 0_usize;
         for request in maps.requests() {

@@ -226,8 +226,8 @@ pub enum Command {
 /// The driver checks that the dialog can be refreshed from here (the server's socket lives, its address is its own, the
 /// route is attached), makes that side's shift entry from `state` if there is none, reads the state of the entry, **then
 /// hands every packet that the kernel had sampled by then to the engine**, then answers with [`Command::Armed`] and the
-/// state as it was read. Where the session is forgotten by then (`Engine::knows`), nobody will say [`Output::Disarm`], and the
-/// driver takes the entry away.
+/// state as it was read. Where no session needs the entry then (`Engine::follows`), nobody will say [`Output::Disarm`], and the
+/// driver takes it away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arm {
     /// Which session.
@@ -415,7 +415,7 @@ pub enum Output {
         /// The token.
         token: u64,
     },
-    /// The dialog is over for good: take a shift entry of its away.
+    /// The dialog is over for good, and so are its forks: take a shift entry of its away.
     Disarm {
         /// Which session.
         session: SessionId,
@@ -427,6 +427,8 @@ pub enum Output {
         tag: Vec<u8>,
         /// The server's address.
         server: SocketAddr,
+        /// The server may be in another dialog with the same numbers, which went by unseen: not before that is over.
+        left: bool,
     },
     /// Nothing more now; call [`crate::Engine::handle_timeout`] at this time, if any.
     Timeout(Option<Time>),

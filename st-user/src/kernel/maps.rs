@@ -286,6 +286,11 @@ impl Maps {
         }
     }
 
+    /// Whether a request is on record and has left.
+    pub fn has_left(&self, token: u64) -> bool {
+        self.tokens.get(&token, 0).is_ok_and(|entry| entry.committed != 0)
+    }
+
     /// The requests on record that took a number and have left, in the order of their tokens.
     pub fn requests(&self) -> Vec<OnRecord> {
         let acks: HashMap<u64, Ack> = self.acks.iter().flatten().collect();

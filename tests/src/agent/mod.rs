@@ -2,6 +2,7 @@
 //! [`Profile::plain_server`] that knows nothing of timers and calls every message that it did not ask for a fault.
 
 mod dialog;
+mod early;
 mod message;
 mod run;
 
@@ -19,6 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+pub use early::RSEQ;
 pub use message::{CSeq, Message};
 
 use crate::Host;
@@ -109,6 +111,8 @@ pub struct Profile {
     pub ack_patience: Duration,
     /// How long it thinks about a re-INVITE, behind a 100. It hears nothing else meanwhile.
     pub thinks: Duration,
+    /// Whether the first re-INVITE only rings, by a reliable response, until it is cancelled.
+    pub rings: bool,
     /// Whether its media go elsewhere when the next re-INVITE comes, by its answer. From then on it takes UPDATE.
     pub moves: bool,
     /// Where its media are, by its SDP.
@@ -138,6 +142,7 @@ impl Profile {
             strict_cseq: true,
             ack_patience: Duration::from_secs(6),
             thinks: Duration::ZERO,
+            rings: false,
             moves: false,
             media_port: MEDIA_PORT,
             demands_timers: false,
@@ -167,6 +172,7 @@ impl Profile {
             strict_cseq: true,
             ack_patience: Duration::from_secs(6),
             thinks: Duration::ZERO,
+            rings: false,
             moves: false,
             media_port: MEDIA_PORT,
             demands_timers: false,
@@ -242,6 +248,10 @@ enum Order {
     Reinvite,
     Hold,
     Request(&'static str),
+    /// With these headers beside the usual ones.
+    Dressed(&'static str, Vec<(&'static str, String)>),
+    /// Of its own INVITE.
+    Cancel,
     /// With this number instead of the next one.
     Numbered(&'static str, u32),
     Stop,
@@ -307,6 +317,16 @@ impl Agent {
     /// Sends another request in the dialog: `INFO`, `OPTIONS`, `UPDATE`.
     pub fn request(&self, method: &'static str) {
         self.order(Order::Request(method));
+    }
+
+    /// The same with another header.
+    pub fn request_with(&self, method: &'static str, header: &'static str, value: impl Into<String>) {
+        self.order(Order::Dressed(method, vec![(header, value.into())]));
+    }
+
+    /// Cancels its own INVITE that has no final response.
+    pub fn cancel(&self) {
+        self.order(Order::Cancel);
     }
 
     /// The same with this number instead of its next one.
@@ -393,6 +413,20 @@ impl Agent {
     /// The requests of a method that it received, first copies only.
     pub fn requests(&self, method: &str) -> Vec<Message> {
         requests(&self.records(), &[method])
+    }
+
+    /// Waits for the final answer to its own last request of a method that shares its branch with another one, or not.
+    pub fn answered_exactly(&self, method: &str, within: Duration) -> Result<u16> {
+        self.wait(&format!("answer to {method}"), within, |records| {
+            records.iter().rev().find_map(|record| match &record.event {
+                Event::Received(message) if message.cseq().is_some_and(|cseq| cseq.method == method) => {
+                    message.status().filter(|status| *status >= 200)
+                }
+                Event::Sent(_) | Event::Received(_) | Event::Established | Event::Ended { .. } | Event::Fault(_) => {
+                    None
+                }
+            })
+        })
     }
 
     /// Waits for the final answer to its own last request of a method.

@@ -16,9 +16,9 @@ const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 
 /// Something that is sent again and again until it is answered.
-struct Repeated {
-    message: Message,
-    to: SocketAddr,
+pub(super) struct Repeated {
+    pub(super) message: Message,
+    pub(super) to: SocketAddr,
     wait: Duration,
     next: Instant,
     until: Instant,
@@ -39,11 +39,13 @@ pub(super) struct Ua {
     shared: Arc<Shared>,
     dialog: Option<Dialog>,
     /// Our requests that lack a final response.
-    open: Vec<Repeated>,
+    pub(super) open: Vec<Repeated>,
     /// Our requests that have one, with the ACK where they are INVITEs.
     done: Vec<(Message, Option<Message>)>,
     /// Requests that we have answered, and the answers.
     answered: Vec<(Message, Message)>,
+    /// A re-INVITE that rings, and where it came from.
+    pub(super) rings: Option<(Message, SocketAddr)>,
     /// Our 2xx to an INVITE that lacks its ACK.
     unacknowledged: Option<Repeated>,
 }
@@ -59,6 +61,7 @@ impl Ua {
             open: Vec::new(),
             done: Vec::new(),
             answered: Vec::new(),
+            rings: None,
             unacknowledged: None,
         }
     }
@@ -91,7 +94,7 @@ impl Ua {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).1 = status;
     }
 
-    fn fault(&self, text: impl Into<String>) {
+    pub(super) fn fault(&self, text: impl Into<String>) {
         self.shared.add(Event::Fault(text.into()));
     }
 
@@ -101,12 +104,12 @@ impl Ua {
         }
     }
 
-    fn send(&self, message: &Message, to: SocketAddr) {
+    pub(super) fn send(&self, message: &Message, to: SocketAddr) {
         self.shared.add(Event::Sent(message.clone()));
         self.transmit(message, to);
     }
 
-    fn send_request(&mut self, request: Message, to: SocketAddr) {
+    pub(super) fn send_request(&mut self, request: Message, to: SocketAddr) {
         self.send(&request, to);
         self.open.push(Repeated::new(request, to, 64 * T1));
     }
@@ -117,10 +120,12 @@ impl Ua {
         match order {
             Order::Call(to) => self.call(to),
             Order::Bye => self.hang_up("told to"),
-            Order::Reinvite => self.request("INVITE", None),
+            Order::Reinvite => self.request("INVITE", None, &[]),
             Order::Hold => self.reinvite_with(|sdp| sdp.replace(" 77 1 ", " 77 2 ").replace("sendrecv", "sendonly")),
-            Order::Request(method) => self.request(method, None),
-            Order::Numbered(method, number) => self.request(method, Some(number)),
+            Order::Request(method) => self.request(method, None, &[]),
+            Order::Dressed(method, headers) => self.request(method, None, &headers),
+            Order::Numbered(method, number) => self.request(method, Some(number), &[]),
+            Order::Cancel => self.cancel(),
             Order::Stop => {}
         }
     }
@@ -133,15 +138,21 @@ impl Ua {
         self.send_request(invite, to);
     }
 
-    fn request(&mut self, method: &str, number: Option<u32>) {
-        self.request_with(method, number, |sdp| sdp);
+    fn request(&mut self, method: &str, number: Option<u32>, headers: &[(&str, String)]) {
+        self.request_with(method, number, headers, |sdp| sdp);
     }
 
     fn reinvite_with(&mut self, change: impl FnOnce(String) -> String) {
-        self.request_with("INVITE", None, change);
+        self.request_with("INVITE", None, &[], change);
     }
 
-    fn request_with(&mut self, method: &str, number: Option<u32>, change: impl FnOnce(String) -> String) {
+    fn request_with(
+        &mut self,
+        method: &str,
+        number: Option<u32>,
+        headers: &[(&str, String)],
+        change: impl FnOnce(String) -> String,
+    ) {
         let own = self.own;
         let Some(dialog) = self.dialog.as_mut().filter(|dialog| dialog.confirmed && !dialog.over) else {
             return self.fault(format!("{method} without a call"));
@@ -151,6 +162,7 @@ impl Ua {
             Some(number) => dialog.request(method, number, own),
             None => dialog.next_request(method, own),
         };
+        request = headers.iter().fold(request, |all, (name, value)| all.with(name, value));
         if ["INVITE", "UPDATE"].contains(&method) {
             request = self.describe(request, true);
         }
@@ -324,12 +336,18 @@ impl Ua {
         if let Some((_, response)) = self.answered.iter().find(|(old, _)| copy(old)) {
             return self.transmit(response, from);
         }
+        if self.rings.as_ref().is_some_and(|(invite, _)| copy(invite)) {
+            return;
+        }
         for fault in unfit(request) {
             self.fault(format!("{fault}: {request}"));
         }
         if !self.profile.knows_timers && request.lists("Require", "timer") {
             let refusal = Message::response(request, 420, "Bad Extension").with("Unsupported", "timer");
             return self.answer(request, from, turning_down(refusal));
+        }
+        if method == "CANCEL" {
+            return self.on_cancel(request, from);
         }
         if method == "INVITE" && request.param("To", "tag").is_none() {
             if self.profile.demands_timers && !request.lists("Supported", "timer") {
@@ -403,6 +421,11 @@ impl Ua {
         }
         if method == "INVITE" && self.open.iter().any(|one| one.message.method() == Some("INVITE")) {
             return self.answer(request, from, refusal(491));
+        }
+        // The server's own: sipst's say how long the interval is to be.
+        let own = request.session_expires().is_none();
+        if method == "INVITE" && own && std::mem::take(&mut self.profile.rings) {
+            return self.ring(request, from);
         }
         if method == "UPDATE" {
             match self.profile.update {
@@ -497,7 +520,7 @@ impl Ua {
         response
     }
 
-    fn answer(&mut self, request: &Message, to: SocketAddr, response: Message) {
+    pub(super) fn answer(&mut self, request: &Message, to: SocketAddr, response: Message) {
         self.send(&response, to);
         if request.method() == Some("INVITE") && response.status().is_some_and(|status| status < 300) {
             self.unacknowledged = Some(Repeated::new(response.clone(), to, self.profile.ack_patience));

@@ -18,6 +18,7 @@ mod ends;
 mod foreign;
 mod hangup;
 mod media;
+mod methods;
 mod metrics;
 mod mid_call;
 mod moved;

@@ -3,12 +3,26 @@
 
 use std::{thread, time::Duration};
 
-use st_tests::{Host, STATE_DIR, Sipst};
+use st_tests::{
+    Host, STATE_DIR, Sipst,
+    agent::{Profile, Timer},
+};
 
 use crate::plan::{Call, Plan, SOON, config};
 
 /// Longer than what has changed waits to be written.
 const WRITTEN: Duration = Duration::from_secs(1);
+
+/// Half of it is longer than a daemon takes to be there on a machine that builds something beside.
+const PATIENT_S: u32 = 24;
+
+/// A call of such an interval.
+fn patient(peer_calls: bool) -> Plan {
+    let role = if peer_calls { "uas" } else { "uac" };
+    let plan = if peer_calls { Plan::peer_calls() } else { Plan::default() };
+    let timer = plan.server.timer.map(|timer| Timer { interval_s: PATIENT_S, ..timer });
+    Plan { peer: Profile::strict_peer(PATIENT_S, role), server: Profile { timer, ..plan.server.clone() }, ..plan }
+}
 
 fn start_again(call: &mut Call) {
     call.sipst = Sipst::start(&call.lab.server, &config("auto", &["action: refresh", "min_se: 2s"])).unwrap();
@@ -19,8 +33,7 @@ fn a_daemon_that_is_killed_again_and_again_keeps_a_call_alive() {
     thread::scope(|scope| {
         for peer_calls in [false, true] {
             scope.spawn(move || {
-                let plan = if peer_calls { Plan::peer_calls() } else { Plan::default() };
-                let mut call = plan.start();
+                let mut call = patient(peer_calls).start();
                 for refreshed in [1, 2, 3] {
                     thread::sleep(WRITTEN);
                     call.sipst.kill().unwrap();
@@ -41,7 +54,7 @@ fn a_daemon_that_is_killed_again_and_again_keeps_a_call_alive() {
 
 #[test]
 fn a_daemon_that_ends_well_leaves_the_call_to_the_next_one() {
-    let mut call = Plan::default().start();
+    let mut call = patient(false).start();
     call.refreshed(1);
     call.sipst.event("refresh_succeeded", SOON).unwrap();
     assert!(call.sipst.stop().unwrap().success());

@@ -80,13 +80,14 @@ impl Dialog {
         self.session.agreed.filter(|agreed| Duration::from_secs(agreed.interval.into()) >= floor(rules))
     }
 
-    /// Finds the moments of the interval that begins with a 2xx. `by`: whose request it answers.
-    pub(super) fn set_moments(&mut self, rules: &Rules, by: By) {
+    /// Finds the moments of the interval that begins with a 2xx. `by`: whose request it answers; `alone`: the peer's, who may go on
+    /// refreshing without the server.
+    pub(super) fn set_moments(&mut self, rules: &Rules, by: By, alone: bool) {
         self.session.assumed = self.to_assume(rules);
-        self.session.schedule = self.schedule(rules, by);
+        self.session.schedule = self.schedule(rules, by, alone);
     }
 
-    fn schedule(&self, rules: &Rules, by: By) -> Option<Schedule> {
+    fn schedule(&self, rules: &Rules, by: By, alone: bool) -> Option<Schedule> {
         let agreed = self.held_to(rules);
         let interval = |seconds: u32| Duration::from_secs(seconds.into());
         if let Some(assumed) = self.session.assumed {
@@ -96,7 +97,7 @@ impl Dialog {
         let Agreed { interval: seconds, refresher } = agreed?;
         Some(match refresher {
             Side::Server => {
-                let capable = self.session.knows_timers() && !self.session.missed;
+                let capable = self.session.knows_timers() && !self.session.missed || alone;
                 Schedule::server(interval(seconds), capable, rules.act_at)
             }
             Side::Peer if self.takes_over(rules) => Schedule::taken_over(interval(seconds), by == By::Sipst),
@@ -187,7 +188,7 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         self.session.assumed = None;
         self.session.told_expiring = false;
-        self.session.schedule = self.schedule(self.rules(&policy).1, By::Server);
+        self.session.schedule = self.schedule(self.rules(&policy).1, By::Server, false);
         self.leave_queue(sx);
         if !matches!(self.cycle.stage, Stage::Sent(_)) {
             self.cycle = Cycle::anew(&self.cycle);
@@ -212,7 +213,7 @@ impl Dialog {
         }
         self.cycle = Cycle::anew(&self.cycle);
         let policy = Arc::clone(&sx.policy);
-        self.set_moments(self.rules(&policy).1, By::Server);
+        self.set_moments(self.rules(&policy).1, By::Server, false);
         self.arrange(sx);
         self.watch(sx);
     }

@@ -148,6 +148,10 @@ pub(super) struct Dialog {
     /// Whether it was taken back from a record and not heard of for certain since: its end may have gone by unseen.
     #[serde(skip)]
     pub(super) restored: bool,
+    /// Whether the peer has forgotten it, and the server has said nothing of an end: of a fork that is not known its numbers may
+    /// be needed.
+    #[serde(skip)]
+    pub(super) forsaken: bool,
     /// Whether it stands on the list of what has changed.
     #[serde(skip)]
     pub(super) listed: bool,
@@ -236,6 +240,7 @@ impl Dialog {
             hangup: None,
             parting: None,
             restored: false,
+            forsaken: false,
             listed: false,
         };
         // There is a Contact: it, the addresses or the routes are too long.
@@ -448,17 +453,49 @@ impl Dialog {
         true
     }
 
-    /// The kernel need not follow its numbers any more.
+    /// The kernel follows the numbers of one side from now on.
+    pub(super) fn follow(&mut self, sx: &mut Shared, side: Side) {
+        if !std::mem::replace(self.follows(side), true) {
+            *sx.entries.entry(sx.secret.entry(&self.names, side)).or_default() += 1;
+        }
+    }
+
+    /// It need not any more on this dialog's account. Whether it was on no other's.
+    pub(super) fn unfollow(&mut self, sx: &mut Shared, side: Side) -> bool {
+        if !std::mem::take(self.follows(side)) {
+            return false;
+        }
+        let entry = sx.secret.entry(&self.names, side);
+        let Some(users) = sx.entries.get_mut(&entry) else { return true };
+        *users = users.saturating_sub(1);
+        let last = *users == 0;
+        if last {
+            sx.entries.remove(&entry);
+        }
+        last
+    }
+
+    /// Whether the kernel follows the numbers of that side for this dialog.
+    pub(super) fn follows(&mut self, side: Side) -> &mut bool {
+        match side {
+            Side::Server => &mut self.followed,
+            Side::Peer => &mut self.peer_followed,
+        }
+    }
+
+    /// The kernel need not follow its numbers any more. A fork's may be needed by another one, whose numbers would fall back.
     fn disarm(&mut self, sx: &mut Shared) {
-        let server = std::mem::take(&mut self.followed).then_some(Side::Server);
-        let peer = std::mem::take(&mut self.peer_followed).then_some(Side::Peer);
-        for side in server.into_iter().chain(peer) {
+        for side in [Side::Server, Side::Peer] {
+            if !self.unfollow(sx, side) {
+                continue;
+            }
             sx.output(Output::Disarm {
                 session: self.id,
                 side,
                 call_id: self.names.call_id().to_vec(),
                 tag: self.names.tag(side).to_vec(),
                 server: self.names.server,
+                left: self.forsaken && side == Side::Server,
             });
         }
     }

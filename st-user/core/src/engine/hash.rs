@@ -7,6 +7,8 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use st_ebpf::key::Sip;
 
+use crate::{Names, Side};
+
 /// A table whose keys nobody outside can choose: numbers that the engine gives, and [`Fingerprint`]s.
 pub(super) type Table<K, V> = std::collections::HashMap<K, V, BuildHasherDefault<Plain>>;
 
@@ -19,6 +21,17 @@ impl Secret {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(!seed);
         Self([rng.random(), rng.random()])
+    }
+
+    /// What stands for the numbers of one side: forks of one INVITE of its have the same ones.
+    pub(super) fn entry(self, names: &Names, side: Side) -> Fingerprint {
+        self.entry_of(side, names.call_id(), names.tag(side))
+    }
+
+    /// The same by Call-ID and that side's tag.
+    pub(super) fn entry_of(self, side: Side, call_id: &[u8], tag: &[u8]) -> Fingerprint {
+        let mark: &[u8] = if side == Side::Server { b"s" } else { b"p" };
+        self.fingerprint([call_id, tag, mark])
     }
 
     /// What stands for these identifiers of a message, three at most, in this order: 128 bits of SipHash-2-4 over them and

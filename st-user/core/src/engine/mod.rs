@@ -134,6 +134,11 @@ impl Engine {
         self.dialogs.keys.contains_key(&session)
     }
 
+    /// Whether any session still needs the shift entry of that side's numbers: forks of one INVITE have one together.
+    pub fn follows(&self, side: Side, call_id: &[u8], tag: &[u8]) -> bool {
+        self.sx.entries.contains_key(&self.sx.secret.entry_of(side, call_id, tag))
+    }
+
     /// What there is and what was counted; goes through all sessions.
     pub fn stats(&self) -> Stats {
         let up = || self.dialogs.all.values().filter(|dialog| !dialog.is_over());

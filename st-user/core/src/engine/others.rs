@@ -64,11 +64,20 @@ impl Others {
 
     /// Whether a copy of one may still come.
     pub(super) fn is_open(&self, now: Time) -> bool {
-        let late = |heard: Time, gap: Duration| now.since(heard) < gap + gap / 2;
-        self.missed.is_some_and(|heard| late(heard, T2)) || self.all.iter().any(|other| late(other.heard, other.gap))
+        self.all.iter().any(|other| is_due(now, other.heard, other.gap))
+    }
+
+    /// The same of one that went by unseen: it may be any, a BYE or an INVITE too.
+    pub(super) fn is_one_missed(&self, now: Time) -> bool {
+        self.missed.is_some_and(|heard| is_due(now, heard, T2))
     }
 
     fn find(&self, branch: Option<Fingerprint>, method: MethodName) -> Option<usize> {
         self.all.iter().position(|other| other.method == method && other.branch == branch)
     }
+}
+
+/// Whether the next copy of a request that was heard then is not overdue.
+fn is_due(now: Time, heard: Time, gap: Duration) -> bool {
+    now.since(heard) < gap + gap / 2
 }

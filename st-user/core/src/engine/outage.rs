@@ -6,6 +6,7 @@ use super::{
     shared::Shared,
     timers::{OF_INTERVAL, TRANSACTION, Timer},
 };
+use crate::Side;
 
 impl Dialog {
     /// The kernel's part of a session that was restored.
@@ -15,7 +16,11 @@ impl Dialog {
             self.barred = Some(reason::NUMBERS_LOST);
             self.hush(sx);
         }
-        self.followed = is_followed;
+        if is_followed {
+            self.follow(sx, Side::Server);
+        } else {
+            self.unfollow(sx, Side::Server);
+        }
     }
 
     /// [`crate::Command::Outage`]: what was to be done meanwhile, and would now come too late, is not done.
@@ -50,7 +55,7 @@ impl Dialog {
         for own in std::mem::take(&mut self.own) {
             own.retire(sx, self.id);
         }
-        self.followed = false;
+        self.unfollow(sx, Side::Server);
         self.end(sx, None, reason::HOST_RESTARTED.into());
         sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);
     }

@@ -216,6 +216,11 @@ impl Engine {
         sx.tokens.extend(tokens.iter().map(|token| (*token, id)));
         timers.into_iter().for_each(|(at, timer)| sx.timers.set(id, timer, at));
         let followed = dialog.followed;
+        for side in [Side::Server, Side::Peer] {
+            if std::mem::take(dialog.follows(side)) {
+                dialog.follow(sx, side);
+            }
+        }
         dialog.mark(sx);
         self.next = self.next.max(id.0.saturating_add(1));
         self.dialogs.insert(key, dialog);
@@ -256,7 +261,7 @@ impl Behind {
     const ASSISTED: u8 = 2;
 
     fn of(dialog: &Dialog) -> Self {
-        Self(u8::from(dialog.held) * Self::HELD | u8::from(dialog.assisted) * Self::ASSISTED)
+        Self((u8::from(dialog.held) * Self::HELD) | (u8::from(dialog.assisted) * Self::ASSISTED))
     }
 }
 

@@ -127,6 +127,9 @@ impl Dialog {
         if self.is_inviting() {
             return Some(reason::INVITE_IN_PROGRESS);
         }
+        if self.others.is_one_missed(sx.now) {
+            return Some(reason::REQUEST_IN_PROGRESS);
+        }
         if self.others.is_open(sx.now) && self.session.expiring_at().is_some_and(|last| sx.now < last) {
             return Some(reason::REQUEST_IN_PROGRESS);
         }
@@ -159,7 +162,9 @@ impl Dialog {
 
     /// [`crate::Command::Armed`]
     pub(super) fn armed(&mut self, sx: &mut Shared, result: Result<State, Refusal>) {
-        self.followed |= result.is_ok();
+        if result.is_ok() {
+            self.follow(sx, Side::Server);
+        }
         if self.cycle.stage != Stage::Arming {
             return;
         }

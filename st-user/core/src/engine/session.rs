@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Action, Breach, By, Event, EventKind, Side, Time,
-    message::{HeaderName, Message, MethodName},
+    message::{HeaderName, Message, MethodName, Role, SessionExpires},
 };
 
 /// A shorter interval is not acted upon, whatever the policy says: it could only be a mistake or an attack (R42).
@@ -213,9 +213,13 @@ impl Dialog {
         self.session.turned.clear();
         self.session.peer_asked = false;
         sx.timers.cancel(self.id, Timer::Ignored);
-        if by == By::Server && self.session.knows_timers {
+        let named = matches!(expires, Some(Ok(SessionExpires { refresher: Some(Role::Uas), .. })));
+        if by == By::Server && self.session.knows_timers || by == By::Peer && named {
+            // It refreshes, or has just said that it will.
             self.session.missed = false;
         }
+        // R12: a peer that has asked may go on alone, and refreshes by itself where it does.
+        let alone = by == By::Peer && expires.is_none() && terms.interval.is_some();
         self.leave_queue(sx);
         self.retire_hangup(sx);
         self.cycle = Cycle::after(&self.cycle);
@@ -224,7 +228,7 @@ impl Dialog {
         self.session.origin = self.session.origin.after(themselves, outcome.agreed.is_some());
         let was_assumed = self.session.assumed.is_some();
         self.has_handed_off(by, terms);
-        self.set_moments(rules, by);
+        self.set_moments(rules, by, alone);
         self.keeps_role();
         let floor = floor(rules);
         let too_short = outcome.agreed.is_some_and(|agreed| Duration::from_secs(agreed.interval.into()) < floor);

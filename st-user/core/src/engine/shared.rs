@@ -59,6 +59,8 @@ pub(super) struct Shared {
     heard: Bounded<SocketAddr, Time, Secret>,
     /// The server that was last heard of, and when.
     last_heard: Option<(SocketAddr, Time)>,
+    /// Shift entries that the kernel has been given, and by how many dialogs each is needed: forks of one INVITE have one together.
+    pub(super) entries: HashMap<Fingerprint, u32, Secret>,
     /// Media flows that are watched, and by how many dialogs.
     pub(super) flows: HashMap<SocketAddr, u32, Secret>,
     /// What the server that was last heard writes in its own name: most dialogs have the same.
@@ -106,6 +108,7 @@ impl Shared {
             habits: Bounded::new(limits.remembered, secret),
             heard: Bounded::new(limits.remembered, secret),
             last_heard: None,
+            entries: HashMap::with_hasher(secret),
             flows: HashMap::with_hasher(secret),
             own_headers: OwnHeaders::default(),
             resumed: Time::from_micros(0),

@@ -126,7 +126,8 @@ impl Dialog {
         if self.exchanges.open(sx.now).is_some() || self.is_inviting() {
             return Some(reason::INVITE_IN_PROGRESS);
         }
-        (self.others.is_open(sx.now) || self.own.iter().any(|own| own.is_open())).then_some(reason::REQUEST_IN_PROGRESS)
+        (self.others.is_open(sx.now) || self.others.is_one_missed(sx.now) || self.own.iter().any(|own| own.is_open()))
+            .then_some(reason::REQUEST_IN_PROGRESS)
     }
 
     fn tell_later(&mut self, sx: &mut Shared) {
@@ -142,7 +143,9 @@ impl Dialog {
 
     /// [`crate::Command::Armed`], for the peer's numbers.
     pub(super) fn peer_armed(&mut self, sx: &mut Shared, result: Result<State, Refusal>) {
-        self.peer_followed |= result.is_ok();
+        if result.is_ok() {
+            self.follow(sx, Side::Peer);
+        }
         if self.telling.as_ref().is_none_or(|telling| telling.stage != Stage::Arming) {
             return;
         }

@@ -90,6 +90,7 @@ impl Dialog {
     fn lost_by_peer(&mut self, sx: &mut Shared) {
         self.concerns_itself(sx);
         if self.cycle.unsure {
+            self.forsaken = self.caller == Side::Server;
             return self.end(sx, Some(By::Peer), reason::PEER_LOST_DIALOG.into());
         }
         self.barred = Some(reason::PEER_LOST_DIALOG);

@@ -210,6 +210,34 @@ fn a_forged_183_without_the_branch_says_nothing_of_the_peers_media() {
 }
 
 #[test]
+fn a_forged_offer_while_it_rings_costs_the_reinvite_and_no_more() {
+    for (method, update) in [("UPDATE", true), ("PRACK", true), ("UPDATE", false), ("PRACK", false)] {
+        let mut sim = Sim::new(Action::Refresh);
+        let mut call = Call::new("a", Side::Server);
+        sim.invite(&mut call, &manners(Side::Server, true), &sdp(Side::Server));
+        sim.answer(&call, 180, "", "");
+        let offer = sdp(Side::Peer).replace("6000", "6666");
+        let forged = call.clone().request(Side::Peer, method, 1, "z9hG4bK-guess", true, "", &offer);
+        sim.wire_from("203.0.113.66:5060", forged.into_bytes());
+        sim.answer(&call, 200, &(manners(Side::Peer, update) + UAC_90), &sdp(Side::Peer));
+        sim.ack(&mut call);
+        sim.secs(46);
+        let methods = if update { vec![MethodName::Update] } else { vec![] };
+        assert_eq!(sim.methods(), methods, "{method}");
+        assert_eq!(
+            sim.count(RefreshFailed),
+            usize::from(!update),
+            "{method}: which SDP holds is not known, and that is told"
+        );
+        // The next whole offer and answer says it again.
+        let before = sim.count(RefreshSucceeded);
+        sim.reinvite(&mut call, Side::Server, "", UAC_90);
+        sim.secs(46);
+        assert_eq!(sim.count(RefreshSucceeded), before + 1, "{method}");
+    }
+}
+
+#[test]
 fn strangers_requests_do_not_displace_one_of_the_peers_that_the_server_works_on() {
     for method in ["INVITE", "UPDATE", "BYE"] {
         let mut sim = Sim::new(Action::Refresh);

@@ -32,6 +32,7 @@ mod restart;
 mod rules_breaches;
 mod rules_dialog;
 mod rules_table;
+mod shared_numbers;
 mod sim;
 mod take_over;
 mod telling;

@@ -157,7 +157,7 @@ impl World {
             self.race(index, Fault::RaceDrained);
             self.command(Command::Armed { session: arm.session, side: arm.side, result });
             if let Ok(key) = prepared
-                && !self.driver.engine.knows(arm.session)
+                && !self.driver.engine.follows(arm.side, &arm.call_id, &arm.tag)
             {
                 self.kernel.disarm(key);
             }
@@ -268,11 +268,11 @@ impl World {
                     self.driver.engine.handle_command(time(self.now), Command::Media { session, seen });
                 }
                 Output::Retire { token } => self.kernel.retire(token),
-                Output::Disarm { call_id, tag, .. } => {
-                    if let Some(key) = Kernel::key(&call_id, &tag) {
-                        self.kernel.disarm(key);
-                    }
-                }
+                Output::Disarm { call_id, tag, left, .. } => match Kernel::key(&call_id, &tag) {
+                    Some(key) if left => self.kernel.leave(key),
+                    Some(key) => self.kernel.disarm(key),
+                    None => {}
+                },
                 Output::Timeout(at) => {
                     self.driver.wake = at.map(|at| (at.as_micros() - EPOCH).max(self.now));
                     // What is to be armed is not left until the next packet.

@@ -154,6 +154,11 @@ impl Kernel {
         self.shifts.remove(&key.map);
     }
 
+    /// The entry stays, and is nobody's.
+    pub(crate) fn leave(&mut self, key: DialogKey) {
+        self.leftovers.insert(key.map);
+    }
+
     /// A new daemon knows these dialogs and no others.
     pub(crate) fn leave_over(&mut self, known: impl Fn(u64) -> bool) {
         self.leftovers = self.shifts.keys().copied().filter(|key| !known(*key)).collect();

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rand::RngExt as _;
-use st_core::{Command, engine::EngineConfig};
+use st_core::{Command, Refusal, engine::EngineConfig};
 
 use super::{
     agent::{MS, S, Us},
@@ -101,7 +101,16 @@ impl World {
             known.extend(&restored.tokens);
         }
         self.kernel.leave_over(|key| sessions.contains_key(&key));
-        for (key, has_left, found) in self.kernel.requests(time(self.driver.beat)) {
+        let requests = self.kernel.requests(time(self.driver.beat));
+        let left: HashSet<u64> =
+            requests.iter().filter(|(_, has_left, _)| *has_left).map(|(_, _, found)| found.token).collect();
+        let unsent: Vec<u64> = restored
+            .iter()
+            .flat_map(|restored| &restored.tokens)
+            .copied()
+            .filter(|token| !left.contains(token))
+            .collect();
+        for (key, has_left, found) in requests {
             let token = found.token;
             if known.contains(&token) {
                 continue;
@@ -125,6 +134,9 @@ impl World {
         }
         self.outputs();
         self.drain();
+        for token in unsent {
+            self.command(Command::Refused { token, refusal: Refusal::Moved });
+        }
         self.command(Command::Outage);
         self.outputs();
     }

@@ -156,21 +156,18 @@ pub(crate) fn judge(world: &World, control: &World, summary: &mut Summary, stric
         if let Some(breach) = call.judge.breaches.first().cloned().or_else(|| call.judge.last_breach()) {
             return fail(&breach);
         }
-        // Numbers that went by unseen cannot be kept clear of: that is what a refusal with 500 and one more try are for.
-        let unseen = "a number that had gone by unseen was sent again";
-        let excuse = world.lost_samples(index).then_some(unseen);
+        // Numbers that went by unseen stand in the kernel.
         if let Some(stale) = call.judge.stale.first() {
-            let Some(excuse) = excuse else { return fail(stale) };
-            *summary.excused.entry(excuse).or_default() += 1;
+            return fail(stale);
         }
         let agents = [(&call.server, "server"), (&call.peer, "peer")];
         for (agent, side) in agents.into_iter().chain(call.fork.as_ref().map(|fork| (fork, "fork"))) {
-            if let Some(oddity) = agent.diary.oddities.first().filter(|_| excuse.is_none()) {
+            if let Some(oddity) = agent.diary.oddities.first() {
                 return fail(&format!("the {side} got {oddity}"));
             }
         }
         // The whole point of keeping the numbers right: the server can always leave.
-        if call.server.diary.bye == Some(500) && excuse.is_none() {
+        if call.server.diary.bye == Some(500) {
             return fail("the server's BYE was refused with 500");
         }
         take(world, control, index, summary, strict)?;

@@ -98,9 +98,8 @@ impl Dialog {
             return false;
         };
         let has_begun = hangup.has_begun();
-        match whose {
-            Side::Server => self.followed |= result.is_ok(),
-            Side::Peer => self.peer_followed |= result.is_ok(),
+        if result.is_ok() {
+            self.follow(sx, whose);
         }
         if !has_begun {
             // What had been on its way when the numbers were read may have changed everything.

@@ -119,6 +119,8 @@ pub struct Sim {
     pub peer_interjects: Option<Call>,
     /// What a capture at the peer's end has.
     pub tape: Vec<Taped>,
+    /// Of each entry that was to be taken away: whether the server may still need it.
+    pub left: Vec<bool>,
     /// Whether the driver never answers to `Arm`.
     pub deaf: bool,
     /// Media flows that are watched, and when each was last seen.
@@ -199,6 +201,7 @@ impl Sim {
             peer_moves_on: false,
             peer_interjects: None,
             tape: Vec::new(),
+            left: Vec::new(),
             deaf: false,
             flows: HashMap::new(),
             marks: HashMap::new(),
@@ -504,7 +507,10 @@ impl Sim {
                     self.engine.handle_command(self.now, Command::Media { session, seen });
                 }
                 Output::Retire { token } => self.kernel.retire(token),
-                Output::Disarm { call_id, tag, .. } => self.kernel.disarm((call_id, tag)),
+                Output::Disarm { call_id, tag, left, .. } => {
+                    self.left.push(left);
+                    self.kernel.disarm((call_id, tag));
+                }
             }
         }
         panic!("more than {MOST_OUTPUTS} outputs at once: {:?}", self.events.last());
@@ -570,7 +576,7 @@ impl Sim {
         }
         self.engine
             .handle_command(self.now, Command::Armed { session: arm.session, side: arm.side, result: Ok(state) });
-        if !self.engine.knows(arm.session) {
+        if !self.engine.follows(arm.side, &key.0, &key.1) {
             self.kernel.disarm(key);
         }
     }
