@@ -48,6 +48,7 @@ use crate::{
     privilege,
     ring::{self, Record},
     route::Routes,
+    sighting::Sighting,
     sink::EventSink,
     store::{About, Opened, Store},
     takeover::{self, TakenOver},
@@ -392,7 +393,13 @@ impl<'a> Driver<'a> {
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
+                if self.sink.wants_packets()
+                    && let Some(seen) = Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at)))
+                {
+                    self.sink.packet(&Arc::new(seen));
+                }
                 match ring::decode(&record) {
+                    Some(Record::Copy { .. }) => {}
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
                         self.owners.spoke(packet.cookie, time_ns);
@@ -407,7 +414,9 @@ impl<'a> Driver<'a> {
                         self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
                             self.engine.handle_held(now, &packet);
-                        } else if let Err(refusal) = let_out(&mut self.injector, &Datagram::of(&packet)) {
+                        } else if let Err(refusal) =
+                            let_out(&mut self.injector, &mut *self.sink, &self.clock, &Datagram::of(&packet))
+                        {
                             // Too late to say anything else: the next copy has gone out by itself.
                             warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
                         }
@@ -460,7 +469,7 @@ impl<'a> Driver<'a> {
                     self.command(Command::Weighed { session });
                 }
                 Output::Send(datagram) => {
-                    if let Err(refusal) = let_out(&mut self.injector, &datagram)
+                    if let Err(refusal) = let_out(&mut self.injector, &mut *self.sink, &self.clock, &datagram)
                         && let Some(session) = datagram.session
                     {
                         self.command(Command::Unsent { session, refusal });
@@ -668,9 +677,19 @@ fn about(boot: &str, clock: &Clock, unseen: &Unseen) -> About {
 }
 
 /// Sends a message as it is.
-fn let_out(injector: &mut Injector, datagram: &Datagram) -> Result<(), Refusal> {
+fn let_out(
+    injector: &mut Injector,
+    sink: &mut dyn EventSink,
+    clock: &Clock,
+    datagram: &Datagram,
+) -> Result<(), Refusal> {
     let &Datagram { server, peer, tos, ttl, ref bytes, .. } = datagram;
-    injector.send(&Envelope { server, peer, tos, ttl }, bytes)
+    injector.send(&Envelope { server, peer, tos, ttl }, bytes)?;
+    if sink.wants_packets() {
+        let time = clock.wall(clock.past(monotonic_ns()));
+        sink.packet(&Arc::new(Sighting::of_datagram(time, datagram)));
+    }
+    Ok(())
 }
 
 /// Listens to operators. Where that cannot be, calls matter more.

@@ -16,9 +16,10 @@ use crate::{
 
 use super::{
     Attach, Config, Control, Journald, PORT, alerts,
-    fields::{Fields, Given, Placed, choice, duration, list, number, parsed, rate, seconds, text},
+    fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
     metrics::metrics,
     problem::{Position, Problem},
+    records,
     tree::Node,
     trunks::{self, Around},
 };
@@ -77,6 +78,7 @@ pub(super) fn config(
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
     let alerts = alerts::alerting(&mut fields);
     let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
+    let recorder = fields.get("recorder", off_or(records::recorder)).flatten();
     fields.close();
 
     let config = Config {
@@ -95,6 +97,7 @@ pub(super) fn config(
         },
         alerts,
         journald,
+        recorder,
     };
     if config.refreshes() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);

@@ -240,7 +240,8 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let sound = |name: &str, value: Duration| fields.sound(name).then_some(value);
     let least = min_se.unwrap_or(Rules::default().min_se.max(interval_floor));
     let (floor, least) = (sound("interval_floor", interval_floor), sound("min_se", least));
-    let Assumed { assume_interval, session_expires } = assumed(fields, around, floor.filter(|_| floor_known), least);
+    let Assumed { assume_interval, session_expires, mode } =
+        assumed(fields, around, floor.filter(|_| floor_known), least, take_over == Some(true));
     if let (Some(Respond::OnReject), Some(Action::Observe | Action::Alert), Some(at)) =
         (respond, action, fields.value_at("respond"))
     {
@@ -263,6 +264,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         on_expired: on_expired.unwrap_or(base.on_expired),
         assume_interval,
         session_expires,
+        mode,
     }
 }
 

@@ -27,6 +27,7 @@ mod peers;
 mod plan;
 mod privilege;
 mod real;
+mod recorder;
 mod refresh;
 mod relays;
 mod reload;

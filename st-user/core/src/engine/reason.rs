@@ -56,6 +56,9 @@ reasons! {
     /// `refresh_due`: the peer has to refresh, and sipst does before that, so that the server's side becomes the refresher
     /// (`take_over`).
     TAKE_OVER = "take_over",
+    /// `refresh_due`: the peer had taken the refreshing up (`mode: hand-off`), and its refresh came to nothing at this server, or did not
+    /// come: sipst refreshes from here on.
+    TAKEN_BACK = "taken_back",
 
     /// `answer_withheld`: the peer's request is no refresh, or not only that; what it is follows. It is the server's alone.
     CHANGES_SESSION = "changes_session",

@@ -219,7 +219,9 @@ impl Dialog {
         let themselves = matches!(expires, Some(Ok(_))) && by != By::Sipst && !answered;
         self.session.origin = self.session.origin.after(themselves, outcome.agreed.is_some());
         let was_assumed = self.session.assumed.is_some();
+        self.has_handed_off(by, terms);
         self.set_moments(rules, by);
+        self.keeps_role();
         let floor = floor(rules);
         let too_short = outcome.agreed.is_some_and(|agreed| Duration::from_secs(agreed.interval.into()) < floor);
         let told = |kind, dialog: &Self, sx: &Shared| Event {
@@ -346,6 +348,7 @@ impl Dialog {
                 self.was_not_seen(sx);
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
                 self.tell_alarm(sx, event);
+                self.take_role_back(sx);
             }
             (Side::Peer, Action::Observe) => {}
             (Side::Server, Action::Refresh) if reason.is_none() => {
