@@ -96,6 +96,17 @@ fn every_link_leads_to_a_file_and_a_heading_that_there_are() {
 }
 
 #[test]
+fn whoever_reads_the_readme_finds_every_document() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let linked = links(&readme);
+    let mut all = Vec::new();
+    documents(&root().join("docs"), &mut all);
+    let name = |path: &PathBuf| format!("docs/{}", path.file_name().unwrap_or_default().to_string_lossy());
+    let missing: Vec<_> = all.iter().map(name).filter(|name| !linked.contains(name)).collect();
+    assert!(missing.is_empty(), "README.md links to none of {missing:?}");
+}
+
+#[test]
 fn a_heading_is_called_what_github_calls_it() {
     let text = "# `trunks[].act_at`\n## 401 or 407 to a refresh\n## Twice\n```\n# no heading\n```\n## Twice\n";
     let found = anchors(text);
