@@ -19,6 +19,7 @@
 mod programs {
     pub mod access;
     pub mod ack;
+    pub mod assist;
     pub mod egress;
     pub mod hold;
     pub mod ingress;

@@ -8,16 +8,19 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod hep;
+mod http;
 pub mod inject;
 pub mod journal;
 pub mod kernel;
 pub mod leftover;
+mod metrics;
 #[cfg(test)]
 mod namespace;
 mod netlink;
 mod notify;
 pub mod output;
 pub mod owner;
+mod page;
 pub mod paper;
 pub mod privilege;
 pub mod recorder;
@@ -31,3 +34,5 @@ pub mod status;
 pub mod store;
 pub mod takeover;
 pub mod words;
+#[cfg(test)]
+mod written;

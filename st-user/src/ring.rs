@@ -5,8 +5,8 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use st_core::{Direction, Packet, Refusal};
-use st_ebpf::abi::{SampleHeader, direction, flags, kind, refused};
+use st_core::{Assist, Direction, LetBe, Packet, Refusal};
+use st_ebpf::abi::{SampleHeader, assist, direction, flags, kind, refused};
 
 /// What a record says.
 #[derive(Debug)]
@@ -17,6 +17,15 @@ pub enum Record<'a> {
         time_ns: u64,
         /// The message.
         packet: Packet<'a>,
+    },
+    /// An INVITE was seen that is to be changed as its trunk says; the message as it was.
+    Assisted {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+        /// What became of it.
+        assist: Assist,
     },
     /// A refusal of the server's was taken off the wire.
     Held {
@@ -83,9 +92,10 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         bytes,
     };
     let time_ns = field!(time_ns: u64);
-    Some(match kind {
-        kind::HELD => Record::Held { time_ns, packet },
-        kind::BEFORE | kind::REWRITTEN | kind::TAKEN => Record::Copy { time_ns, packet },
+    Some(match (kind, assisted(field!(reason: u8))) {
+        (kind::HELD, _) => Record::Held { time_ns, packet },
+        (kind::BEFORE | kind::REWRITTEN | kind::TAKEN, _) => Record::Copy { time_ns, packet },
+        (kind::MESSAGE, Some(assist)) => Record::Assisted { time_ns, packet, assist },
         _ => Record::Seen { time_ns, packet },
     })
 }
@@ -94,6 +104,20 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
 pub(crate) fn kind_and_token(record: &[u8]) -> Option<(u8, u64)> {
     let [kind] = bytes_at(record, offset_of!(SampleHeader, kind))?;
     Some((kind, u64::from_ne_bytes(bytes_at(record, offset_of!(SampleHeader, token))?)))
+}
+
+/// What became of an INVITE; `None` where nothing was to become of it.
+fn assisted(reason: u8) -> Option<Assist> {
+    Some(match reason {
+        assist::DONE => Assist::Done,
+        assist::OWN => Assist::LetBe(LetBe::Own),
+        assist::UNCLEAR => Assist::LetBe(LetBe::Unclear),
+        assist::OTHERS => Assist::LetBe(LetBe::Others),
+        assist::TOO_LONG => Assist::LetBe(LetBe::TooLong),
+        assist::RELAYED => Assist::LetBe(LetBe::Relayed),
+        assist::ASLEEP => Assist::LetBe(LetBe::Asleep),
+        _ => return None,
+    })
 }
 
 fn bytes_at<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -167,6 +191,34 @@ mod tests {
             let bytes = record(SampleHeader { kind, ..header() }, b"BYE s");
             assert!(matches!(decode(&bytes), Some(Record::Copy { time_ns: 7_000, .. })));
             assert_eq!(kind_and_token(&bytes), Some((kind, 9)));
+        }
+    }
+
+    #[test]
+    fn an_invite_comes_with_what_became_of_it() {
+        let reasons = [
+            (assist::DONE, Some(Assist::Done)),
+            (assist::OWN, Some(Assist::LetBe(LetBe::Own))),
+            (assist::UNCLEAR, Some(Assist::LetBe(LetBe::Unclear))),
+            (assist::OTHERS, Some(Assist::LetBe(LetBe::Others))),
+            (assist::TOO_LONG, Some(Assist::LetBe(LetBe::TooLong))),
+            (assist::RELAYED, Some(Assist::LetBe(LetBe::Relayed))),
+            (assist::ASLEEP, Some(Assist::LetBe(LetBe::Asleep))),
+            (0, None),
+            (refused::MOVED, None),
+            (99, None),
+        ];
+        for (reason, expected) in reasons {
+            let bytes = record(SampleHeader { reason, ..header() }, b"BYE s");
+            let found = match decode(&bytes) {
+                Some(Record::Assisted { assist, packet, .. }) => Some((assist, packet)),
+                Some(Record::Seen { packet, .. }) => {
+                    assert_eq!(packet.bytes, b"BYE s");
+                    None
+                }
+                _ => panic!(),
+            };
+            assert_eq!(found.map(|(assist, _)| assist), expected, "{reason}");
         }
     }
 

@@ -80,7 +80,7 @@ impl Sighting {
             Record::Seen { time_ns, packet } | Record::Held { time_ns, packet } | Record::Copy { time_ns, packet } => {
                 Some(Self::of_packet(deed, wall(time_ns), &packet))
             }
-            Record::Refused { .. } => None,
+            Record::Assisted { .. } | Record::Refused { .. } => None,
         }
     }
 

@@ -15,13 +15,14 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
+    assist::offer,
     hold::{Acks, Held, acks, acks_are_held, hold},
     ingress::beginning,
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
-    shift::{MAX_TRIES, copy_ranges, is_shifted, shift, shift_back, shift_back_quoted},
+    shift::{MAX_TRIES, copy_ranges, is_shifted, raises, shift, shift_back, shift_back_quoted},
     turn::turn,
 };
 use crate::Fate;
@@ -116,17 +117,23 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     if !described {
         return Fate::Pass;
     }
+    if method == method::INVITE && !in_dialog {
+        // The window stays as it was; no number is looked for in such a request.
+        offer(access, scratch, captured);
+    }
     // The sample comes first: whoever makes a shift entry and then drains the ring has seen every request that found
     // no entry.
     match method {
         method::REGISTER | method::PUBLISH => count(Counter::OutsideRequest),
         _ => _ = submit(scratch, captured),
     }
-    if in_dialog && is_shifted(scratch) {
-        if method == method::NOTIFY {
+    if in_dialog {
+        if method == method::NOTIFY && is_shifted(scratch) {
             shift_back_quoted(access, scratch, datagram, Whose::Peer);
         }
-        shift(access, scratch, datagram, method, Whose::Server);
+        if raises(method) || is_shifted(scratch) {
+            shift(access, scratch, datagram, method, Whose::Server);
+        }
     }
     Fate::Pass
 }

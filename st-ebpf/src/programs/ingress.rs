@@ -10,10 +10,13 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
+    assist::soften,
     hold::{Acks, acks, acks_are_held},
     maps::{Scratch, TOKENS, count},
     media,
-    message::{describe, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in},
+    message::{
+        describe, forgetting, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in,
+    },
     packet::{Datagram, Packet, read},
     record::copy,
     shift::{is_shifted, shift, shift_back, shift_back_quoted},
@@ -74,6 +77,10 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     if !describe(access, scratch, datagram, direction::INGRESS, captured) {
         return Fate::Pass;
     }
+    if method == method::INVITE {
+        soften(access, scratch, captured);
+    }
+    let datagram = &forgetting(scratch);
     let acks = if method == method::ACK && acks_are_held() {
         scan(scratch, captured, part::VIA | part::FROM | part::CALL_ID | part::CSEQ);
         acks(scratch)

@@ -264,6 +264,16 @@ pub(super) fn seconds(range: RangeInclusive<Duration>) -> impl Fn(Given<'_>, &mu
     }
 }
 
+/// What `read` finds, or `None` for `off`.
+pub(super) fn off_or<T>(
+    read: impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<T>,
+) -> impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Option<T>> {
+    move |given, problems| match &given.node.value {
+        Value::Scalar { text, .. } if text == "off" => Some(None),
+        Value::Null | Value::Scalar { .. } | Value::List(_) | Value::Map(_) => read(given, problems).map(Some),
+    }
+}
+
 /// The nodes of a list of up to `most`.
 pub(super) fn nodes<'a>(given: Given<'a>, most: usize, problems: &mut Vec<Problem>) -> Option<&'a [Node]> {
     let Value::List(nodes) = &given.node.value else {

@@ -1,9 +1,13 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
 mod alerts;
+mod assume;
 mod fields;
+mod metrics;
 mod problem;
 mod records;
+#[cfg(test)]
+mod reference;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,6 +28,7 @@ use crate::{
     recorder::Limits,
 };
 pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
+pub use metrics::Metrics;
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -70,6 +75,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where commands come in, and whose.
     pub control: Control,
+    /// Where monitoring asks.
+    pub metrics: Metrics,
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.

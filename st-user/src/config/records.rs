@@ -9,7 +9,6 @@ use std::{
 use super::{
     fields::{Fields, Given, number, parsed, text},
     problem::Problem,
-    tree::Value,
     trunks::password,
 };
 use crate::{hep, recorder::Limits};
@@ -23,16 +22,6 @@ const LIMITS: Limits = Limits { size: 64 << 20, files: 4 };
 
 /// What this host is called at Homer, where nothing else is said.
 const CAPTURE_ID: u32 = 2001;
-
-/// `off`, or what `read` makes of a mapping.
-pub(super) fn off_or<T>(
-    read: impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<T>,
-) -> impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Option<T>> {
-    move |given, problems| match &given.node.value {
-        Value::Scalar { text, .. } if text == "off" => Some(None),
-        Value::Null | Value::Scalar { .. } | Value::List(_) | Value::Map(_) => read(given, problems).map(Some),
-    }
-}
 
 pub(super) fn recorder(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Limits> {
     let mut fields = Fields::open(given, problems)?;

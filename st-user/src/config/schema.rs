@@ -16,7 +16,8 @@ use crate::{
 
 use super::{
     Attach, Config, Control, Journald, PORT, alerts,
-    fields::{Fields, Given, Placed, choice, duration, list, number, parsed, rate, seconds, text},
+    fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
+    metrics::metrics,
     problem::{Position, Problem},
     records,
     tree::Node,
@@ -25,8 +26,8 @@ use super::{
 
 /// Session intervals that can be asked for.
 pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-/// How old a call may be made.
-const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
+/// How old a call may be made: up to what `humantime` has as a year.
+const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(31_557_600);
 const MAX_INTERFACES: usize = 64;
 const MAX_PORTS: usize = 65_535;
 /// `sun_path` without the NUL (unix(7)).
@@ -55,6 +56,7 @@ pub(super) fn config(
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
+    let metrics = fields.get("metrics", metrics).unwrap_or_default();
     let floor = fields.get("interval_floor", seconds(INTERVALS));
     let session = fields.get("max_session", duration(SESSIONS));
     let base = Policy::default();
@@ -74,11 +76,21 @@ pub(super) fn config(
     }
     let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
+    let by_domain = trunks.iter().find(|trunk| !trunk.matcher.domains.is_empty());
+    if let (Some(other), Some(at), true) =
+        (by_domain, fields.key_at("default"), default.as_ref().is_some_and(|rules| rules.assist))
+    {
+        let what = format!(
+            "`assist` goes by the peer's address, and trunk `{}` may take the same calls by their domain",
+            other.name
+        );
+        fields.note(at, what, "name its `peers` instead of its domains, or take `assist` away");
+    }
     let alerts = alerts::alerting(&mut fields);
     let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
-    let recorder = fields.get("recorder", records::off_or(records::recorder)).flatten();
+    let recorder = fields.get("recorder", off_or(records::recorder)).flatten();
     let hep = |given: Given<'_>, problems: &mut Vec<Problem>| records::hep(given, dir, problems);
-    let hep = fields.get("hep", records::off_or(hep)).flatten();
+    let hep = fields.get("hep", off_or(hep)).flatten();
     fields.close();
 
     let config = Config {
@@ -88,6 +100,7 @@ pub(super) fn config(
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         control,
+        metrics,
         policy: Policy {
             trunks,
             default: default.unwrap_or_else(|| trunks::default_rules(around)),

@@ -67,9 +67,7 @@ fn packets_are_kept_whole_with_their_times_and_the_reason_as_a_comment() {
     let sent = sighting(Deed::Sent, 6, true);
     // One that could not be rewritten is no packet of ours.
     recorder.keep(&sighting(Deed::Before(Numbers { before: 1, after: 2 }), 1, false));
-    for one in [&before, &sent, &after] {
-        recorder.keep(one);
-    }
+    [&before, &sent, &after].into_iter().for_each(|one| recorder.keep(one));
     recorder.finish(SOON);
     let [file] = &place.files()[..] else { panic!("{:?}", place.files()) };
     let packets = read(file);

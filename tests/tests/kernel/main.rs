@@ -4,11 +4,13 @@
 
 mod ack;
 mod agrees;
+mod assist;
 mod commit;
 mod cost;
 mod frame;
 mod harmless;
 mod hold;
+mod latest;
 mod media;
 mod peer;
 mod quoted;

@@ -5,20 +5,25 @@
 
 mod alarm;
 mod answers;
+mod assist;
+mod assume;
 mod attackers;
 mod bystanders;
 mod control;
 mod crash;
 mod daemon;
 mod dead;
+mod demand;
 mod ends;
 mod foreign;
 mod hangup;
 mod media;
+mod metrics;
 mod mid_call;
 mod moved;
 mod numbers;
 mod operator;
+mod page;
 mod peers;
 mod plan;
 mod privilege;

@@ -22,16 +22,25 @@ reasons! {
     OUTAGE = "outage",
     /// `session_ended`, `refresh_failed`: the peer answered 481 to a refresh.
     PEER_LOST_DIALOG = "peer_lost_dialog",
+    /// `session_started`: `timer` was added to the server's INVITE, or the demand for it was taken out of the peer's (`assist`).
+    /// `timer_negotiated`: the server has said nothing of the timer that the peer had demanded; sipst sees to it.
+    ASSISTED = "assisted",
     /// `session_started`, `refresh_due`: this host only passes the call on; it is observed.
     RELAYED = "relayed",
     /// `session_started`: the INVITE was not seen; the dialog is followed from a re-INVITE or UPDATE on. `refresh_due`,
     /// `refresh_overdue`: the server has sent nothing in it since, so nothing can be sent in its name.
     MID_CALL = "mid_call",
 
+    /// `refresh_due`, `session_expiring`: no timer was negotiated; the moments are by the trunk's `assume_interval`, which follows.
+    ASSUMED = "assumed",
+
     /// `negotiation_fault`: a 2xx with Session-Expires does not say who refreshes; its UAC is assumed.
     REFRESHER_MISSING = "refresher_missing",
     /// `negotiation_fault`: Session-Expires cannot be read, or is there twice; what was agreed before is kept.
     MALFORMED = "session_expires_malformed",
+    /// `negotiation_fault`: the peer has answered 422 to an INVITE of the server's that `timer` was added to: the trunk's INVITEs are let
+    /// be from now on, until sipst is started anew or its rules are changed.
+    ASSIST_OFF = "assist_off",
     /// `negotiation_fault`: the interval is below `interval_floor`; it is not acted upon.
     BELOW_FLOOR = "interval_below_floor",
     /// `negotiation_fault`: the peer moved its media or its Contact in the answer to a re-INVITE of sipst's.
@@ -53,6 +62,9 @@ reasons! {
     /// `refresh_due`: the peer has to refresh, and sipst does before that, so that the server's side becomes the refresher
     /// (`take_over`).
     TAKE_OVER = "take_over",
+    /// `refresh_due`: the peer had taken the refreshing up (`mode: hand-off`), and its refresh came to nothing at this server, or did not
+    /// come: sipst refreshes from here on.
+    TAKEN_BACK = "taken_back",
 
     /// `answer_withheld`: the peer's request is no refresh, or not only that; what it is follows. It is the server's alone.
     CHANGES_SESSION = "changes_session",
