@@ -25,6 +25,7 @@ use crate::{
         command::{self, ControlCommand, UsageError},
         show,
     },
+    hep::{self, Hep},
     journal::{self, Journal},
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
@@ -323,6 +324,9 @@ fn run(file: PathBuf, format: Format) -> Result<()> {
     if let Some(recorder) = sinks.recorder {
         recorder.finish(LAST_EVENTS);
     }
+    if let Some(hep) = sinks.hep {
+        hep.finish(LAST_EVENTS);
+    }
     sinks.printer.finish(LAST_EVENTS);
     Ok(result?)
 }
@@ -335,6 +339,8 @@ struct Sinks {
     journal: Option<Journal>,
     recorder: Option<Recorder>,
     recorded: Option<recorder::Limits>,
+    hep: Option<Hep>,
+    homer: Option<hep::Target>,
     /// Whether stdout ends in the journal, and stderr.
     streams: [bool; 2],
 }
@@ -351,18 +357,27 @@ impl Sinks {
             journal: None,
             recorder: None,
             recorded: None,
+            hep: None,
+            homer: None,
             streams,
         };
         sinks
             .write_to_journal(config.journald.is_on())
             .context("cannot start the thread that writes to the journal")?;
         sinks.record(config).context("cannot start the thread of the flight recorder")?;
+        sinks.report(config).context("cannot start the thread that reports to Homer")?;
         Ok(sinks)
     }
 
     fn record(&mut self, config: &Config) -> io::Result<()> {
         self.recorder = config.recorder.map(|limits| Recorder::start(&config.state_dir, limits)).transpose()?;
         self.recorded = config.recorder;
+        Ok(())
+    }
+
+    fn report(&mut self, config: &Config) -> io::Result<()> {
+        self.hep = config.hep.clone().map(Hep::start).transpose()?;
+        self.homer.clone_from(&config.hep);
         Ok(())
     }
 
@@ -378,6 +393,9 @@ impl EventSink for Sinks {
         if let Some(journal) = &self.journal {
             journal.event(event);
         }
+        if let Some(hep) = &self.hep {
+            hep.event(event);
+        }
         if self.journal.is_none() || !self.streams[0] {
             self.printer.event(event);
         }
@@ -385,12 +403,15 @@ impl EventSink for Sinks {
     }
 
     fn wants_packets(&self) -> bool {
-        self.recorder.is_some()
+        self.recorder.is_some() || self.hep.is_some()
     }
 
     fn packet(&mut self, sighting: &Arc<Sighting>) {
         if let Some(recorder) = &self.recorder {
             recorder.keep(sighting);
+        }
+        if let Some(hep) = &self.hep {
+            hep.packet(sighting);
         }
     }
 
@@ -411,6 +432,10 @@ impl EventSink for Sinks {
             // What is queued is still written by the thread that goes.
             privilege::without_any(|| self.record(config)).flatten()?;
             changes.push("the flight recorder begins a new file".into());
+        }
+        if self.homer != config.hep {
+            privilege::without_any(|| self.report(config)).flatten()?;
+            changes.push(format!("reports go to {}", if self.hep.is_some() { "another Homer" } else { "no Homer" }));
         }
         Ok(changes)
     }

@@ -23,6 +23,7 @@ use std::{
 use st_core::{Action, Policy};
 
 use crate::{
+    hep,
     kernel::{self, Overlap},
     recorder::Limits,
 };
@@ -84,6 +85,8 @@ pub struct Config {
     pub journald: Journald,
     /// How much the flight recorder keeps; `None`: there is none.
     pub recorder: Option<Limits>,
+    /// Where Homer is; `None`: nothing is reported there.
+    pub hep: Option<hep::Target>,
 }
 
 impl Config {

@@ -89,6 +89,8 @@ pub(super) fn config(
     let alerts = alerts::alerting(&mut fields);
     let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
     let recorder = fields.get("recorder", off_or(records::recorder)).flatten();
+    let hep = |given: Given<'_>, problems: &mut Vec<Problem>| records::hep(given, dir, problems);
+    let hep = fields.get("hep", off_or(hep)).flatten();
     fields.close();
 
     let config = Config {
@@ -108,6 +110,7 @@ pub(super) fn config(
         alerts,
         journald,
         recorder,
+        hep,
     };
     if config.refreshes() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);

@@ -103,6 +103,7 @@ fn everything_but_the_interfaces_has_a_default() {
             alerts: Alerting { receivers: vec![], rate: Some(30) },
             journald: Journald::Auto,
             recorder: None,
+            hep: None,
         }
     );
     assert!(!config.refreshes());
@@ -185,6 +186,7 @@ const TOP: &[&str] = &[
     "alert_rate",
     "journald",
     "recorder",
+    "hep",
 ];
 const DEFAULT: &[&str] = &[
     "action",
@@ -318,6 +320,12 @@ fn wrong_values_are_told_with_the_right_ones() {
     for size in ["64", "64MB", "1KiB", "17GiB", "-1MiB"] {
         says(&format!("recorder: {{size: {size}}}"), &["2:18: `size` is `"]);
     }
+    for to in ["homer:9060", "tcp://homer:9060", "udp://homer", "udp://homer:0", "udp://a/b:1", "udp://::1:9060"] {
+        says(&format!("hep: {{to: \"{to}\"}}"), &["2:11: `to` is `"]);
+    }
+    says("hep: {}", &["2:6: `to` is missing"]);
+    says("hep: {to: \"udp://h:1\", capture_id: -1}", &["2:36: `capture_id` is `-1`"]);
+    says("hep: {to: \"udp://h:1\", password_file: none}", &["2:39: `password_file` cannot be read"]);
     says("recorder: {files: 1}", &["2:19: `files` is `1`, which is not a number of files"]);
     says("recorder: on", &["2:11: `recorder` is a single value where a mapping is expected"]);
     says("journald: maybe", &["2:11: `journald` is `maybe`: use one of auto, true, false"]);
@@ -708,4 +716,14 @@ fn the_recorder_is_off_or_has_its_limits() {
     assert_eq!(recorder("off"), None);
     assert_eq!(recorder("{}"), Some(Limits { size: 64 << 20, files: 4 }));
     assert_eq!(recorder("{size: 2GiB, files: 9}"), Some(Limits { size: 2 << 30, files: 9 }));
+}
+
+#[test]
+fn homer_is_nowhere_or_has_an_address() {
+    let hep = |text: &str| parse(&format!("interfaces: [eth0]\nhep: {text}")).unwrap().hep;
+    assert_eq!(hep("off"), None);
+    let target = |host: &str| hep::Target { host: host.into(), port: 9060, capture_id: 2001, password: None };
+    assert_eq!(hep("{to: \"udp://homer.example:9060\"}"), Some(target("homer.example")));
+    assert_eq!(hep("{to: \"udp://[::1]:9060\"}"), Some(target("::1")));
+    assert_ne!(hep("{to: \"udp://[::1]:9060\", capture_id: 7}"), Some(target("::1")));
 }

@@ -291,7 +291,7 @@ fn credentials(given: Given<'_>, dir: &Path, problems: &mut Vec<Problem>) -> Opt
 }
 
 /// The one line of the file, or what is wrong with it and what to do.
-fn password(path: &Path) -> Result<SecretString, (String, String)> {
+pub(super) fn password(path: &Path) -> Result<SecretString, (String, String)> {
     let shown = path.display();
     let unreadable = |error| (format!("cannot be read: {shown}: {error}"), "check the path and its owner".to_owned());
     // A pipe that nobody writes to must not hold the start up.

@@ -12,7 +12,7 @@ use std::{
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, UdpHeader};
 use pcap_file::{
-    DataLink,
+    DataLink, Endianness,
     pcapng::{
         PcapNgWriter,
         blocks::{
@@ -54,6 +54,7 @@ impl Flight {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let application = concat!("sipst ", env!("CARGO_PKG_VERSION"));
         let section = SectionHeaderBlock {
+            endianness: Endianness::Little,
             options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(application))],
             ..SectionHeaderBlock::default()
         };

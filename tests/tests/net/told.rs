@@ -1,8 +1,9 @@
 //! Who is told of what sipst sees and does: receivers of alerts.
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixDatagram,
     sync::mpsc::{Receiver, channel},
     thread,
@@ -117,4 +118,47 @@ fn the_journal_has_a_calls_events_with_their_fields() {
             .strip_prefix("SIPST_JSON=")
             .is_some_and(|json| serde_json::from_str::<Value>(json).is_ok_and(|event| event == overdue))
     }));
+}
+
+/// Chunks of a HEP packet by their type, read by the rules of its specification.
+fn chunks(packet: &[u8]) -> BTreeMap<u16, Vec<u8>> {
+    let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    assert_eq!((&packet[..4], usize::from(word(4))), (&b"HEP3"[..], packet.len()));
+    let (mut chunks, mut at) = (BTreeMap::new(), 6);
+    while at < packet.len() {
+        let length = usize::from(word(at + 4));
+        chunks.insert(word(at + 2), packet[at + 6..at + length].to_vec());
+        at += length;
+    }
+    chunks
+}
+
+#[test]
+fn homer_gets_what_sipst_has_sent_and_its_events_under_the_calls_id() {
+    let lab = Lab::new().unwrap();
+    let homer = lab.server.enter(|| UdpSocket::bind("127.0.0.1:9060")).unwrap();
+    homer.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut call = Plan::default()
+        .start_in(lab, |config| format!("{config}hep: {{ to: \"udp://127.0.0.1:9060\", capture_id: 7 }}\n"));
+    call.refreshed(2);
+    call.server_hangs_up();
+    assert!(call.sipst.stop().unwrap().success(), "{}", call.story());
+    let mut buffer = vec![0; 65_536];
+    let mut reports = Vec::new();
+    // All was sent before the daemon ended.
+    while let Ok(len) = homer.recv(&mut buffer) {
+        reports.push(chunks(&buffer[..len]));
+    }
+    let call_id = call.sipst.event("session_started", SOON).unwrap()["call_id"].as_str().unwrap().to_owned();
+    assert!(reports.iter().all(|report| report[&17] == call_id.as_bytes() && report[&12] == [0, 0, 0, 7]));
+    let of = |kind: u8| reports.iter().filter(move |report| report[&11] == [kind]).map(|report| &report[&15]);
+    let sip: Vec<_> = of(1).collect();
+    assert_eq!(sip.len(), call.sipst.count("refresh_sent"), "{}", call.story());
+    let arrived = call.tap.datagrams().unwrap();
+    assert!(
+        sip.iter()
+            .all(|sent| sent.starts_with(b"UPDATE ") && arrived.iter().any(|datagram| datagram.payload == **sent))
+    );
+    let told: Vec<Value> = of(100).map(|json| serde_json::from_slice(json).unwrap()).collect();
+    assert_eq!(told, call.sipst.events());
 }

@@ -364,4 +364,25 @@ const ALERTS: &[Key] = &[
     ),
     key("recorder.size", "How large one of the files gets.", "recorder: { size: 256MiB }"),
     key("recorder.files", "How many are kept: the oldest goes.", "recorder: { files: 10 }"),
+    key(
+        "hep",
+        "Reports to Homer by HEP version 3, over UDP: the SIP that sipst itself has sent (type 1), and all events as JSON (type 100), both \
+         with the Call-ID as correlation id.",
+        "hep: { to: \"udp://homer.example:9060\" }",
+    ),
+    key(
+        "hep.to",
+        "Where it listens. An IPv6 address stands in brackets. A name is looked up once a minute.",
+        "hep: { to: \"udp://[2001:db8::9]:9060\" }",
+    ),
+    key(
+        "hep.capture_id",
+        "What this host is called there.",
+        "hep: { to: \"udp://homer.example:9060\", capture_id: 17 }",
+    ),
+    key(
+        "hep.password_file",
+        "A file whose one line is the password that Homer asks for, as in `credentials`. Without it none is sent.",
+        "hep: { to: \"udp://homer.example:9060\", password_file: carrier.pw }",
+    ),
 ];
