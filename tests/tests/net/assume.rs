@@ -110,18 +110,22 @@ fn f01_handed_off_to_a_peer_whose_refreshes_the_server_takes_the_call_lives_by_t
     std::thread::scope(|scope| {
         for (family, attach) in [(Family::V4, "tc"), (Family::V6, "xdp")] {
             scope.spawn(move || {
-                let mut call = plan(family, attach, &HANDS_OFF, taking()).start();
+                let age = 3 * AGE;
+                let rules = ["action: refresh", "min_se: 2s", "assume_interval: 24s", "mode: hand-off"];
+                let peer = Profile { drops_after: Some(age), ..taking() };
+                let mut call = plan(family, attach, &rules, peer).start();
                 call.refreshed(1);
                 let refresh = call.peer.refreshes().remove(0);
-                assert_eq!(refresh.session_expires(), Some((8, None)), "{}", call.story());
+                assert_eq!(refresh.session_expires(), Some((24, None)), "{}", call.story());
                 assert_eq!(refresh.header("Supported"), None, "{}", call.story());
                 std::thread::sleep(Duration::from_secs(1));
                 call.sipst.kill().unwrap();
-                call.sipst = Sipst::start(&call.lab.server, &config(attach, &HANDS_OFF)).unwrap();
-                for _ in 0..4 {
-                    std::thread::sleep(Duration::from_secs(2));
+                call.sipst = Sipst::start(&call.lab.server, &config(attach, &rules)).unwrap();
+                // Longer than the peer lets a call live that nothing refreshes.
+                for _ in 0..8 {
                     call.peer.reinvite();
                     assert_eq!(call.peer.answered("INVITE", SOON).unwrap(), 200, "{}", call.story());
+                    std::thread::sleep(age / 7);
                 }
                 assert_eq!(call.peer.refreshes().len(), 1, "{}", call.story());
                 call.server_hangs_up();
