@@ -8,6 +8,8 @@ mod family;
 pub(crate) mod health;
 pub(crate) mod process;
 #[cfg(test)]
+mod shipped;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
