@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    alert::Alerts,
+    alert::{Alerts, Counts},
     config::{self, Alerting, Attach, Config, ConfigError},
     control::{
         self,
@@ -400,6 +400,10 @@ impl EventSink for Sinks {
             self.printer.event(event);
         }
         self.alerts.event(event);
+    }
+
+    fn receivers(&self) -> Counts {
+        self.alerts.counts()
     }
 
     fn wants_packets(&self) -> bool {

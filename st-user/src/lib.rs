@@ -13,6 +13,7 @@ pub mod inject;
 pub mod journal;
 pub mod kernel;
 pub mod leftover;
+mod level;
 mod metrics;
 #[cfg(test)]
 mod namespace;
