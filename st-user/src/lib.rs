@@ -26,3 +26,4 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+mod top;

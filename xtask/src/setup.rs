@@ -30,9 +30,10 @@ type Need = (&'static [&'static str], &'static str);
 const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
-/// SIP software that only tests run, and what sets a clock for one process.
-const STACKS: [Need; 8] = [
+/// SIP software that only tests run, what sets a clock for one process, and a terminal.
+const STACKS: [Need; 9] = [
     (&["faketime"], "faketime"),
+    (&["tmux"], "tmux"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
@@ -103,7 +104,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.stacks {
         programs(&STACKS)?;
         sippy()?;
-        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime");
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, tmux");
     }
     if wants.guests {
         programs(&GUESTS)?;

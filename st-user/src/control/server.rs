@@ -14,8 +14,8 @@ use std::{
 
 use serde_json::json;
 use st_core::{
-    Event, SessionId,
-    engine::{Denial, Wish},
+    Event, SessionId, Time,
+    engine::{Denial, View, Wish},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -61,8 +61,8 @@ const STUCK: Duration = Duration::from_secs(30);
 /// What is asked of the daemon's loop, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A piece of the sessions from one on.
-    Page { from: SessionId, only: Arc<Only>, reply: oneshot::Sender<Page> },
+    /// A piece of the sessions from one on; of those with a rank only such as come `before` it are shown.
+    Page { from: SessionId, only: Arc<Only>, before: Option<Rank>, reply: oneshot::Sender<Page> },
     /// The same, only counted.
     Census { from: SessionId, census: Census, reply: oneshot::Sender<(Census, Option<SessionId>)> },
     /// All that is known of one.
@@ -79,10 +79,20 @@ pub(crate) enum Ask {
     Reload { by: String, reply: oneshot::Sender<Result<Vec<String>, Failure>> },
 }
 
+/// A session's place in the order of deadlines: those without one come last, and the older of two first.
+pub(crate) type Rank = (bool, Option<Time>, SessionId);
+
+/// The rank of a session.
+pub(crate) fn rank(view: &View<'_>) -> Rank {
+    (view.deadline.is_none(), view.deadline, view.session)
+}
+
 /// A piece of the sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    pub(crate) rows: Vec<(SessionId, Row)>,
+    pub(crate) rows: Vec<(Rank, Row)>,
+    /// How many there are, shown or not.
+    pub(crate) found: usize,
     /// Where the next one begins; `None`: there is none.
     pub(crate) next: Option<SessionId>,
 }
@@ -366,9 +376,9 @@ impl Client {
         timeout(STUCK, self.write.write_all(bytes)).await?
     }
 
-    async fn page(&self, from: SessionId, only: &Arc<Only>) -> Result<Page, Failure> {
+    async fn page(&self, from: SessionId, only: &Arc<Only>, before: Option<Rank>) -> Result<Page, Failure> {
         let only = Arc::clone(only);
-        self.ask(|reply| Ask::Page { from, only, reply }).await
+        self.ask(|reply| Ask::Page { from, only, before, reply }).await
     }
 
     async fn status(&mut self) -> Result<serde_json::Value, End> {
@@ -393,7 +403,7 @@ impl Client {
         let (mut next, mut shown) = (Some(SessionId(0)), 0);
         let limit = limit.unwrap_or(usize::MAX);
         while let Some(from) = next {
-            let page = self.page(from, &only).await?;
+            let page = self.page(from, &only, None).await?;
             for (_, row) in page.rows {
                 if shown == limit {
                     return Ok(json!({ "sessions": shown, "more": true }));
@@ -406,7 +416,7 @@ impl Client {
         Ok(json!({ "sessions": shown, "more": false }))
     }
 
-    /// Keeps the nearest as it goes through all.
+    /// Keeps the nearest as it goes through all; what cannot be among them is only counted.
     async fn by_deadline(&mut self, only: Only, limit: usize) -> Result<serde_json::Value, End> {
         if limit > MAX_ORDERED {
             let message =
@@ -414,13 +424,14 @@ impl Client {
             return Err(Failure::new("bad_request", message).into());
         }
         let only = Arc::new(only);
-        let mut nearest = BinaryHeap::with_capacity(limit.min(ORDERED) + 1);
+        let mut nearest: BinaryHeap<Ranked> = BinaryHeap::with_capacity(limit.min(ORDERED) + 1);
         let (mut next, mut found) = (Some(SessionId(0)), 0_usize);
         while let Some(from) = next {
-            let page = self.page(from, &only).await?;
-            for (session, row) in page.rows {
-                found += 1;
-                nearest.push(Ranked { left_ms: row.left_s.map_or(i64::MAX, |left| (left * 1e3) as i64), session, row });
+            let furthest = nearest.peek().filter(|_| nearest.len() == limit).map(|furthest| furthest.rank);
+            let page = self.page(from, &only, furthest).await?;
+            found += page.found;
+            for (rank, row) in page.rows {
+                nearest.push(Ranked { rank, row });
                 if nearest.len() > limit {
                     nearest.pop();
                 }
@@ -439,8 +450,8 @@ impl Client {
         let only = Arc::new(Only { call_id: Some(call_id), ..Only::default() });
         let (mut next, mut dialogs) = (Some(SessionId(0)), Vec::new());
         while let Some(from) = next {
-            let page = self.page(from, &only).await?;
-            dialogs.extend(page.rows);
+            let page = self.page(from, &only, None).await?;
+            dialogs.extend(page.rows.into_iter().map(|((.., session), row)| (session, row)));
             next = page.next.filter(|_| dialogs.len() < MAX_DIALOGS);
         }
         if dialogs.is_empty() {
@@ -512,10 +523,9 @@ impl Client {
     }
 }
 
-/// A session by its deadline, then by its age.
+/// A session by its rank.
 struct Ranked {
-    left_ms: i64,
-    session: SessionId,
+    rank: Rank,
     row: Row,
 }
 
@@ -535,6 +545,9 @@ impl PartialOrd for Ranked {
 
 impl Ord for Ranked {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.left_ms, self.session).cmp(&(other.left_ms, other.session))
+        self.rank.cmp(&other.rank)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,4 +29,5 @@ mod reload;
 mod replay;
 mod respond;
 mod restart;
+mod top;
 mod trouble;
