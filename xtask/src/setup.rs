@@ -30,8 +30,10 @@ type Need = (&'static [&'static str], &'static str);
 const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
-/// SIP software that only tests run, what sets a clock for one process, and a terminal.
-const STACKS: [Need; 9] = [
+/// SIP software, a browser and a terminal that only tests run, and what sets a clock for one process.
+const STACKS: [Need; 11] = [
+    (&["chromium"], "chromium"),
+    (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
     (&["tmux"], "tmux"),
     (&["kamailio"], KAMAILIO),
@@ -104,7 +106,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.stacks {
         programs(&STACKS)?;
         sippy()?;
-        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, tmux");
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, chromium, tmux");
     }
     if wants.guests {
         programs(&GUESTS)?;

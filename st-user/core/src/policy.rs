@@ -138,6 +138,10 @@ pub struct Rules {
     pub respond: Respond,
     /// When a session has expired.
     pub on_expired: OnExpired,
+    /// Where no timer is negotiated: how long after the last INVITE or UPDATE that was accepted the peer drops a call.
+    pub assume_interval: Option<Duration>,
+    /// Session-Expires of a refresh where none is negotiated.
+    pub session_expires: Duration,
 }
 
 impl Default for Rules {
@@ -156,6 +160,8 @@ impl Default for Rules {
             take_over: false,
             respond: Respond::Never,
             on_expired: OnExpired::Alert,
+            assume_interval: None,
+            session_expires: Duration::from_secs(1800),
         }
     }
 }

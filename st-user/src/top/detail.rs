@@ -75,12 +75,19 @@ fn facts(row: &Row, call: Option<&Call>, late: f64) -> Vec<(&'static str, String
         if seconds - late < 0.0 { format!("{left} ago") } else { format!("in {left}") }
     };
     let clock = |time: &str| format!("{}Z", printable(time.get(11..19).unwrap_or(time)));
-    if let (Some(interval), Some(refresher)) = (row.interval_s, &row.refresher) {
-        let by = match (&row.act, row.due_s) {
-            (Some(act), Some(due)) => format!(" by {}, {}", clock(act), ahead(due)),
-            _ => String::new(),
-        };
-        facts.push(("timer", format!("{interval} s: the {} must refresh{by}", printable(refresher))));
+    let by = match (&row.act, row.due_s) {
+        (Some(act), Some(due)) => format!(" by {}, {}", clock(act), ahead(due)),
+        _ => String::new(),
+    };
+    let timer = match (row.assumed_s, row.interval_s, &row.refresher) {
+        (Some(assumed), ..) => Some(format!("{assumed} s, by the trunk's `assume_interval`: sipst has to act{by}")),
+        (None, Some(interval), Some(refresher)) => {
+            Some(format!("{interval} s: the {} must refresh{by}", printable(refresher)))
+        }
+        (None, ..) => None,
+    };
+    if let Some(timer) = timer {
+        facts.push(("timer", timer));
         if let (Some(deadline), Some(left)) = (&row.deadline, row.left_s) {
             let text = format!("{}, {}: from then on the peer may hang up", clock(deadline), ahead(left));
             facts.push(("deadline", text));

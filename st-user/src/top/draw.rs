@@ -290,14 +290,17 @@ fn one(
         let (text, style) = match column {
             Column::Left => (left.map_or("-".into(), show::left), marked),
             Column::Bar => {
-                let part = left.zip(row.interval_s).map(|(left, interval)| left / span(interval));
+                let part = left.zip(row.assumed_s.or(row.interval_s)).map(|(left, interval)| left / span(interval));
                 // A bar that were reversed would read the other way.
                 (part.map_or(String::new(), |part| look.bar(part, width)), state)
             }
             Column::State => (printable(&row.state), marked),
             Column::Flags => (flags(row), plain),
+            Column::Refresher if row.assumed_s.is_some() => ("config".into(), plain),
             Column::Refresher => (row.refresher.clone().unwrap_or("-".into()), plain),
-            Column::Interval => (row.interval_s.map_or("-".into(), |interval| interval.to_string()), plain),
+            Column::Interval => {
+                (row.assumed_s.or(row.interval_s).map_or("-".into(), |interval| interval.to_string()), plain)
+            }
             Column::Age => (show::left(row.age_s as f64 + late), plain),
             Column::Trunk => (printable(&row.trunk), plain),
             Column::Server => (row.server.to_string(), plain),

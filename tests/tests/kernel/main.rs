@@ -9,6 +9,7 @@ mod cost;
 mod frame;
 mod harmless;
 mod hold;
+mod latest;
 mod media;
 mod peer;
 mod quoted;
