@@ -3,8 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
-    Action, Arm, Command, Credentials, Datagram, Direction, Engine, Inject, MediaSeen, Method, OnExpired, OnMoved,
-    Output, Packet, Policy, Refusal, Respond, Rules, SessionId, Side, Time,
+    Action, Arm, AssumeMode, Command, Credentials, Datagram, Direction, Engine, Inject, MediaSeen, Method, OnExpired,
+    OnMoved, Output, Packet, Policy, Refusal, Respond, Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode},
     message::{Body, Message, MethodName},
 };
@@ -130,6 +130,7 @@ impl Course {
             take_over: setup & 1 == 1,
             respond: Respond::OnReject,
             on_expired: OnExpired::Bye,
+            mode: if setup & 4 == 4 { AssumeMode::HandOff } else { AssumeMode::Hold },
             assume_interval: (setup & 2 == 2).then(|| Duration::from_secs(120)),
             ..Rules::default()
         };
@@ -440,6 +441,7 @@ impl Course {
                         }
                     }
                 }
+                Output::StopAssisting { trunk } => panic!("nothing is assisted in {trunk}"),
                 Output::Look { session, media } => {
                     assert!(media.iter().all(|flow| self.flows.contains(flow)), "{media:?} are not watched");
                     if self.honest {

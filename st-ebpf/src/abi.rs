@@ -47,6 +47,13 @@ pub const HOLD_SILENT_NS: u64 = 500_000_000;
 /// How many media flows of the server's can be watched at once.
 pub const FLOWS: u32 = 65_536;
 
+/// How many networks of peers can be told apart by whether INVITEs from and to there are changed ([`assist`]).
+pub const ASSISTED: u32 = 65_536;
+
+/// The longest INVITE that `timer` is added to, as it is then, in bytes of SIP: more should not go by UDP where the path's MTU is not
+/// known (RFC 3261, section 18.1.1).
+pub const ASSIST_BYTES: usize = 1_300;
+
 /// How many of this host's addresses can have shifted dialogs.
 pub const SHIFTED_HOSTS: u32 = 1_024;
 
@@ -80,6 +87,9 @@ pub mod names {
     pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
     pub const FLOW_PORTS: &str = "FLOW_PORTS";
+    /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
+    pub const RECORDING: &str = "RECORDING";
+    pub const ASSISTED: &str = "ASSISTED";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -96,6 +106,14 @@ pub mod kind {
     pub const ANSWER: u8 = 3;
     /// A refusal of the server's that was taken off the wire, whole: the daemon answers in its place or lets it out ([`Hold`](super::Hold)).
     pub const HELD: u8 = 4;
+    /// A message that is about to be rewritten, as it is before; `token` has the number in CSeq, or the one that another header
+    /// quotes, in its upper half, and the one that takes its place in its lower. Only for the flight recorder, as all that follow:
+    /// what the daemon has to know of the message is told apart.
+    pub const BEFORE: u8 = 5;
+    /// The same message, rewritten; the same `token`. None comes where that could not be.
+    pub const REWRITTEN: u8 = 6;
+    /// An ACK of the peer's that was taken off the wire.
+    pub const TAKEN: u8 = 7;
 }
 
 /// Bits of [`Hold::methods`]: refusals of what are held back.
@@ -104,6 +122,27 @@ pub mod holds {
     pub const INVITE: u32 = 1;
     /// Of UPDATE.
     pub const UPDATE: u32 = 2;
+}
+
+/// What became of an INVITE that was to make a dialog, with a peer of a network that is marked in the map `ASSISTED`
+/// ([`SampleHeader::reason`]). The key there is a network, IPv4 as IPv4-mapped IPv6; the value is 1 where they are changed, else 0: the
+/// longest prefix counts. Not pinned: whoever loads the programs begins with none.
+pub mod assist {
+    /// It was changed: the server's lists `timer` in Supported, the peer's does so instead of demanding it. Its sample is of what
+    /// it was before.
+    pub const DONE: u8 = 16;
+    /// It was let be: the server speaks of session timers itself.
+    pub const OWN: u8 = 17;
+    /// The same: what its header says is not clear enough.
+    pub const UNCLEAR: u8 = 18;
+    /// The same: it demands other extensions too.
+    pub const OTHERS: u8 = 19;
+    /// The same: it would have become too long.
+    pub const TOO_LONG: u8 = 20;
+    /// The same: it is not of this host's making, but passed on.
+    pub const RELAYED: u8 = 21;
+    /// The same: no daemon lives, or reads what is in the ring in time.
+    pub const ASLEEP: u8 = 22;
 }
 
 /// Why `st_egress` dropped a request of sipst's own ([`SampleHeader::reason`]).
@@ -142,7 +181,7 @@ pub struct SampleHeader {
     pub time_ns: u64,
     /// Cookie of the sending socket (egress only), else 0.
     pub cookie: u64,
-    /// The token in the branch of a request of sipst's own or of an answer to it, else 0.
+    /// The token in the branch of a request of sipst's own or of an answer to it, else 0; for what [`kind`] says so, two numbers.
     pub token: u64,
     /// Interface index.
     pub ifindex: u32,
@@ -168,7 +207,7 @@ pub struct SampleHeader {
     pub ttl: u8,
     /// Bits of [`flags`].
     pub flags: u8,
-    /// One of [`refused`], else 0.
+    /// One of [`refused`] or [`assist`], else 0.
     pub reason: u8,
     /// Always 0.
     pub reserved: [u8; 6],
@@ -397,4 +436,22 @@ counters! {
     ShiftNoNumber = "shift_no_number",
     /// Rewrites that a helper of the kernel refused; passed as they were.
     ShiftFailed = "shift_failed",
+    /// Copies for the flight recorder that found no room in the ring, or only in what is kept for messages.
+    Unrecorded = "unrecorded",
+    /// INVITEs of the server's to whose Supported `timer` was added.
+    AssistedOut = "assisted_out",
+    /// INVITEs of peers' that had demanded it.
+    AssistedIn = "assisted_in",
+    /// INVITEs that were let be because the server speaks of session timers itself.
+    AssistOwn = "assist_own",
+    /// The same, because what their header says is not clear enough.
+    AssistUnclear = "assist_unclear",
+    /// The same, because they demand other extensions too.
+    AssistOthers = "assist_others",
+    /// The same, because they would have become too long.
+    AssistTooLong = "assist_too_long",
+    /// The same, because this host only passes them on.
+    AssistRelayed = "assist_relayed",
+    /// The same, because no daemon lives, or does not keep up.
+    AssistAsleep = "assist_asleep",
 }

@@ -194,6 +194,7 @@ mod tests {
 
     #[test]
     fn refuses_what_the_kernel_does_not_hash() {
+        assert!(DialogKey::new([1, 2], &[b'a'; MAX_CALL_ID], &[b't'; MAX_TAG]).is_some());
         assert_eq!(DialogKey::new([1, 2], &[b'a'; MAX_CALL_ID + 1], b"t"), None);
         assert_eq!(DialogKey::new([1, 2], b"c", &[b'a'; MAX_TAG + 1]), None);
         assert_eq!(DialogKey::new([1, 2], b"c", b""), None);

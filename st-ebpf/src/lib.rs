@@ -1,5 +1,5 @@
 //! What the kernel programs and user space share: the ABI ([`abi`]), the CSeq mapping ([`cseq`]), the dialog key ([`key`])
-//! and the kernel's reading of a message ([`scan`]). `no_std`, no dependencies, testable on any host.
+//! and the kernel's reading of a message ([`scan`], [`timers`]). `no_std`, no dependencies, testable on any host.
 #![no_std]
 
 #[cfg(test)]
@@ -9,6 +9,7 @@ pub mod abi;
 pub mod cseq;
 pub mod key;
 pub mod scan;
+pub mod timers;
 
 #[cfg(feature = "user")]
 mod pod;

@@ -19,6 +19,7 @@
 mod programs {
     pub mod access;
     pub mod ack;
+    pub mod assist;
     pub mod egress;
     pub mod hold;
     pub mod ingress;
@@ -27,6 +28,7 @@ mod programs {
     pub mod media;
     pub mod message;
     pub mod packet;
+    pub mod record;
     pub mod rewrite;
     pub mod shift;
     pub mod turn;

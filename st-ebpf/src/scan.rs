@@ -51,7 +51,7 @@ pub mod method {
     pub const NOTIFY: u32 = 13;
 }
 
-const fn text(bytes: &[u8]) -> u64 {
+pub(crate) const fn text(bytes: &[u8]) -> u64 {
     let mut word = 0;
     let mut at = bytes.len();
     while at > 0 {
@@ -61,7 +61,7 @@ const fn text(bytes: &[u8]) -> u64 {
     word
 }
 
-const fn low(bytes: u32) -> u64 {
+pub(crate) const fn low(bytes: u32) -> u64 {
     (1 << (8 * bytes)) - 1
 }
 
@@ -213,7 +213,7 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// Marks the bytes of `word` that equal those of `pattern`; marks above the lowest may be wrong.
 #[inline(always)]
-const fn equal(word: u64, pattern: u64) -> u64 {
+pub(crate) const fn equal(word: u64, pattern: u64) -> u64 {
     let diff = word ^ pattern;
     diff.wrapping_sub(ONES) & !diff & HIGHS
 }
@@ -226,12 +226,12 @@ const fn below(word: u64, limit: u64) -> u64 {
 
 /// The index of the lowest mark.
 #[inline(always)]
-const fn lowest(marks: u64) -> u32 {
+pub(crate) const fn lowest(marks: u64) -> u32 {
     let bit = marks & marks.wrapping_neg();
     ((bit.wrapping_sub(1) & ONES).wrapping_mul(ONES) >> 56) as u32 - 1
 }
 
-const fn all(byte: u8) -> u64 {
+pub(crate) const fn all(byte: u8) -> u64 {
     ONES * byte as u64
 }
 

@@ -29,8 +29,10 @@ use crate::{
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
     paper, privilege,
+    recorder::{self, Recorder},
     replay::{self, Calls, ReplayError, Summary},
     run::{self, RunConfig},
+    sighting::Sighting,
     sink::EventSink,
     status::Status,
     store,
@@ -322,6 +324,9 @@ fn run(file: PathBuf, format: Format) -> Result<()> {
     if let Some(journal) = sinks.journal {
         journal.finish(LAST_EVENTS);
     }
+    if let Some(recorder) = sinks.recorder {
+        recorder.finish(LAST_EVENTS);
+    }
     sinks.printer.finish(LAST_EVENTS);
     Ok(result?)
 }
@@ -332,6 +337,8 @@ struct Sinks {
     alerts: Alerts,
     alerting: Alerting,
     journal: Option<Journal>,
+    recorder: Option<Recorder>,
+    recorded: Option<recorder::Limits>,
     /// Whether stdout ends in the journal, and stderr.
     streams: [bool; 2],
 }
@@ -341,11 +348,26 @@ impl Sinks {
         let alerts = Alerts::start(&config.alerts).context("cannot start the threads that tell of alerts")?;
         let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
         let streams = [journal::is_stream(io::stdout()), journal::is_stream(io::stderr())];
-        let mut sinks = Self { printer, alerts, alerting: config.alerts.clone(), journal: None, streams };
+        let mut sinks = Self {
+            printer,
+            alerts,
+            alerting: config.alerts.clone(),
+            journal: None,
+            recorder: None,
+            recorded: None,
+            streams,
+        };
         sinks
             .write_to_journal(config.journald.is_on())
             .context("cannot start the thread that writes to the journal")?;
+        sinks.record(config).context("cannot start the thread of the flight recorder")?;
         Ok(sinks)
+    }
+
+    fn record(&mut self, config: &Config) -> io::Result<()> {
+        self.recorder = config.recorder.map(|limits| Recorder::start(&config.state_dir, limits)).transpose()?;
+        self.recorded = config.recorder;
+        Ok(())
     }
 
     fn write_to_journal(&mut self, on: bool) -> io::Result<()> {
@@ -366,6 +388,16 @@ impl EventSink for Sinks {
         self.alerts.event(event);
     }
 
+    fn wants_packets(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    fn packet(&mut self, sighting: &Arc<Sighting>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.keep(sighting);
+        }
+    }
+
     fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
         let mut changes = Vec::new();
         if self.alerting != config.alerts {
@@ -379,6 +411,11 @@ impl EventSink for Sinks {
             privilege::without_any(|| self.write_to_journal(journal)).flatten()?;
             changes.push(format!("events go to {}", if journal { "the journal" } else { "no journal any more" }));
         }
+        if self.recorded != config.recorder {
+            // What is queued is still written by the thread that goes.
+            privilege::without_any(|| self.record(config)).flatten()?;
+            changes.push("the flight recorder begins a new file".into());
+        }
         Ok(changes)
     }
 }
@@ -386,9 +423,13 @@ impl EventSink for Sinks {
 fn load(what: LoadWhat, attach: Attach) -> Result<()> {
     let options = match what.config {
         Some(file) => RunConfig::new(&load_config(&file)?, None).options,
-        None => {
-            Options { interfaces: what.interface, attach, ports: vec![config::PORT], pin_dir: kernel::PIN_DIR.into() }
-        }
+        None => Options {
+            interfaces: what.interface,
+            attach,
+            ports: vec![config::PORT],
+            pin_dir: kernel::PIN_DIR.into(),
+            recording: false,
+        },
     };
     Kernel::attach(&options)?;
     let attached: String = Kernel::status(&options.pin_dir)?.iter().map(|attached| format!("{attached}\n")).collect();

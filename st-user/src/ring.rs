@@ -5,8 +5,8 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use st_core::{Direction, Packet, Refusal};
-use st_ebpf::abi::{SampleHeader, direction, flags, kind, refused};
+use st_core::{Assist, Direction, LetBe, Packet, Refusal};
+use st_ebpf::abi::{SampleHeader, assist, direction, flags, kind, refused};
 
 /// What a record says.
 #[derive(Debug)]
@@ -18,8 +18,24 @@ pub enum Record<'a> {
         /// The message.
         packet: Packet<'a>,
     },
+    /// An INVITE was seen that is to be changed as its trunk says; the message as it was.
+    Assisted {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+        /// What became of it.
+        assist: Assist,
+    },
     /// A refusal of the server's was taken off the wire.
     Held {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+    },
+    /// What only the flight recorder is shown: a message before and after it is rewritten, or one that was taken and told of before.
+    Copy {
         /// `CLOCK_MONOTONIC` nanoseconds.
         time_ns: u64,
         /// The message.
@@ -53,6 +69,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
             return Some(Record::Refused { token: field!(token: u64), refusal: refusal(field!(reason: u8)) });
         }
         kind::MESSAGE | kind::INJECTED | kind::ANSWER | kind::HELD => kind == kind::INJECTED,
+        kind::BEFORE | kind::REWRITTEN | kind::TAKEN => false,
         _ => return None,
     };
     let direction = match field!(direction: u8) {
@@ -75,7 +92,32 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         bytes,
     };
     let time_ns = field!(time_ns: u64);
-    Some(if kind == kind::HELD { Record::Held { time_ns, packet } } else { Record::Seen { time_ns, packet } })
+    Some(match (kind, assisted(field!(reason: u8))) {
+        (kind::HELD, _) => Record::Held { time_ns, packet },
+        (kind::BEFORE | kind::REWRITTEN | kind::TAKEN, _) => Record::Copy { time_ns, packet },
+        (kind::MESSAGE, Some(assist)) => Record::Assisted { time_ns, packet, assist },
+        _ => Record::Seen { time_ns, packet },
+    })
+}
+
+/// What kind of record it is, and its token.
+pub(crate) fn kind_and_token(record: &[u8]) -> Option<(u8, u64)> {
+    let [kind] = bytes_at(record, offset_of!(SampleHeader, kind))?;
+    Some((kind, u64::from_ne_bytes(bytes_at(record, offset_of!(SampleHeader, token))?)))
+}
+
+/// What became of an INVITE; `None` where nothing was to become of it.
+fn assisted(reason: u8) -> Option<Assist> {
+    Some(match reason {
+        assist::DONE => Assist::Done,
+        assist::OWN => Assist::LetBe(LetBe::Own),
+        assist::UNCLEAR => Assist::LetBe(LetBe::Unclear),
+        assist::OTHERS => Assist::LetBe(LetBe::Others),
+        assist::TOO_LONG => Assist::LetBe(LetBe::TooLong),
+        assist::RELAYED => Assist::LetBe(LetBe::Relayed),
+        assist::ASLEEP => Assist::LetBe(LetBe::Asleep),
+        _ => return None,
+    })
 }
 
 fn bytes_at<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -144,6 +186,43 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_recorder_is_shown_is_no_message_of_the_engines() {
+        for kind in [kind::BEFORE, kind::REWRITTEN, kind::TAKEN] {
+            let bytes = record(SampleHeader { kind, ..header() }, b"BYE s");
+            assert!(matches!(decode(&bytes), Some(Record::Copy { time_ns: 7_000, .. })));
+            assert_eq!(kind_and_token(&bytes), Some((kind, 9)));
+        }
+    }
+
+    #[test]
+    fn an_invite_comes_with_what_became_of_it() {
+        let reasons = [
+            (assist::DONE, Some(Assist::Done)),
+            (assist::OWN, Some(Assist::LetBe(LetBe::Own))),
+            (assist::UNCLEAR, Some(Assist::LetBe(LetBe::Unclear))),
+            (assist::OTHERS, Some(Assist::LetBe(LetBe::Others))),
+            (assist::TOO_LONG, Some(Assist::LetBe(LetBe::TooLong))),
+            (assist::RELAYED, Some(Assist::LetBe(LetBe::Relayed))),
+            (assist::ASLEEP, Some(Assist::LetBe(LetBe::Asleep))),
+            (0, None),
+            (refused::MOVED, None),
+            (99, None),
+        ];
+        for (reason, expected) in reasons {
+            let bytes = record(SampleHeader { reason, ..header() }, b"BYE s");
+            let found = match decode(&bytes) {
+                Some(Record::Assisted { assist, packet, .. }) => Some((assist, packet)),
+                Some(Record::Seen { packet, .. }) => {
+                    assert_eq!(packet.bytes, b"BYE s");
+                    None
+                }
+                _ => panic!(),
+            };
+            assert_eq!(found.map(|(assist, _)| assist), expected, "{reason}");
+        }
+    }
+
+    #[test]
     fn what_stands_behind_the_captured_bytes_is_no_part_of_the_message() {
         let bytes = record(header(), b"BYE sxxxx");
         let Some(Record::Seen { packet, .. }) = decode(&bytes) else { panic!() };
@@ -186,7 +265,7 @@ mod tests {
         for length in 0..whole.len() {
             assert!(decode(&whole[..length]).is_none(), "{length} bytes");
         }
-        assert!(decode(&record(SampleHeader { kind: 9, ..header() }, b"BYE s")).is_none());
+        assert!(decode(&record(SampleHeader { kind: 99, ..header() }, b"BYE s")).is_none());
         assert!(decode(&record(SampleHeader { direction: 2, ..header() }, b"BYE s")).is_none());
         assert!(decode(&record(SampleHeader { captured_len: u16::MAX, ..header() }, b"BYE s")).is_none());
     }

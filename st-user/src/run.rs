@@ -48,6 +48,7 @@ use crate::{
     privilege,
     ring::{self, Record},
     route::Routes,
+    sighting::Sighting,
     sink::EventSink,
     store::{About, Opened, Store},
     takeover::{self, TakenOver},
@@ -139,6 +140,9 @@ pub async fn run_until(
     privilege::keep_only(driver.kernel.needs())
         .map_err(|source| RunError::System { what: "capabilities cannot be given up", source })?;
     driver.catch_up()?;
+    driver.kernel.assists.follow(&driver.config.policy);
+    // Who hears that it is ready may count on it.
+    driver.beat()?;
     say("ready");
     driver.notify.ready();
     driver.turn(stop).await?;
@@ -365,6 +369,8 @@ impl<'a> Driver<'a> {
     /// A 2xx to an INVITE of sipst's own that gets no ACK would end the call (R44): its answer is waited for. Nothing new
     /// is begun meanwhile, for nothing is armed.
     async fn linger(&mut self) -> Result<(), RunError> {
+        // Nobody would refresh the calls that come of it.
+        self.kernel.assists.clear();
         self.control.close();
         self.notify.stopping();
         self.measure.metrics.health.publish(vec!["sipst is about to end".into()]);
@@ -392,7 +398,13 @@ impl<'a> Driver<'a> {
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
+                if self.sink.wants_packets()
+                    && let Some(seen) = Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at)))
+                {
+                    self.sink.packet(&Arc::new(seen));
+                }
                 match ring::decode(&record) {
+                    Some(Record::Copy { .. }) => {}
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
                         self.owners.spoke(packet.cookie, time_ns);
@@ -401,13 +413,19 @@ impl<'a> Driver<'a> {
                         self.trace.saw(now, &packet, false);
                         self.engine.handle_packet(now, &packet);
                     }
+                    Some(Record::Assisted { time_ns, packet, assist }) => {
+                        self.owners.spoke(packet.cookie, time_ns);
+                        self.engine.handle_assisted(self.clock.at(time_ns), &packet, assist);
+                    }
                     Some(Record::Held { time_ns, packet }) => {
                         self.owners.spoke(packet.cookie, time_ns);
                         let now = self.clock.at(time_ns);
                         self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
                             self.engine.handle_held(now, &packet);
-                        } else if let Err(refusal) = let_out(&mut self.injector, &Datagram::of(&packet)) {
+                        } else if let Err(refusal) =
+                            let_out(&mut self.injector, &mut *self.sink, &self.clock, &Datagram::of(&packet))
+                        {
                             // Too late to say anything else: the next copy has gone out by itself.
                             warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
                         }
@@ -460,7 +478,7 @@ impl<'a> Driver<'a> {
                     self.command(Command::Weighed { session });
                 }
                 Output::Send(datagram) => {
-                    if let Err(refusal) = let_out(&mut self.injector, &datagram)
+                    if let Err(refusal) = let_out(&mut self.injector, &mut *self.sink, &self.clock, &datagram)
                         && let Some(session) = datagram.session
                     {
                         self.command(Command::Unsent { session, refusal });
@@ -472,6 +490,7 @@ impl<'a> Driver<'a> {
                     let seen = self.media_seen(&media);
                     self.command(Command::Media { session, seen });
                 }
+                Output::StopAssisting { trunk } => self.kernel.assists.switch_off(&self.config.policy, trunk),
                 Output::Retire { token } => self.kernel.maps.retire(token),
                 Output::Disarm { side, call_id, tag, server, .. } => {
                     let maps = &mut self.kernel.maps;
@@ -668,9 +687,19 @@ fn about(boot: &str, clock: &Clock, unseen: &Unseen) -> About {
 }
 
 /// Sends a message as it is.
-fn let_out(injector: &mut Injector, datagram: &Datagram) -> Result<(), Refusal> {
+fn let_out(
+    injector: &mut Injector,
+    sink: &mut dyn EventSink,
+    clock: &Clock,
+    datagram: &Datagram,
+) -> Result<(), Refusal> {
     let &Datagram { server, peer, tos, ttl, ref bytes, .. } = datagram;
-    injector.send(&Envelope { server, peer, tos, ttl }, bytes)
+    injector.send(&Envelope { server, peer, tos, ttl }, bytes)?;
+    if sink.wants_packets() {
+        let time = clock.wall(clock.past(monotonic_ns()));
+        sink.packet(&Arc::new(Sighting::of_datagram(time, datagram)));
+    }
+    Ok(())
 }
 
 /// Listens to operators. Where that cannot be, calls matter more.

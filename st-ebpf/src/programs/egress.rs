@@ -15,6 +15,7 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
+    assist::offer,
     hold::{Acks, Held, acks, acks_are_held, hold},
     ingress::beginning,
     maps::{SHIFTS, Scratch, TOKENS, count},
@@ -115,6 +116,10 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     }
     if !described {
         return Fate::Pass;
+    }
+    if method == method::INVITE && !in_dialog {
+        // The window stays as it was; no number is looked for in such a request.
+        offer(access, scratch, captured);
     }
     // The sample comes first: whoever makes a shift entry and then drains the ring has seen every request that found
     // no entry.

@@ -2,7 +2,7 @@
 //! the peer's requests shifted.
 
 use st_ebpf::{
-    abi::{Counter, direction},
+    abi::{Counter, direction, kind},
     key::Whose,
     scan::{Start, has_our_prefix, has_peer_prefix, method, part, peer_token, start},
 };
@@ -10,11 +10,15 @@ use st_ebpf::{
 use super::{
     access::Access,
     ack::acknowledge,
+    assist::soften,
     hold::{Acks, acks, acks_are_held},
     maps::{Scratch, TOKENS, count},
     media,
-    message::{describe, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in},
+    message::{
+        describe, forgetting, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in,
+    },
     packet::{Datagram, Packet, read},
+    record::copy,
     shift::{is_shifted, shift, shift_back, shift_back_quoted},
 };
 use crate::Fate;
@@ -73,6 +77,10 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     if !describe(access, scratch, datagram, direction::INGRESS, captured) {
         return Fate::Pass;
     }
+    if method == method::INVITE {
+        soften(access, scratch, captured);
+    }
+    let datagram = &forgetting(scratch);
     let acks = if method == method::ACK && acks_are_held() {
         scan(scratch, captured, part::VIA | part::FROM | part::CALL_ID | part::CSEQ);
         acks(scratch)
@@ -83,6 +91,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         submit(scratch, captured);
         if acks == Acks::Success {
             count(Counter::AckTaken);
+            copy(scratch, datagram, kind::TAKEN, 0);
             return Fate::Take;
         }
         // One to the refusal has the server's number already.

@@ -1,4 +1,5 @@
-//! Blanks beside a number of the server's that has outgrown its place: the request becomes longer by [`BLANKS`] bytes.
+//! Packets that become longer: by blanks beside a number of the server's that has outgrown its place, and by what an INVITE is made to
+//! say of session timers.
 
 use st_ebpf::{
     abi::{CAPTURE, Counter},
@@ -22,32 +23,10 @@ const BLANKS_SUM: u32 = 0x2020 * BLANKS / 2;
 /// nothing is changed, where the packet cannot grow.
 #[inline(always)]
 pub fn lengthen<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Datagram, at: u32) -> bool {
-    // What is captured is the whole message, then.
-    if datagram.len > LONGEST || at >= datagram.len || !access.may_grow(BLANKS as i32) {
-        return false;
-    }
-    let rest = (core::hint::black_box(datagram.len - at - 1) & (LONGEST - 1)) + 1;
-    let from = core::hint::black_box(at) & (LONGEST - 1);
-    let payload = datagram.payload;
-    if !access.resize(access.len() + BLANKS) {
-        return false;
-    }
-    // Offsets that were inside the packet are inside it still: from here on no step can fail for the packet's sake.
-    // SAFETY: at most twice LONGEST from the window's begin on.
-    let moved = unsafe {
-        let rest_from = scratch.window.bytes.as_ptr().add(from as usize);
-        access.overwrite(payload + at + BLANKS, rest_from, rest)
-            && access.overwrite(payload + at, [b' '; BLANKS as usize].as_ptr(), BLANKS)
-    };
-    let udp_len = datagram.len as u16 + 8;
-    let new_len = udp_len + BLANKS as u16;
-    datagram.len += BLANKS;
-    let change = Change { payload: BLANKS_SUM, old_len: udp_len.to_be(), new_len: new_len.to_be(), whole: [0; 2] };
-    let done = moved
-        && store(access, datagram.ip.next + 4, new_len)
-        && access.renew_checksum(datagram.ip.next + 6, &change)
-        && lengthen_ip(access, datagram.ip)
-        && load(access, scratch, payload, datagram.len).is_some();
+    let text = Insertion { at, text: [b' '; BLANKS as usize].as_ptr(), len: BLANKS, sum: BLANKS_SUM };
+    // SAFETY: as many blanks as there.
+    let Some(done) = (unsafe { insert(access, scratch, datagram, &text) }) else { return false };
+    let done = done && load(access, scratch, datagram.payload, datagram.len).is_some();
     count(if done { Counter::Lengthened } else { Counter::ShiftFailed });
     if scratch.scan.cseq.at >= at {
         scratch.scan.cseq.at += BLANKS;
@@ -58,12 +37,65 @@ pub fn lengthen<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Dat
     true
 }
 
+/// What is inserted.
+pub struct Insertion {
+    /// Where, in the message.
+    pub at: u32,
+    /// The text.
+    pub text: *const u8,
+    /// Its length: even, so that what stands behind it keeps its place in the checksum's words.
+    pub len: u32,
+    /// What it adds to a checksum.
+    pub sum: u32,
+}
+
+/// Inserts something into the message in a packet; the window stays as it is. `None`, and nothing is changed, where the packet cannot
+/// grow; false where it is not whole any more, which nothing but a broken helper can cause.
+///
+/// # Safety
+/// The text must have its length.
+#[inline(always)]
+pub unsafe fn insert<A: Access>(
+    access: &A,
+    scratch: &Scratch,
+    datagram: &mut Datagram,
+    insertion: &Insertion,
+) -> Option<bool> {
+    let &Insertion { at, text, len, sum } = insertion;
+    // What is captured is the whole message, then.
+    if datagram.len > LONGEST || at >= datagram.len || !access.may_grow(len as i32) {
+        return None;
+    }
+    let rest = (core::hint::black_box(datagram.len - at - 1) & (LONGEST - 1)) + 1;
+    let from = core::hint::black_box(at) & (LONGEST - 1);
+    let payload = datagram.payload;
+    if !access.resize(access.len() + len) {
+        return None;
+    }
+    // Offsets that were inside the packet are inside it still: from here on no step can fail for the packet's sake.
+    // SAFETY: at most twice LONGEST from the window's begin on; the caller's promise.
+    let moved = unsafe {
+        let rest_from = scratch.window.bytes.as_ptr().add(from as usize);
+        access.overwrite(payload + at + len, rest_from, rest) && access.overwrite(payload + at, text, len)
+    };
+    let udp_len = datagram.len as u16 + 8;
+    let new_len = udp_len + len as u16;
+    datagram.len += len;
+    let change = Change { payload: sum, old_len: udp_len.to_be(), new_len: new_len.to_be(), whole: [0; 2] };
+    Some(
+        moved
+            && store(access, datagram.ip.next + 4, new_len)
+            && access.renew_checksum(datagram.ip.next + 6, &change)
+            && lengthen_ip(access, datagram.ip, len as u16),
+    )
+}
+
 /// The IP header of a longer packet.
 #[inline(always)]
-fn lengthen_ip<A: Access>(access: &A, ip: Ip) -> bool {
+fn lengthen_ip<A: Access>(access: &A, ip: Ip, by: u16) -> bool {
     let field = ip.at + if ip.v6 { 4 } else { 2 };
     let Some(old) = fetch(access, field) else { return false };
-    let new = old.wrapping_add(BLANKS as u16);
+    let new = old.wrapping_add(by);
     if !store(access, field, new) {
         return false;
     }

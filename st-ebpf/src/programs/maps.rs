@@ -4,12 +4,13 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
     abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token},
     cseq::{RANGES, Range},
     scan::{Scan, Window},
+    timers::Reading,
 };
 
 use super::packet::Datagram;
@@ -62,6 +63,10 @@ pub static FLOWS: HashMap<Flow, Seen> = HashMap::with_max_entries(abi::FLOWS, BP
 #[map]
 pub static FLOW_PORTS: Array<u64> = Array::with_max_entries(1024, 0);
 
+/// Networks of peers, and whether INVITEs from and to there are changed.
+#[map]
+pub static ASSISTED: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(abi::ASSISTED, BPF_F_NO_PREALLOC);
+
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.
 #[map]
@@ -85,6 +90,8 @@ pub struct Scratch {
     pub new: [u8; WIDTH],
     /// A dialog's ranges, copied out of its entry.
     pub ranges: [Range; RANGES],
+    /// What an INVITE says of session timers.
+    pub reading: Reading,
 }
 
 /// A number that is being written from its last digit on.

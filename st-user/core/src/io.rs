@@ -42,6 +42,50 @@ pub struct Packet<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What became of an INVITE that was to make a dialog, where the kernel programs change those of its peer's ([`crate::Rules::assist`]).
+/// The packet is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assist {
+    /// The server's lists `timer` in Supported now; the peer's does so instead of demanding it by Require.
+    Done,
+    /// It is what it was, for this reason.
+    LetBe(LetBe),
+}
+
+/// Why an INVITE is let be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LetBe {
+    /// The server speaks of session timers itself.
+    Own,
+    /// What its header says is not clear enough.
+    Unclear,
+    /// It demands other extensions too.
+    Others,
+    /// It would have become too long, or was already.
+    TooLong,
+    /// It is not of this host's making.
+    Relayed,
+    /// The daemon had given no sign of life for some time.
+    Asleep,
+}
+
+impl LetBe {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Own, Self::Unclear, Self::Others, Self::TooLong, Self::Relayed, Self::Asleep];
+
+    /// In an event's words.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Own => "the server speaks of session timers itself",
+            Self::Unclear => "what its header says is not clear enough",
+            Self::Others => "it demands other extensions too",
+            Self::TooLong => "it is too long",
+            Self::Relayed => "it is not of this host's making",
+            Self::Asleep => "sipst did not keep up",
+        }
+    }
+}
+
 /// Names a session between the engine and its driver. Never used twice in one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
@@ -360,6 +404,11 @@ pub enum Output {
         session: SessionId,
         /// The server's ends.
         media: Vec<SocketAddr>,
+    },
+    /// Have the kernel programs let INVITEs from and to this trunk be from now on, until there are other rules.
+    StopAssisting {
+        /// Its name.
+        trunk: String,
     },
     /// Take this token off the record: no answer to it is expected any more.
     Retire {

@@ -20,10 +20,11 @@ pub mod time;
 pub use engine::Engine;
 pub use event::{Breach, By, Event, EventKind, Names, Side};
 pub use io::{
-    AnsweredInvite, Arm, Command, Datagram, Direction, Inject, Mark, MediaSeen, Output, Packet, ReadyAck, Refusal,
-    SessionId,
+    AnsweredInvite, Arm, Assist, Command, Datagram, Direction, Inject, LetBe, Mark, MediaSeen, Output, Packet,
+    ReadyAck, Refusal, SessionId,
 };
 pub use policy::{
-    Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules, Trunk,
+    Action, AssumeMode, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules,
+    Trunk,
 };
 pub use time::Time;

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// The name in events for dialogs that no trunk covers.
@@ -46,6 +46,15 @@ pub enum Respond {
     Never,
     /// sipst answers in the server's name.
     OnReject,
+}
+
+/// Who is to refresh where an interval is assumed ([`Rules::assume_interval`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssumeMode {
+    /// The server's side, that is sipst.
+    Hold,
+    /// The peer, where it takes that up, as long as the server answers it.
+    HandOff,
 }
 
 /// What is done with a session that has expired and in which nobody gives a sign of life any more.
@@ -142,6 +151,11 @@ pub struct Rules {
     pub assume_interval: Option<Duration>,
     /// Session-Expires of a refresh where none is negotiated.
     pub session_expires: Duration,
+    /// Who is to refresh then.
+    pub mode: AssumeMode,
+    /// Whether the kernel programs make the server's INVITEs list `timer`, and take the demand for it out of the peer's. It goes by the
+    /// peer's address alone, and needs [`Action::Refresh`].
+    pub assist: bool,
 }
 
 impl Default for Rules {
@@ -162,11 +176,18 @@ impl Default for Rules {
             on_expired: OnExpired::Alert,
             assume_interval: None,
             session_expires: Duration::from_secs(1800),
+            mode: AssumeMode::Hold,
+            assist: false,
         }
     }
 }
 
 impl Rules {
+    /// Whether INVITEs are changed: only where somebody refreshes then.
+    pub fn assists(&self) -> bool {
+        self.assist && self.action == Action::Refresh
+    }
+
     /// Whether a call that has expired may be hung up.
     pub fn hangs_up(&self) -> bool {
         self.on_expired == OnExpired::Bye && self.media_evidence && self.action == Action::Refresh
@@ -260,6 +281,30 @@ impl Policy {
         }
     }
 
+    /// Networks of peers, each with the name of the trunk that covers it, where INVITEs are changed ([`Rules::assist`]), and `None` where
+    /// not: of those that an address is in the longest counts. Empty where there is nothing to be changed. Trunks that go by domains
+    /// are left out.
+    pub fn assisted(&self) -> Vec<(IpNet, Option<&str>)> {
+        let everyone = || [IpNet::from(Ipv4Net::default()), IpNet::from(Ipv6Net::default())];
+        let own = |trunk: &Trunk| match &trunk.matcher {
+            Matcher { peers, domains } if peers.is_empty() && domains.is_empty() => everyone().to_vec(),
+            Matcher { peers, .. } => peers.clone(),
+        };
+        let all = self.trunks.iter().map(|trunk| (own(trunk), trunk.name.as_str(), &trunk.rules));
+        let mut networks: Vec<(IpNet, Option<&str>)> = Vec::new();
+        for (own, name, rules) in all.chain([(everyone().to_vec(), NO_TRUNK, &self.default)]) {
+            let before = networks.len();
+            for network in own {
+                // The first trunk that covers an address counts: what an earlier one covers is none of this one's.
+                let taken = networks[..before].iter().any(|(earlier, _)| earlier.contains(&network));
+                if !taken && !networks.iter().any(|(known, _)| *known == network) {
+                    networks.push((network, rules.assists().then_some(name)));
+                }
+            }
+        }
+        if networks.iter().all(|(_, name)| name.is_none()) { Vec::new() } else { networks }
+    }
+
     /// The rules of that name.
     pub fn rules(&self, name: &str) -> Option<&Rules> {
         let trunk = self.trunks.iter().find(|trunk| trunk.name == name);
@@ -293,6 +338,56 @@ mod tests {
         assert!(!pattern.matches("evilcarrier.example"));
         assert!(DomainPattern::new("*").is_none());
         assert!(DomainPattern::new("a..b").is_none());
+    }
+
+    #[test]
+    fn the_longest_of_the_networks_that_are_assisted_says_what_the_first_trunk_that_matches_says() {
+        let trunk = |name: &str, nets: &[&str], assist: bool| Trunk {
+            name: name.into(),
+            matcher: Matcher { peers: nets.iter().map(|net| net.parse().unwrap()).collect(), domains: vec![] },
+            rules: Rules { action: Action::Refresh, assist, ..Rules::default() },
+        };
+        let on = Rules { action: Action::Refresh, assist: true, ..Rules::default() };
+        let trunks = [
+            trunk("a", &["10.1.0.0/16", "2001:db8::/64"], true),
+            trunk("b", &["10.1.2.0/24", "10.0.0.0/8", "10.1.0.0/16"], false),
+            trunk("c", &["10.2.0.0/16", "192.0.2.0/24"], true),
+            trunk("d", &["192.0.2.128/25", "192.0.0.0/16", "2001:db8::/32"], false),
+            trunk("e", &[], true),
+            trunk("f", &["203.0.113.0/24"], false),
+        ];
+        for count in 0..=trunks.len() {
+            for default in [Rules::default(), on.clone()] {
+                let policy = Policy { trunks: trunks[..count].to_vec(), default, ..Policy::default() };
+                let networks = policy.assisted();
+                for address in [
+                    "10.1.2.3",
+                    "10.1.9.9",
+                    "10.2.0.1",
+                    "10.9.9.9",
+                    "192.0.2.1",
+                    "192.0.2.200",
+                    "192.0.9.9",
+                    "203.0.113.7",
+                    "198.51.100.1",
+                    "2001:db8::1",
+                    "2001:db8:1::1",
+                    "2001:db9::1",
+                ] {
+                    let address: IpAddr = address.parse().unwrap();
+                    let (name, rules) = policy.find(address, "");
+                    let longest = networks
+                        .iter()
+                        .filter(|(net, _)| net.contains(&address))
+                        .max_by_key(|(net, _)| net.prefix_len());
+                    let said = longest.and_then(|(_, name)| *name);
+                    assert_eq!(said, rules.assists().then_some(name), "{address} {count} {networks:?}");
+                }
+            }
+        }
+        assert!(Policy { trunks: vec![trunk("b", &["10.0.0.0/8"], false)], ..Policy::default() }.assisted().is_empty());
+        let observed = Rules { action: Action::Alert, assist: true, ..Rules::default() };
+        assert!(Policy { default: observed, ..Policy::default() }.assisted().is_empty());
     }
 
     #[test]

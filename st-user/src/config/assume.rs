@@ -2,21 +2,22 @@
 
 use std::time::Duration;
 
-use st_core::Rules;
+use st_core::{AssumeMode, Rules};
 
 use super::{
-    fields::{Fields, off_or, seconds},
+    fields::{Fields, choice, off_or, seconds},
     schema::INTERVALS,
     trunks::Around,
 };
 
 /// The keys that say how something is sent.
-pub(super) const KEYS: [&str; 2] = ["assume_interval", "session_expires"];
+pub(super) const KEYS: [&str; 3] = ["assume_interval", "session_expires", "mode"];
 
 /// As read: they make no sense one by one.
 pub(super) struct Assumed {
     pub(super) assume_interval: Option<Duration>,
     pub(super) session_expires: Duration,
+    pub(super) mode: AssumeMode,
 }
 
 /// Reads them. `floor`: the trunk's `interval_floor`, where it is sound; `min_se` likewise.
@@ -25,10 +26,13 @@ pub(super) fn assumed(
     around: Around<'_>,
     floor: Option<Duration>,
     min_se: Option<Duration>,
+    take_over: bool,
 ) -> Assumed {
     let shown = humantime::format_duration;
     let given = fields.get("assume_interval", off_or(seconds(INTERVALS)));
     let asked = fields.get("session_expires", seconds(INTERVALS));
+    let modes = [("hold", AssumeMode::Hold), ("hand-off", AssumeMode::HandOff)];
+    let mode = fields.get("mode", choice(&modes)).unwrap_or(Rules::default().mode);
     let assume_interval = given.flatten();
     if let (Some(value), Some(at)) = (assume_interval, fields.value_at("assume_interval")) {
         if let Some(floor) = floor.filter(|floor| value < *floor) {
@@ -54,5 +58,14 @@ pub(super) fn assumed(
             fields.note(at, what, "raise it, or lower `min_se`: no request may ask for less than its own Min-SE");
         }
     }
-    Assumed { assume_interval, session_expires }
+    if let (AssumeMode::HandOff, Some(at)) = (mode, fields.value_at("mode")) {
+        if assume_interval.is_none() && fields.sound("assume_interval") {
+            let what = "`mode` is `hand-off`, and there is no `assume_interval` of which that could be";
+            fields.note(at, what, "add `assume_interval`, or write `mode: hold`");
+        } else if take_over {
+            let what = "`mode: hand-off` leaves the refreshing to the peer, and `take_over: true` takes it from there";
+            fields.note(at, what, "write `mode: hold`, or `take_over: false`");
+        }
+    }
+    Assumed { assume_interval, session_expires, mode }
 }

@@ -5,6 +5,7 @@ mod assume;
 mod fields;
 mod metrics;
 mod problem;
+mod records;
 #[cfg(test)]
 mod reference;
 mod schema;
@@ -21,7 +22,10 @@ use std::{
 
 use st_core::{Action, Policy};
 
-use crate::kernel::{self, Overlap};
+use crate::{
+    kernel::{self, Overlap},
+    recorder::Limits,
+};
 pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
 pub use metrics::Metrics;
 pub use problem::{ConfigError, Position, Problem};
@@ -78,6 +82,8 @@ pub struct Config {
     pub alerts: Alerting,
     /// Whether events go to the journal.
     pub journald: Journald,
+    /// How much the flight recorder keeps; `None`: there is none.
+    pub recorder: Option<Limits>,
 }
 
 impl Config {

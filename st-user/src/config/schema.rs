@@ -16,9 +16,10 @@ use crate::{
 
 use super::{
     Attach, Config, Control, Journald, PORT, alerts,
-    fields::{Fields, Given, Placed, choice, duration, list, number, parsed, rate, seconds, text},
+    fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
     metrics::metrics,
     problem::{Position, Problem},
+    records,
     tree::Node,
     trunks::{self, Around},
 };
@@ -75,8 +76,19 @@ pub(super) fn config(
     }
     let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
+    let by_domain = trunks.iter().find(|trunk| !trunk.matcher.domains.is_empty());
+    if let (Some(other), Some(at), true) =
+        (by_domain, fields.key_at("default"), default.as_ref().is_some_and(|rules| rules.assist))
+    {
+        let what = format!(
+            "`assist` goes by the peer's address, and trunk `{}` may take the same calls by their domain",
+            other.name
+        );
+        fields.note(at, what, "name its `peers` instead of its domains, or take `assist` away");
+    }
     let alerts = alerts::alerting(&mut fields);
     let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
+    let recorder = fields.get("recorder", off_or(records::recorder)).flatten();
     fields.close();
 
     let config = Config {
@@ -95,6 +107,7 @@ pub(super) fn config(
         },
         alerts,
         journald,
+        recorder,
     };
     if config.refreshes() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
+use st_core::{Action, AssumeMode, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
 
 use super::*;
 
@@ -94,12 +94,15 @@ fn everything_but_the_interfaces_has_a_default() {
                     on_expired: OnExpired::Alert,
                     assume_interval: None,
                     session_expires: Duration::from_secs(1_800),
+                    mode: AssumeMode::Hold,
+                    assist: false,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
             },
             alerts: Alerting { receivers: vec![], rate: Some(30) },
             journald: Journald::Auto,
+            recorder: None,
         }
     );
     assert!(!config.refreshes());
@@ -112,11 +115,20 @@ fn the_sample_says_the_defaults() {
 
 /// The sample with its examples switched on.
 pub(super) fn whole_sample() -> String {
-    let on = |line: &str| match line.strip_prefix("#  ") {
-        Some(example) => format!("  {example}\n"),
-        None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
-    };
-    SAMPLE.lines().map(on).collect()
+    let mut lines = SAMPLE.lines().peekable();
+    let mut whole = String::new();
+    while let Some(line) = lines.next() {
+        match line.strip_prefix("#  ") {
+            Some(example) => whole += &format!("  {example}\n"),
+            None => {
+                // What stands there without the examples.
+                let off =
+                    line.strip_suffix(" off").filter(|_| lines.peek().is_some_and(|next| next.starts_with("#  ")));
+                whole += &format!("{}\n", off.or_else(|| line.strip_suffix(" []")).unwrap_or(line));
+            }
+        }
+    }
+    whole
 }
 
 #[test]
@@ -172,6 +184,7 @@ const TOP: &[&str] = &[
     "alerts",
     "alert_rate",
     "journald",
+    "recorder",
 ];
 const DEFAULT: &[&str] = &[
     "action",
@@ -187,8 +200,10 @@ const DEFAULT: &[&str] = &[
     "take_over",
     "respond",
     "on_expired",
+    "assist",
     "assume_interval",
     "session_expires",
+    "mode",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -300,6 +315,11 @@ fn wrong_values_are_told_with_the_right_ones() {
     );
     says("alerts: [{exec: {command: []}}]", &["2:27: `command` is an empty list"]);
     says("alerts: [{exec: {command: [/bin/a], at_once: 0}}]", &["2:46: `at_once` is `0`, which is not a number"]);
+    for size in ["64", "64MB", "1KiB", "17GiB", "-1MiB"] {
+        says(&format!("recorder: {{size: {size}}}"), &["2:18: `size` is `"]);
+    }
+    says("recorder: {files: 1}", &["2:19: `files` is `1`, which is not a number of files"]);
+    says("recorder: on", &["2:11: `recorder` is a single value where a mapping is expected"]);
     says("journald: maybe", &["2:11: `journald` is `maybe`: use one of auto, true, false"]);
     for rate in ["0", "10001", "many", "-1"] {
         says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
@@ -570,6 +590,23 @@ fn an_interval_is_assumed_where_that_can_be_kept_and_makes_no_shorter_timer() {
 }
 
 #[test]
+fn the_refreshing_is_held_or_handed_off_where_an_interval_is_assumed() {
+    let mode = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.mode;
+    assert_eq!(mode("default: {action: refresh, assume_interval: 300s, mode: hand-off}"), AssumeMode::HandOff);
+    assert_eq!(mode("default: {action: refresh, assume_interval: 300s, mode: hold}"), AssumeMode::Hold);
+    assert_eq!(mode("default: {action: refresh, mode: hold}"), AssumeMode::Hold);
+    says("default: {action: refresh, mode: handoff}", &["2:34: `mode` is `handoff`: use one of hold, hand-off"]);
+    says(
+        "default: {action: refresh, mode: hand-off}",
+        &["2:34: `mode` is `hand-off`, and there is no `assume_interval`"],
+    );
+    says(
+        "default: {action: refresh, take_over: true, assume_interval: 300s, mode: hand-off}",
+        &["2:74: `mode: hand-off` leaves the refreshing to the peer, and `take_over: true` takes it"],
+    );
+}
+
+#[test]
 fn media_evidence_is_auto_or_off() {
     let evidence = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.media_evidence;
     assert!(evidence("default: {action: refresh}") && evidence("default: {action: refresh, media_evidence: auto}"));
@@ -588,6 +625,39 @@ fn respond_is_never_or_on_reject_and_needs_refresh() {
         "default: {action: alert, respond: on-reject}",
         &["2:35: `respond` is `on-reject`, but `action` is not `refresh`"],
     );
+}
+
+#[test]
+fn assist_is_true_or_false_and_needs_refresh_and_peers() {
+    let assist = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.assist;
+    assert!(assist("default: {action: refresh, assist: true}"));
+    assert!(!assist("default: {action: refresh, assist: false}") && !assist("default: {action: refresh}"));
+    assert!(!assist("default: {action: alert, assist: false}"));
+    says("default: {action: refresh, assist: yes}", &["2:36: `assist` is `yes`"]);
+    says("default: {action: alert, assist: true}", &["2:34: `assist` is on, but `action` is not `refresh`"]);
+    says("default: {assist: true}", &["2:11: says how to refresh, but no `action` is given"]);
+    let trunk = |name: &str, reach: &str, more: &str| {
+        format!("  - {name}\n    match: {{{reach}}}\n    action: refresh\n{more}").replacen(
+            name,
+            &format!("name: {name}"),
+            1,
+        )
+    };
+    let (peers, domains, on) = ("peers: [10.0.0.0/8]", "domains: [b.example]", "    assist: true\n");
+    says(
+        &format!("trunks:\n{}", trunk("a", domains, on)),
+        &["6:13: `assist` goes by the peer's address, and this trunk by domains: name its `peers` instead"],
+    );
+    says(
+        &format!("trunks:\n{}{}", trunk("a", domains, ""), trunk("b", peers, on)),
+        &["9:13: `assist` goes by the peer's address, and trunk `a` above may take the same calls by their domain"],
+    );
+    says(
+        &format!("trunks:\n{}default: {{action: refresh, assist: true}}\n", trunk("a", domains, "")),
+        &["6:1: `assist` goes by the peer's address, and trunk `a` may take the same calls by their domain"],
+    );
+    let below = parse(&format!("interfaces: [eth0]\ntrunks:\n{}{}", trunk("a", peers, on), trunk("b", domains, "")));
+    assert!(below.unwrap().policy.trunks[0].rules.assist);
 }
 
 #[test]
@@ -630,4 +700,12 @@ fn the_status_page_is_off_and_needs_an_address_to_be_shown_at() {
     says("metrics: {listen: off, page: true}", &["2:30: `page` is shown at `metrics.listen`, which is `off`"]);
     says("metrics: {listen: 9464, page: here}", &["2:31: `page` is `here`: use one of true, false"]);
     says("metrics: {listen: here, page: true}", &["2:19: `listen` is `here`"]);
+}
+
+#[test]
+fn the_recorder_is_off_or_has_its_limits() {
+    let recorder = |text: &str| parse(&format!("interfaces: [eth0]\nrecorder: {text}")).unwrap().recorder;
+    assert_eq!(recorder("off"), None);
+    assert_eq!(recorder("{}"), Some(Limits { size: 64 << 20, files: 4 }));
+    assert_eq!(recorder("{size: 2GiB, files: 9}"), Some(Limits { size: 2 << 30, files: 9 }));
 }

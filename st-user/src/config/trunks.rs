@@ -50,6 +50,8 @@ struct Written {
     name: Option<Placed<String>>,
     reach: Option<Reach>,
     rules: Rules,
+    /// Where `assist: true` is written.
+    assists: Option<Position>,
 }
 
 /// Which dialogs; all, where both are empty.
@@ -73,6 +75,7 @@ pub(super) fn trunks(given: Given<'_>, around: Around<'_>, problems: &mut Vec<Pr
         nodes.iter().filter_map(|node| trunk(Given { name: "trunks", node }, around, problems)).collect();
     names_once(&trunks, problems);
     all_reachable(&trunks, problems);
+    assisted_by_address(&trunks, problems);
     let finished = trunks.into_iter().map(|trunk| {
         let (name, reach) = (trunk.name?.value, trunk.reach?);
         let matcher = Matcher {
@@ -122,8 +125,9 @@ fn trunk(given: Given<'_>, around: Around<'_>, problems: &mut Vec<Problem>) -> O
     };
     let rules = rules(&mut fields, around);
     let at = fields.at();
+    let assists = fields.value_at("assist").filter(|_| rules.assist);
     fields.close();
-    Some(Written { at, name, reach, rules })
+    Some(Written { at, name, reach, rules, assists })
 }
 
 fn reach(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Reach> {
@@ -173,6 +177,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let take_over = fields.get("take_over", boolean);
     let respond = fields.get("respond", choice(&[("never", Respond::Never), ("on-reject", Respond::OnReject)]));
     let on_expired = fields.get("on_expired", choice(&[("alert", OnExpired::Alert), ("bye", OnExpired::Bye)]));
+    let assist = fields.get("assist", boolean);
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -228,6 +233,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         "take_over",
         "respond",
         "on_expired",
+        "assist",
     ];
     let sends = sends.iter().chain(&assume::KEYS);
     if let (None, Some(at)) = (fields.key_at("action"), sends.into_iter().find_map(|name| fields.key_at(name))) {
@@ -240,12 +246,17 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let sound = |name: &str, value: Duration| fields.sound(name).then_some(value);
     let least = min_se.unwrap_or(Rules::default().min_se.max(interval_floor));
     let (floor, least) = (sound("interval_floor", interval_floor), sound("min_se", least));
-    let Assumed { assume_interval, session_expires } = assumed(fields, around, floor.filter(|_| floor_known), least);
+    let Assumed { assume_interval, session_expires, mode } =
+        assumed(fields, around, floor.filter(|_| floor_known), least, take_over == Some(true));
     if let (Some(Respond::OnReject), Some(Action::Observe | Action::Alert), Some(at)) =
         (respond, action, fields.value_at("respond"))
     {
         let cure = "write `action: refresh`, or `respond: never`: only there is anything sent in the server's name";
         fields.note(at, "`respond` is `on-reject`, but `action` is not `refresh`", cure);
+    }
+    if let (Some(true), Some(Action::Observe | Action::Alert), Some(at)) = (assist, action, fields.value_at("assist")) {
+        let cure = "write `action: refresh`, or take `assist` away: the calls that come of it have to be refreshed";
+        fields.note(at, "`assist` is on, but `action` is not `refresh`", cure);
     }
     Rules {
         action: action.unwrap_or(base.action),
@@ -263,6 +274,8 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         on_expired: on_expired.unwrap_or(base.on_expired),
         assume_interval,
         session_expires,
+        mode,
+        assist: assist.unwrap_or(base.assist),
     }
 }
 
@@ -316,6 +329,28 @@ fn names_once(trunks: &[Written], problems: &mut Vec<Problem>) {
             }
             None => seen.push(name),
         }
+    }
+}
+
+/// The kernel programs know an INVITE's addresses and no domains: notes trunks that are assisted and go by domains, or have one that
+/// does before them.
+fn assisted_by_address(trunks: &[Written], problems: &mut Vec<Problem>) {
+    let by_domain = |trunk: &&Written| trunk.reach.as_ref().is_some_and(|reach| !reach.domains.is_empty());
+    for (index, trunk) in trunks.iter().enumerate() {
+        let (Some(at), Some(other)) = (trunk.assists, trunks[..=index].iter().find(by_domain)) else { continue };
+        let name = other.name.as_ref().map_or("without a name", |name| &name.value);
+        let (what, cure) = if std::ptr::eq(other, trunk) {
+            (
+                "`assist` goes by the peer's address, and this trunk by domains".to_owned(),
+                "name its `peers` instead".to_owned(),
+            )
+        } else {
+            let what = format!(
+                "`assist` goes by the peer's address, and trunk `{name}` above may take the same calls by their domain"
+            );
+            (what, format!("name the `peers` of `{name}` instead of its domains, or move it below"))
+        };
+        problems.push(Problem::new(at, what, cure));
     }
 }
 

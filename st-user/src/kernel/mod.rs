@@ -1,5 +1,6 @@
 //! The kernel side as user space sees it: the embedded programs, loaded, attached and pinned; the maps.
 
+mod assists;
 mod attach;
 mod bpf;
 mod error;
@@ -28,7 +29,9 @@ use aya::{
 };
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
+use st_ebpf::abi::names;
 
+pub use assists::Assists;
 pub use error::KernelError;
 pub use flows::Flows;
 pub use holds::Holds;
@@ -69,6 +72,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Where to pin, a directory on a bpf file system.
     pub pin_dir: PathBuf,
+    /// Whether the programs copy what they rewrite into the ring, for the flight recorder.
+    pub recording: bool,
 }
 
 /// A hook.
@@ -141,6 +146,8 @@ pub struct Kernel {
     pub flows: Flows,
     /// Dialogs in which the server's refusals are held back.
     pub holds: Holds,
+    /// Peers whose INVITEs are changed.
+    pub assists: Assists,
     _lock: Lock,
 }
 
@@ -161,7 +168,7 @@ impl Kernel {
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
         match bring_up(&hooks, &pins, older, &interfaces, options) {
-            Ok((ebpf, (maps, flows, holds), ring)) => {
+            Ok((ebpf, (maps, flows, holds, assists), ring)) => {
                 let attach = options.attach;
                 let held = interfaces.iter().map(|one| one.index).collect();
                 let changed = Instant::now();
@@ -180,6 +187,7 @@ impl Kernel {
                         maps,
                         flows,
                         holds,
+                        assists,
                         _lock: lock,
                     },
                     ring,
@@ -339,7 +347,7 @@ impl fmt::Display for Attached {
 }
 
 /// Those that are pinned, and those that begin anew with each daemon.
-type AllMaps = (Maps, Flows, Holds);
+type AllMaps = (Maps, Flows, Holds, Assists);
 
 fn bring_up(
     hooks: &Hooks,
@@ -353,12 +361,15 @@ fn bring_up(
     for (name, ..) in SHAPES {
         loader.map_pin_path(name, pins.map(name));
     }
+    let recording = u8::from(options.recording);
+    loader.override_global(names::RECORDING, &recording, true);
     // No program is relocated against the kernel's own types.
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);
     let (mut maps, ring) = maps::set_up(&mut ebpf, &options.ports, carried)?;
     let flows = Flows::take(&mut ebpf)?;
     let holds = Holds::take(&mut ebpf, maps.hash_key())?;
+    let assists = Assists::take(&mut ebpf)?;
     hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
         Some(mut older) => {
@@ -380,7 +391,7 @@ fn bring_up(
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((ebpf, (maps, flows, holds), ring))
+    Ok((ebpf, (maps, flows, holds, assists), ring))
 }
 
 fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {

@@ -216,6 +216,7 @@ impl Player<'_> {
                 | Output::Weigh { .. }
                 | Output::Send(_)
                 | Output::Unwatch { .. }
+                | Output::StopAssisting { .. }
                 | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}

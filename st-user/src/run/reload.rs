@@ -157,6 +157,7 @@ impl Driver<'_> {
         }
         if self.config.policy != wanted.policy {
             self.engine.set_policy(Arc::clone(&wanted.policy));
+            self.kernel.assists.follow(&wanted.policy);
             self.outputs();
             self.reload.undone = Some(SessionId(0));
             changes.push("trunks, defaults, rates and limits: they hold for every call from its next moment on".into());
@@ -219,6 +220,7 @@ impl RunConfig {
             ("attach", now.options.attach != wanted.options.attach, "the programs were loaded for it"),
             ("pin_dir", now.options.pin_dir != wanted.options.pin_dir, "the programs are pinned there"),
             ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
+            ("recorder", now.options.recording != wanted.options.recording, "the programs were loaded for it"),
             ("control", now.control != wanted.control, "the socket was made and given to its group"),
         ];
         fixed.iter().filter(|(_, differs, _)| *differs).map(|(key, _, why)| format!("`{key}` ({why})")).collect()
@@ -232,6 +234,7 @@ impl RunConfig {
                 attach: config.attach,
                 ports: config.ports.clone(),
                 pin_dir: config.pin_dir.clone(),
+                recording: config.recorder.is_some(),
             },
             policy: Arc::new(config.policy.clone()),
             state_dir: config.state_dir.clone(),

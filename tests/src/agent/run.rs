@@ -281,7 +281,10 @@ impl Ua {
             if self.profile.knows_timers || self.profile.drops_after.is_some() {
                 // A timer once agreed stays, as SBCs have it.
                 let agreed = dialog.interval.and_then(|interval| interval.as_secs().try_into().ok());
-                dialog.restart(response.session_expires().map(|(seconds, _)| seconds).or(agreed), &self.profile);
+                // One that insists on timers goes by its own where it is told of none.
+                let own = self.profile.timer.filter(|_| self.profile.demands_timers).map(|timer| timer.interval_s);
+                let said = response.session_expires().map(|(seconds, _)| seconds);
+                dialog.restart(said.or(agreed).or(own), &self.profile);
             }
         }
         if method != "INVITE" {

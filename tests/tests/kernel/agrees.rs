@@ -27,7 +27,7 @@ const MAX_SPACES: usize = 10;
 const LONGEST: usize = CAPTURE / 2;
 
 /// Runs a test on so many values; `often`: what the programs have to count at least once in a hundred.
-fn run<S: Strategy>(
+pub(crate) fn run<S: Strategy>(
     strategy: &S,
     often: &[Counter],
     test: impl Fn(&mut Tester, S::Value) -> Result<(), TestCaseError>,

@@ -4,6 +4,7 @@
 
 mod ack;
 mod agrees;
+mod assist;
 mod commit;
 mod cost;
 mod frame;
@@ -14,6 +15,7 @@ mod media;
 mod peer;
 mod quoted;
 mod race;
+mod record;
 mod sample;
 mod shift;
 mod take;

@@ -8,7 +8,10 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{
+        Array, HashMap, MapData, MapError, PerCpuArray, RingBuf,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
@@ -62,10 +65,22 @@ pub(crate) struct Tester {
 impl Tester {
     /// Fresh programs and maps; port 5060 carries SIP.
     pub(crate) fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// The same for a daemon that keeps a flight recorder.
+    pub(crate) fn recording() -> Self {
+        Self::with(true)
+    }
+
+    fn with(recording: bool) -> Self {
         let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/st-ebpf");
         let object = std::fs::read(&object)
             .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build` first", object.display()));
-        let mut ebpf = EbpfLoader::new().load(&object).expect("the object loads");
+        let recording = u8::from(recording);
+        let mut loader = EbpfLoader::new();
+        loader.override_global(names::RECORDING, &recording, true);
+        let mut ebpf = loader.load(&object).expect("the object loads");
         let mut ports: Array<&mut MapData, Ports> = ebpf.map_mut(names::PORTS).unwrap().try_into().unwrap();
         let mut words = [0; 1024];
         words[5060 / 64] = 1 << (5060 % 64);
@@ -181,6 +196,10 @@ impl Tester {
         for flow in flows.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             flows.remove(&flow).unwrap();
         }
+        let mut assisted = self.assisted();
+        for network in assisted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            assisted.remove(&network).unwrap();
+        }
         self.before = Counter::ALL.iter().map(|counter| self.raw_counter(*counter)).collect();
         self
     }
@@ -236,6 +255,18 @@ impl Tester {
 
     fn marks(&mut self) -> HashMap<&mut MapData, u64, Hold> {
         self.ebpf.map_mut(names::HOLDS).unwrap().try_into().unwrap()
+    }
+
+    fn assisted(&mut self) -> LpmTrie<&mut MapData, [u8; 16], u32> {
+        self.ebpf.map_mut(names::ASSISTED).unwrap().try_into().unwrap()
+    }
+
+    /// Says whether INVITEs from and to the peers of a network are changed.
+    pub(crate) fn assist(&mut self, network: &str, on: bool) {
+        let (address, bits) = network.split_once('/').unwrap();
+        let (address, bits): (IpAddr, u32) = (address.parse().unwrap(), bits.parse().unwrap());
+        let bits = if address.is_ipv4() { bits + 96 } else { bits };
+        self.assisted().insert(&Key::new(bits, mapped(address)), u32::from(on), 0).unwrap();
     }
 
     /// Marks a dialog.

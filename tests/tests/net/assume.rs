@@ -97,3 +97,55 @@ fn what_is_assumed_is_known_to_the_next_daemon_and_shown_as_such() {
         }
     });
 }
+
+const HANDS_OFF: [&str; 4] = ["action: refresh", "min_se: 2s", "assume_interval: 8s", "mode: hand-off"];
+
+/// Takes a timer up that is left to it.
+fn taking() -> Profile {
+    Profile { joins: true, ..Profile::dropping_peer(AGE) }
+}
+
+#[test]
+fn f01_handed_off_to_a_peer_whose_refreshes_the_server_takes_the_call_lives_by_them() {
+    std::thread::scope(|scope| {
+        for (family, attach) in [(Family::V4, "tc"), (Family::V6, "xdp")] {
+            scope.spawn(move || {
+                let mut call = plan(family, attach, &HANDS_OFF, taking()).start();
+                call.refreshed(1);
+                let refresh = call.peer.refreshes().remove(0);
+                assert_eq!(refresh.session_expires(), Some((8, None)), "{}", call.story());
+                assert_eq!(refresh.header("Supported"), None, "{}", call.story());
+                std::thread::sleep(Duration::from_secs(1));
+                call.sipst.kill().unwrap();
+                call.sipst = Sipst::start(&call.lab.server, &config(attach, &HANDS_OFF)).unwrap();
+                for _ in 0..4 {
+                    std::thread::sleep(Duration::from_secs(2));
+                    call.peer.reinvite();
+                    assert_eq!(call.peer.answered("INVITE", SOON).unwrap(), 200, "{}", call.story());
+                }
+                assert_eq!(call.peer.refreshes().len(), 1, "{}", call.story());
+                call.server_hangs_up();
+            });
+        }
+    });
+}
+
+#[test]
+fn f01_handed_off_to_a_peer_whose_refreshes_the_server_turns_down_the_role_is_taken_back() {
+    std::thread::scope(|scope| {
+        for (family, attach) in [(Family::V4, "xdp"), (Family::V6, "tc")] {
+            scope.spawn(move || {
+                let mut plan = plan(family, attach, &HANDS_OFF, taking());
+                plan.server = Profile { update: Update::ListAndRefuse(405), ..Profile::plain_server() };
+                let call = plan.start();
+                call.refreshed(1);
+                call.peer.request("UPDATE");
+                call.sipst.event("refresh_rejected", SOON).unwrap();
+                let back = call.sipst.event_where("taken back", SOON, |event| event["reason"] == "taken_back");
+                assert_eq!(back.unwrap()["event"], "refresh_due", "{}", call.story());
+                call.refreshed(4);
+                call.server_hangs_up();
+            });
+        }
+    });
+}

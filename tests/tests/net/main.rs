@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod assist;
 mod assume;
 mod attackers;
 mod bystanders;
@@ -27,6 +28,7 @@ mod peers;
 mod plan;
 mod privilege;
 mod real;
+mod recorder;
 mod refresh;
 mod relays;
 mod reload;

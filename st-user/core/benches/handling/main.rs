@@ -106,6 +106,7 @@ impl Bench {
                 | Output::Weigh { .. }
                 | Output::Send(_)
                 | Output::Unwatch { .. }
+                | Output::StopAssisting { .. }
                 | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}

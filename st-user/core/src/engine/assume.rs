@@ -7,6 +7,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    breach::Terms,
     dialog::Dialog,
     negotiate::Agreed,
     reason,
@@ -16,7 +17,7 @@ use super::{
     shared::Shared,
     timers::{OF_INTERVAL, Timer},
 };
-use crate::{Action, By, Event, EventKind, Rules, Side};
+use crate::{Action, AssumeMode, By, Event, EventKind, Rules, Side};
 
 /// Where what holds in a dialog comes from. It stands in records by its place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub(super) enum Origin {
     Negotiated,
     /// They have negotiated nothing. What holds comes from refreshes of sipst's, which the assumption led to.
     Assumed,
+    /// The same, and the peer refreshes because sipst has left that to it.
+    HandedOff,
+    /// The same, and it is not left to the peer any more.
+    TakenBack,
 }
 
 impl Origin {
@@ -34,7 +39,8 @@ impl Origin {
         match (themselves, holds) {
             (true, _) => Self::Negotiated,
             (false, true) => self,
-            (false, false) => Self::Assumed,
+            (false, false) if matches!(self, Self::Negotiated) => Self::Assumed,
+            (false, false) => self,
         }
     }
 }
@@ -63,7 +69,7 @@ pub(super) fn floor(rules: &Rules) -> Duration {
 impl Dialog {
     /// What is to be assumed now, in seconds. A timer that holds and is no longer than that comes before.
     fn to_assume(&self, rules: &Rules) -> Option<u32> {
-        let assume = rules.assume_interval.filter(|_| self.session.origin == Origin::Assumed && !self.relayed)?;
+        let assume = rules.assume_interval.filter(|_| self.session.origin != Origin::Negotiated && !self.relayed)?;
         let held_to = self.held_to(rules).map(|agreed| Duration::from_secs(agreed.interval.into()));
         let seconds = || u32::try_from(assume.as_secs()).unwrap_or(u32::MAX);
         held_to.is_none_or(|interval| interval > assume).then(seconds)
@@ -97,6 +103,45 @@ impl Dialog {
             Side::Peer => Schedule::peer(interval(seconds)),
         })
     }
+
+    // `mode: hand-off`
+
+    /// The interval to be asked for at most, in seconds, where the next refresh is to leave the refreshing to the peer: it sends the
+    /// next one by half of what it answers, which has to come in time.
+    pub(super) fn hands_off(&self, sx: &Shared, rules: &Rules) -> Option<u32> {
+        let wanted = rules.mode == AssumeMode::HandOff && self.session.origin == Origin::Assumed;
+        // A server that is known to turn a peer's refreshes down, or not to get them, is spared that.
+        self.session.assumed.filter(|_| wanted && sx.risk(self.habit_keys(sx)).is_none())
+    }
+
+    /// Whether the peer refreshes because that was left to it.
+    pub(super) fn is_handed_off(&self) -> bool {
+        self.session.origin == Origin::HandedOff
+    }
+
+    /// A 2xx to a request that said `terms`.
+    pub(super) fn has_handed_off(&mut self, by: By, terms: Terms) {
+        if by == By::Sipst && !terms.timer && self.session.origin == Origin::Assumed {
+            self.session.origin = Origin::HandedOff;
+        }
+    }
+
+    /// The peer has not taken it up, or would come too late.
+    pub(super) fn keeps_role(&mut self) {
+        if self.is_handed_off() && self.session.refresher() != Some(Side::Peer) {
+            self.session.origin = Origin::TakenBack;
+        }
+    }
+
+    /// A refresh of the peer's has come to nothing, or has not come.
+    pub(super) fn take_role_back(&mut self, sx: &mut Shared) {
+        if self.is_handed_off() && self.action(sx) == Action::Refresh {
+            self.session.origin = Origin::TakenBack;
+            self.take_over_now(sx, reason::TAKEN_BACK);
+        }
+    }
+
+    // When
 
     /// [`Timer::Act`], where the moment is one that is assumed.
     pub(super) fn act_on_assumption(&mut self, sx: &mut Shared) {
@@ -191,11 +236,11 @@ mod tests {
 
     #[test]
     fn a_timer_is_negotiated_by_the_two_sides_themselves_and_by_nobody_else() {
-        use Origin::{Assumed, Negotiated};
-        for before in [Negotiated, Assumed] {
+        use Origin::{Assumed, HandedOff, Negotiated, TakenBack};
+        for before in [Negotiated, Assumed, HandedOff, TakenBack] {
             assert_eq!(before.after(true, true), Negotiated);
             assert_eq!(before.after(false, true), before, "R12");
-            assert_eq!(before.after(false, false), Assumed);
+            assert_eq!(before.after(false, false), if before == Negotiated { Assumed } else { before });
         }
     }
 }

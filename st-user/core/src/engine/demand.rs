@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Mode, dialog::Dialog, heard::Heard, invite::Invite, limits::MAX_DOMAIN, reason, shared::Shared};
 use crate::{
-    Action, By, Event, EventKind, Names, Side, Time,
+    Action, Assist, By, Event, EventKind, Names, Side, Time,
     message::{Message, MethodName},
 };
 
@@ -106,6 +106,9 @@ pub(super) fn tell(sx: &mut Shared, heard: &Heard<'_>, invite: &Invite, status: 
     };
     let Some(others) = others else { return };
     let mut reason = format!("{}: {}", demand.reason(), demand.details(status, heard.cseq.method));
+    if let Some(Assist::LetBe(why)) = invite.assist {
+        reason += &format!("; `assist` has let the INVITE be: {}", why.words());
+    }
     if others > 0 {
         reason += &format!("; {others} more such calls since the last time");
     }

@@ -27,7 +27,9 @@ use super::{
     telling::Telling,
     timers::{OF_INTERVAL, TRANSACTION, Timer},
 };
-use crate::{Action, By, Event, EventKind, Names, Output, Policy, Rules, SessionId, Side, Time, message::Message};
+use crate::{
+    Action, Assist, By, Event, EventKind, Names, Output, Policy, Rules, SessionId, Side, Time, message::Message,
+};
 
 /// How long nobody may speak in a dialog before it is forgotten.
 pub const SILENCE: std::time::Duration = std::time::Duration::from_secs(48 * 3600);
@@ -124,6 +126,9 @@ pub(super) struct Dialog {
     /// Whether an operator has told sipst to keep its hands off it. On record behind the rest, where it is so.
     #[serde(skip)]
     pub(super) held: bool,
+    /// Whether the INVITE that made it was changed, so that it has timers for sipst's sake alone. On record likewise.
+    #[serde(skip)]
+    pub(super) assisted: bool,
     /// Whether the kernel follows the server's numbers.
     pub(super) followed: bool,
     /// And the peer's.
@@ -223,6 +228,7 @@ impl Dialog {
             proven: false,
             barred: None,
             held: false,
+            assisted: invite.assist == Some(Assist::Done),
             followed: false,
             peer_followed: false,
             telling: None,
@@ -246,6 +252,9 @@ impl Dialog {
         if let (Some((_, said)), Some(talk)) = (said, &mut exchange.talk) {
             talk.answered = said.clone();
         }
+        if let Some(talk) = exchange.talk.as_mut().filter(|_| dialog.assisted && caller == Side::Server) {
+            talk.terms.timer = true;
+        }
         dialog.exchanges.push(exchange);
         if early.mid_call {
             dialog.resume(invite.peer, &request, caller, cseq);
@@ -254,9 +263,13 @@ impl Dialog {
             by: Some(caller.into()),
             method: Some(cseq.method.name()),
             status: answer.status(),
-            reason: [(dialog.relayed, reason::RELAYED), (dialog.mid_call, reason::MID_CALL)]
-                .into_iter()
-                .find_map(|(is_so, reason)| is_so.then(|| reason.into())),
+            reason: [
+                (dialog.relayed, reason::RELAYED),
+                (dialog.mid_call, reason::MID_CALL),
+                (dialog.assisted, reason::ASSISTED),
+            ]
+            .into_iter()
+            .find_map(|(is_so, reason)| is_so.then(|| reason.into())),
             ..dialog.event(sx, EventKind::SessionStarted)
         };
         dialog.tell(sx, started);

@@ -103,7 +103,8 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
-        let acts = rules.respond == Respond::OnReject || rules.hangs_up() || self.takes_over(rules);
+        let acts =
+            rules.respond == Respond::OnReject || rules.hangs_up() || self.takes_over(rules) || self.is_handed_off();
         let counts = |refresher: Side| refresher == Side::Server || acts;
         if !refreshes || !self.session.refresher().is_some_and(counts) || !rules.media_evidence {
             return None;

@@ -284,3 +284,40 @@ impl Exchanges {
         known.is_open(now) && !self.unanswered.is_some_and(ignored)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::hash::Secret;
+
+    /// A request of the server's, and what a response names it with.
+    fn asked(method: &str, number: u32, branch: &[u8]) -> (Exchange, CSeq, Option<Fingerprint>) {
+        let text = format!("{method} sip:a@192.0.2.1 SIP/2.0\r\nCSeq: {number} {method}\r\n\r\n");
+        let request = Message::scan(text.as_bytes(), false).unwrap();
+        let (cseq, branch) = (request.cseq().unwrap(), Some(Secret::new(1).fingerprint([branch])));
+        let peer = "192.0.2.1:5060".parse().unwrap();
+        (Exchange::new(Time::from_micros(0), Side::Server, peer, &request, cseq, branch), cseq, branch)
+    }
+
+    #[test]
+    fn a_response_belongs_to_the_request_with_its_branch_and_its_method() {
+        let all = [asked("UPDATE", 1, b"a"), asked("UPDATE", 2, b"b"), asked("BYE", 3, b"a")];
+        let mut exchanges = Exchanges::default();
+        for (exchange, ..) in &all {
+            exchanges.push(exchange.clone());
+        }
+        for (exchange, cseq, branch) in all {
+            let found = exchanges.of_response(Side::Server, cseq, branch).map(|found| found.number);
+            assert_eq!(found, Some(exchange.number));
+            assert!(exchanges.of_response(Side::Peer, cseq, branch).is_none());
+        }
+    }
+
+    #[test]
+    fn a_request_waits_until_its_final_response_or_the_ack_to_one_that_went_by_unseen() {
+        let (open, ..) = asked("INVITE", 1, b"a");
+        assert!(open.is_unanswered());
+        assert!(!Exchange { acked: true, ..open.clone() }.is_unanswered());
+        assert!(!Exchange { stage: Stage::Failed(open.heard), ..open }.is_unanswered());
+    }
+}

@@ -6,7 +6,7 @@ use super::{
     limits::MAX_IDENTIFIER,
 };
 use crate::{
-    Direction, Packet, Side,
+    Assist, Direction, Packet, Side,
     message::{CSeq, Message, Via},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct Heard<'a> {
     pub(super) via: Option<Via<'a>>,
     /// Whether there are others below it.
     pub(super) has_more_vias: bool,
+    /// What the kernel programs have made of it.
+    pub(super) assist: Option<Assist>,
 }
 
 impl<'a> Heard<'a> {
@@ -56,7 +58,7 @@ impl<'a> Heard<'a> {
             Side::Peer => Ids { call_id, local: to, remote: from },
         });
         let (via, has_more_vias) = message.vias();
-        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq, via, has_more_vias })
+        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq, via, has_more_vias, assist: None })
     }
 
     /// The branch of the topmost Via; one that is too long to be kept counts as none.

@@ -18,7 +18,7 @@ use super::{
     timers::TRANSACTION,
 };
 use crate::{
-    Side, Time,
+    Assist, Side, Time,
     message::{Body, MethodName},
 };
 
@@ -66,6 +66,8 @@ pub(super) struct Invite {
     pub(super) cookie: u64,
     pub(super) tos: u8,
     pub(super) ttl: u8,
+    /// What the kernel programs have made of it.
+    pub(super) assist: Option<Assist>,
 }
 
 impl Invite {
@@ -95,6 +97,7 @@ impl Invite {
             cookie: packet.cookie,
             tos: packet.tos,
             ttl: packet.ttl,
+            assist: heard.assist,
         }
     }
 }
@@ -188,7 +191,12 @@ impl Invites {
             pending.early.relayed |= relayed || heard.has_more_vias;
         }
         // Else it is a copy, or the same by another way: a proxy has forked it.
-        if pending.tries.iter().all(|known| !known.is_tried_by(heard)) {
+        if let Some(known) = pending.tries.iter_mut().find(|known| known.is_tried_by(heard)) {
+            // Which of its copies is answered is not known.
+            if heard.assist == Some(Assist::Done) && known.assist != heard.assist {
+                Arc::make_mut(known).assist = heard.assist;
+            }
+        } else {
             if pending.tries.len() >= MAX_TRIES {
                 pending.tries.remove(0);
                 self.evicted_tries += 1;

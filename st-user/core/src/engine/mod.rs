@@ -4,6 +4,7 @@
 //! interval by the moments of `schedule`, `refresh` acts, `own` and `verdict` follow what was sent. What all
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
+mod assist;
 mod assume;
 mod bounded;
 mod breach;
@@ -57,7 +58,7 @@ pub use timers::TRANSACTION;
 pub use view::{Denial, Standing, View, Wish};
 
 use crate::{
-    By, Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
+    Assist, By, Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
     message::{Message, MethodName},
 };
 use dialog::{Dialog, Ids};
@@ -123,6 +124,7 @@ impl Engine {
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.sx.gate.follow(&policy);
         self.sx.demands.clear();
+        self.sx.unassisted.clear();
         self.sx.policy = policy;
         self.dialogs.all.values_mut().for_each(|dialog| dialog.mark(&mut self.sx));
     }
@@ -182,6 +184,15 @@ impl Engine {
 
     /// Takes in a packet. Time never goes back: an earlier `now` counts as the latest one.
     pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
+        self.take_in(now, packet, None);
+    }
+
+    /// The same of an INVITE that the kernel programs have looked at, because its trunk says so ([`crate::Rules::assist`]).
+    pub fn handle_assisted(&mut self, now: Time, packet: &Packet<'_>, assist: Assist) {
+        self.take_in(now, packet, Some(assist));
+    }
+
+    fn take_in(&mut self, now: Time, packet: &Packet<'_>, assist: Option<Assist>) {
         self.advance(now);
         // Large, so that it stays where it is.
         let scanned = Message::scan(packet.bytes, packet.truncated);
@@ -190,7 +201,7 @@ impl Engine {
             return;
         };
         self.sx.stats.messages += 1;
-        if self.read(packet, message).is_none() {
+        if self.read(packet, message, assist).is_none() {
             self.sx.stats.unidentified += 1;
         }
         self.give_turns();
@@ -353,8 +364,8 @@ impl Engine {
     }
 
     /// Finds out what a message belongs to; `None` where it does not say.
-    fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>) -> Option<()> {
-        let heard = Heard::read(packet, message)?;
+    fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>, assist: Option<Assist>) -> Option<()> {
+        let heard = Heard { assist, ..Heard::read(packet, message)? };
         let Heard { client, is_request, ids, cseq, via, .. } = heard;
         let key = ids.map(|ids| self.key(ids));
         let token = via.filter(|_| client == Side::Server).and_then(|via| via.our_token());
@@ -468,6 +479,7 @@ impl Engine {
             (Some(status @ 300..), _) => {
                 if let Some(invite) = self.invites.turned_down(&invite, heard) {
                     demand::tell(&mut self.sx, heard, &invite, status);
+                    assist::refused(&mut self.sx, heard, &invite, status);
                 }
             }
         }

@@ -235,7 +235,7 @@ impl Dialog {
         let method = if reinvite.is_some() { MethodName::Invite } else { MethodName::Update };
         let hop = reinvite.as_ref().map(|(hop, _)| *hop).or_else(|| target.hop(peers));
         let Some(hop) = hop.filter(|_| self.own.len() < MAX_OWN) else { return false };
-        let terms = self.terms(rules);
+        let terms = self.terms(sx, rules);
         // As it was, but for answers to a challenge.
         let bytes = self.compose(target, method, token, number, terms, &[]);
         let mut own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, Vec::new());

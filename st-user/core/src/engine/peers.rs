@@ -137,7 +137,9 @@ impl Dialog {
         self.tell_alarm(sx, event);
         let policy = Arc::clone(&sx.policy);
         if self.takes_over(self.rules(&policy).1) {
-            self.take_over_now(sx);
+            self.take_over_now(sx, reason::TAKE_OVER);
+        } else {
+            self.take_role_back(sx);
         }
     }
 
@@ -158,7 +160,7 @@ impl Dialog {
     }
 
     /// What is known of such calls is found by that.
-    fn habit_keys(&self, sx: &Shared) -> Keys {
+    pub(super) fn habit_keys(&self, sx: &Shared) -> Keys {
         let policy = Arc::clone(&sx.policy);
         let trunk = self.rules(&policy).0.as_bytes();
         let (server, peer) = (self.names.server.to_string(), self.names.peer.ip().to_string());
@@ -187,9 +189,11 @@ impl Dialog {
         self.tell_alarm(sx, event);
     }
 
-    /// Whether sipst refreshes where the peer has to: by the rules, or because it has only come to that by a refresh of sipst's.
+    /// Whether sipst refreshes where the peer has to: by the rules, because it has only come to that by a refresh of sipst's, or because
+    /// there are timers only because sipst has seen to it: the peer's refreshes are for a server that has none.
     pub(super) fn takes_over(&self, rules: &Rules) -> bool {
-        (rules.take_over || self.session.origin == Origin::Assumed) && rules.action == Action::Refresh && !self.relayed
+        let is_ours = self.assisted || matches!(self.session.origin, Origin::Assumed | Origin::TakenBack);
+        (rules.take_over || is_ours) && rules.action == Action::Refresh && !self.relayed
     }
 
     /// [`Timer::TakeOver`]
@@ -205,12 +209,12 @@ impl Dialog {
         }
         let policy = Arc::clone(&sx.policy);
         if self.takes_over(self.rules(&policy).1) {
-            self.take_over_now(sx);
+            self.take_over_now(sx, reason::TAKE_OVER);
         }
     }
 
     /// The peer has to refresh, and sipst does.
-    fn take_over_now(&mut self, sx: &mut Shared) {
+    pub(super) fn take_over_now(&mut self, sx: &mut Shared, why: &'static str) {
         let peer = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
         if !peer || self.cycle.active || self.is_over() {
             return;
@@ -218,7 +222,7 @@ impl Dialog {
         if self.forbidden().is_some() {
             return self.tell_risk(sx, false);
         }
-        let reason = Some(reason::TAKE_OVER.into());
+        let reason = Some(why.into());
         let event = Event { reason, ..self.due_event(sx, EventKind::RefreshDue, By::Sipst) };
         self.tell(sx, event);
         self.begin(sx);

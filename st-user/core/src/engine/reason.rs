@@ -22,6 +22,9 @@ reasons! {
     OUTAGE = "outage",
     /// `session_ended`, `refresh_failed`: the peer answered 481 to a refresh.
     PEER_LOST_DIALOG = "peer_lost_dialog",
+    /// `session_started`: `timer` was added to the server's INVITE, or the demand for it was taken out of the peer's (`assist`).
+    /// `timer_negotiated`: the server has said nothing of the timer that the peer had demanded; sipst sees to it.
+    ASSISTED = "assisted",
     /// `session_started`, `refresh_due`: this host only passes the call on; it is observed.
     RELAYED = "relayed",
     /// `session_started`: the INVITE was not seen; the dialog is followed from a re-INVITE or UPDATE on. `refresh_due`,
@@ -35,6 +38,9 @@ reasons! {
     REFRESHER_MISSING = "refresher_missing",
     /// `negotiation_fault`: Session-Expires cannot be read, or is there twice; what was agreed before is kept.
     MALFORMED = "session_expires_malformed",
+    /// `negotiation_fault`: the peer has answered 422 to an INVITE of the server's that `timer` was added to: the trunk's INVITEs are let
+    /// be from now on, until sipst is started anew or its rules are changed.
+    ASSIST_OFF = "assist_off",
     /// `negotiation_fault`: the interval is below `interval_floor`; it is not acted upon.
     BELOW_FLOOR = "interval_below_floor",
     /// `negotiation_fault`: the peer moved its media or its Contact in the answer to a re-INVITE of sipst's.
@@ -56,6 +62,9 @@ reasons! {
     /// `refresh_due`: the peer has to refresh, and sipst does before that, so that the server's side becomes the refresher
     /// (`take_over`).
     TAKE_OVER = "take_over",
+    /// `refresh_due`: the peer had taken the refreshing up (`mode: hand-off`), and its refresh came to nothing at this server, or did not
+    /// come: sipst refreshes from here on.
+    TAKEN_BACK = "taken_back",
 
     /// `answer_withheld`: the peer's request is no refresh, or not only that; what it is follows. It is the server's alone.
     CHANGES_SESSION = "changes_session",

@@ -163,7 +163,8 @@ impl Engine {
             if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(key)) {
                 dialog.listed = false;
                 let timers = self.sx.timers.of(session);
-                let record = if dialog.held { seal(&(&**dialog, timers, true)) } else { seal(&(&**dialog, timers)) };
+                let behind = Behind::of(dialog).0;
+                let record = if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) };
                 return Some(Change { key: session.0, record: Some(record) });
             }
         }
@@ -194,8 +195,8 @@ impl Engine {
         if self.dialogs.all.len() >= self.sx.limits.sessions {
             return Err(RecordError::Full);
         }
-        let (mut dialog, timers, held): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
-        dialog.held = held.0;
+        let (mut dialog, timers, behind): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
+        (dialog.held, dialog.assisted) = (behind.0 & Behind::HELD != 0, behind.0 & Behind::ASSISTED != 0);
         let (id, names) = (dialog.id, Arc::clone(&dialog.names));
         let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
         let key = self.key(ids);
@@ -247,12 +248,21 @@ impl Engine {
     }
 }
 
-/// What stands behind all else in a record, and only where it is true.
-struct Behind(bool);
+/// What stands behind all else in a record, one bit each, and only where any of it is true.
+struct Behind(u8);
+
+impl Behind {
+    const HELD: u8 = 1;
+    const ASSISTED: u8 = 2;
+
+    fn of(dialog: &Dialog) -> Self {
+        Self(u8::from(dialog.held) * Self::HELD | u8::from(dialog.assisted) * Self::ASSISTED)
+    }
+}
 
 impl<'de> Deserialize<'de> for Behind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(bool::deserialize(deserializer).unwrap_or(false)))
+        Ok(Self(u8::deserialize(deserializer).unwrap_or(0)))
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     assume::{Origin, floor},
     breach::Terms,
     dialog::Dialog,
-    negotiate::{Agreed, negotiate},
+    negotiate::{Agreed, Outcome, negotiate},
     reason,
     record::words,
     refresh::Cycle,
@@ -195,7 +195,11 @@ impl Dialog {
         let rules = self.rules(&policy).1;
         let before = self.session.agreed;
         let expires = message.session_expires();
-        let outcome = negotiate(before, sender, expires, rules.strict_r12);
+        let undertaken = self.undertaken(deal, expires.is_some());
+        let outcome = match undertaken {
+            Some(agreed) => Outcome { agreed: Some(agreed), fault: None },
+            None => negotiate(before, sender, expires, rules.strict_r12),
+        };
         self.session.agreed = outcome.agreed;
         if by != By::Sipst {
             self.session.breached(terms.breaches(sender, before));
@@ -219,7 +223,9 @@ impl Dialog {
         let themselves = matches!(expires, Some(Ok(_))) && by != By::Sipst && !answered;
         self.session.origin = self.session.origin.after(themselves, outcome.agreed.is_some());
         let was_assumed = self.session.assumed.is_some();
+        self.has_handed_off(by, terms);
         self.set_moments(rules, by);
+        self.keeps_role();
         let floor = floor(rules);
         let too_short = outcome.agreed.is_some_and(|agreed| Duration::from_secs(agreed.interval.into()) < floor);
         let told = |kind, dialog: &Self, sx: &Shared| Event {
@@ -230,7 +236,8 @@ impl Dialog {
             ..dialog.timed_event(sx, kind)
         };
         if outcome.agreed != before {
-            let event = told(EventKind::TimerNegotiated, self, sx);
+            let reason = undertaken.map(|_| reason::ASSISTED.into());
+            let event = Event { reason, ..told(EventKind::TimerNegotiated, self, sx) };
             self.tell(sx, event);
         }
         if let Some(fault) = outcome.fault {
@@ -346,6 +353,7 @@ impl Dialog {
                 self.was_not_seen(sx);
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
                 self.tell_alarm(sx, event);
+                self.take_role_back(sx);
             }
             (Side::Peer, Action::Observe) => {}
             (Side::Server, Action::Refresh) if reason.is_none() => {

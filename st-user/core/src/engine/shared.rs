@@ -1,7 +1,7 @@
 //! What all sessions of an engine share: time, policy, timers, outputs, memory of peers.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -80,6 +80,8 @@ pub(super) struct Shared {
     told_limits: Vec<(&'static str, Time)>,
     /// What was told of calls that come to nothing for want of session timers, by trunk.
     pub(super) demands: Demands,
+    /// Trunks whose INVITEs are let be, whatever their rules say.
+    pub(super) unassisted: HashSet<String>,
     /// Whether what all sessions have in common has changed since it was last written.
     pub(super) changed: bool,
     outputs: VecDeque<Output>,
@@ -115,6 +117,7 @@ impl Shared {
             last_server: None,
             told_limits: Vec::new(),
             demands: Demands::default(),
+            unassisted: HashSet::new(),
             changed: true,
             outputs: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),

@@ -212,9 +212,24 @@ mod tests {
     }
 
     #[test]
+    fn words_of_any_length_are_compared_whole_and_in_any_case() {
+        for length in 1..=40 {
+            let word: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();
+            assert!(same_word(&word, &word) && same_word(&word.to_ascii_uppercase(), &word));
+            for at in 0..length {
+                let mut other = word.clone();
+                other[at] = b'-';
+                assert!(!same_word(&other, &word), "{length}, {at}");
+            }
+        }
+    }
+
+    #[test]
     fn parameters_survive_quotes_blanks_and_missing_values() {
         let params = Params::new(b"x; a = \"1;b=2\" ;lr;\r\n c=3");
-        for (name, value) in [("A", Some("\"1;b=2\"")), ("b", None), ("l", None), ("lr", Some("")), ("c", Some("3"))] {
+        let wanted =
+            [("A", Some("\"1;b=2\"")), ("b", None), ("l", None), ("lr", Some("")), ("rl", None), ("c", Some("3"))];
+        for (name, value) in wanted {
             assert_eq!(params.clone().get(name.as_bytes()), value.map(str::as_bytes), "{name}");
         }
         assert_eq!(Params::new(b";a=\"1;tag=2").get(b"TAG"), Some(&b"2"[..]), "an unclosed quote is an ordinary byte");

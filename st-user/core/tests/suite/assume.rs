@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::sim::{Call, Reply, Sim, disk::Disk, manners, sdp};
 use st_core::{
-    Action, By, Command,
+    Action, AssumeMode, By, Command,
     EventKind::*,
     OnExpired, Policy, Refusal, Respond, Rules, SessionId, Side,
     engine::{Limits, Mode, Standing},
@@ -462,4 +462,206 @@ fn replay_tells_when_it_would_have_acted_and_finds_its_own_refreshes() {
     replay.replay(&tape);
     assert_eq!((replay.count(RefreshSent), replay.count(RefreshSucceeded), replay.injected.len()), (2, 2, 0));
     assert_eq!((replay.count(SessionExpiring), replay.count(RefreshFailed)), (0, 0));
+}
+
+/// What a peer that knows timers answers to a request that lists none.
+const UAS_300: &str = "Session-Expires: 300;refresher=uas\r\n";
+
+fn handing_off() -> Rules {
+    Rules { mode: AssumeMode::HandOff, ..rules() }
+}
+
+/// A refresh of the peer's.
+fn peers_refresh(sim: &mut Sim, call: &mut Call, method: &str) -> (u32, String) {
+    let body = if method == "INVITE" { sdp(Side::Peer) } else { String::new() };
+    let extra = manners(Side::Peer, true) + "Supported: timer\r\nSession-Expires: 300;refresher=uac\r\n";
+    sim.request(call, Side::Peer, method, &extra, &body)
+}
+
+/// One that the server takes, as a server does that knows no timers.
+fn taken(sim: &mut Sim, call: &mut Call) {
+    let asked = peers_refresh(sim, call, "INVITE");
+    sim.respond_with(call, Side::Peer, &asked, "INVITE", 200, &manners(Side::Server, true), &sdp(Side::Server));
+    let ack = call.request(Side::Peer, "ACK", asked.0, "z9hG4bKack", true, "", "");
+    sim.wire(Side::Peer, ack.into_bytes());
+}
+
+#[test]
+fn r19_one_refresh_that_lists_no_timer_leaves_the_rest_to_the_peer() {
+    for update in [true, false] {
+        let mut sim = Sim::with(handing_off());
+        sim.expires = UAS_300;
+        let mut other = sim.call("other", Side::Server, "");
+        sim.hang_up(&mut other);
+        let mut call = Call::new("a", Side::Server);
+        sim.establish(&mut call, "", update);
+        sim.secs(155);
+        assert_eq!(moments(&sim), [150]);
+        let sent = &sim.ours()[0].text;
+        assert!(sent.contains("Session-Expires: 300\r\nMin-SE: 90\r\n") && !sent.contains("timer"), "{sent}");
+        assert_eq!(sim.last(TimerNegotiated).refresher, Some(Side::Peer));
+        for _ in 0..5 {
+            sim.secs(148);
+            taken(&mut sim, &mut call);
+        }
+        assert_eq!(moments(&sim), [150], "one and no more");
+        assert_eq!(sim.count(SessionRefreshed), 6);
+        assert!(sim.events.iter().all(|event| !event.kind.is_alert()), "{:?}", sim.kinds());
+        let view = sim.engine.sessions(sim.now, SessionId(0), 9, |view| {
+            if view.started.since(sim.events[0].time) == Duration::ZERO && view.state != Standing::Ended {
+                assert_eq!((view.assumed_s, view.refresher), (None, Some(Side::Peer)));
+            }
+            true
+        });
+        assert_eq!(view, None);
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
+fn the_role_is_taken_back_where_the_peers_refresh_comes_to_nothing_and_the_next_call_is_spared_that() {
+    for (method, status) in [("INVITE", Some(503)), ("UPDATE", Some(405)), ("INVITE", None)] {
+        let (mut sim, mut call) = begun(handing_off(), UAS_300);
+        sim.secs(300);
+        let asked = peers_refresh(&mut sim, &mut call, method);
+        sim.expires = "Session-Expires: 300;refresher=uac\r\n";
+        match status {
+            Some(status) => {
+                sim.respond(&call, Side::Peer, &asked, method, status, "");
+                if method == "INVITE" {
+                    let ack = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+                    sim.wire(Side::Peer, ack.into_bytes());
+                }
+            }
+            None => {
+                let again = call.request(Side::Peer, method, asked.0, &asked.1, true, &manners(Side::Peer, true), "");
+                sim.wire(Side::Peer, again.into_bytes());
+            }
+        }
+        let told = if status.is_some() { RefreshRejected } else { RefreshIgnored };
+        sim.secs(45);
+        assert_eq!((sim.count(told), sim.count(RefreshFailed)), (1, 0), "{:?}", sim.kinds());
+        let due = sim.last(RefreshDue);
+        assert_eq!((due.by, due.reason.as_deref()), (Some(By::Sipst), Some("taken_back")));
+        if status.is_none() {
+            // R27: until the peer's INVITE has had its answer.
+            sim.respond(&call, Side::Peer, &asked, method, 500, "");
+            let ack = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+            sim.wire(Side::Peer, ack.into_bytes());
+            sim.secs(2);
+        }
+        assert_eq!(sim.last(TimerNegotiated).refresher, Some(Side::Server), "{method} {status:?}");
+        assert!(sim.ours()[1].text.contains("Supported: timer\r\nSession-Expires: 300;refresher=uac\r\n"));
+        let before = sim.ours().len();
+        sim.secs(300);
+        assert_eq!(sim.ours().len(), before + 2, "it is kept");
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+        // The server is known for it.
+        let mut next = sim.call("b", Side::Server, "");
+        sim.secs(151);
+        let last = sim.ours().last().map(|seen| seen.text.clone()).unwrap();
+        assert!(last.contains("Call-ID: b@") && last.contains(";refresher=uac\r\n"), "{last}");
+        sim.hang_up(&mut next);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
+fn a_refresh_of_the_peers_that_does_not_come_is_told_and_sipst_refreshes_in_time() {
+    let (mut sim, mut call) = begun(handing_off(), UAS_300);
+    sim.secs(155);
+    sim.expires = "Session-Expires: 300;refresher=uac\r\n";
+    sim.secs(500);
+    assert_eq!(sim.count(RefreshOverdue), 1);
+    assert_eq!(moments(&sim), [150, 330, 480, 630], "a tenth of the interval after its middle, then by half");
+    assert_eq!((sim.count(SessionExpiring), sim.count(SessionExpired)), (0, 0));
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn a_peer_that_does_not_take_it_up_or_would_come_too_late_is_refreshed_by_sipst() {
+    for expires in ["", UAC_1800, UAS_1800, "Session-Expires: 200;refresher=uac\r\n"] {
+        let (mut sim, mut call) = begun(handing_off(), expires);
+        sim.secs(460);
+        let half = if expires.contains("200") { 100 } else { 150 };
+        let expected: Vec<u64> = (0..).map(|at| 150 + at * half).take_while(|at| *at <= 460).collect();
+        assert_eq!(moments(&sim), expected, "{expires}");
+        assert!(!sim.ours()[0].text.contains("timer"));
+        assert!(sim.ours()[1..].iter().all(|sent| sent.text.contains("Supported: timer\r\n")));
+        assert_eq!((sim.count(RefreshOverdue), sim.count(AtRisk), sim.count(SessionExpiring)), (0, 0, 0), "{expires}");
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
+fn a_peer_that_demands_the_word_timer_gets_it() {
+    let (mut sim, mut call) = begun(handing_off(), UAC_1800);
+    sim.replies.push_back(Reply::Status(421, "Require: timer\r\n"));
+    sim.secs(155);
+    assert_eq!((moments(&sim), sim.count(RefreshSucceeded)), (vec![150, 150], 1));
+    assert!(sim.ours()[1].text.contains("Supported: timer\r\n"));
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn r36_a_422_to_it_is_obeyed_and_where_the_peer_would_come_too_late_then_sipst_goes_on() {
+    let (mut sim, mut call) = begun(handing_off(), "Session-Expires: 900;refresher=uas\r\n");
+    sim.replies.push_back(Reply::Status(422, "Min-SE: 900\r\n"));
+    sim.secs(301);
+    assert_eq!(moments(&sim), [150, 150, 300]);
+    assert!(sim.ours()[1].text.contains("Session-Expires: 900\r\nMin-SE: 900\r\n"), "{}", sim.ours()[1].text);
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn with_respond_a_refusal_is_answered_and_the_role_stays_with_the_peer() {
+    let (mut sim, mut call) = begun(Rules { respond: Respond::OnReject, ..handing_off() }, UAS_300);
+    sim.secs(155);
+    for _ in 0..3 {
+        sim.secs(145);
+        let asked = peers_refresh(&mut sim, &mut call, "UPDATE");
+        sim.respond(&call, Side::Peer, &asked, "UPDATE", 405, "");
+    }
+    assert_eq!((sim.count(RefreshAnswered), sim.count(RefreshRejected), moments(&sim)), (3, 0, vec![150]));
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn what_was_handed_off_survives_a_restart_and_is_taken_back_after_one() {
+    let (mut sim, mut call) = begun(handing_off(), UAS_300);
+    sim.secs(155);
+    let disk = Disk::whole(&mut sim.engine);
+    sim.restart(&disk, seconds(3));
+    sim.expires = "Session-Expires: 300;refresher=uac\r\n";
+    sim.secs(140);
+    let asked = peers_refresh(&mut sim, &mut call, "UPDATE");
+    sim.respond(&call, Side::Peer, &asked, "UPDATE", 501, "");
+    sim.secs(1);
+    assert_eq!((sim.last(RefreshDue).reason.as_deref(), moments(&sim).len()), (Some("taken_back"), 2));
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+}
+
+#[test]
+fn nothing_is_handed_off_or_taken_back_where_nothing_is_to_be_sent() {
+    for action in [Action::Alert, Action::Observe] {
+        let (mut sim, _) = begun(Rules { action, ..handing_off() }, UAS_300);
+        sim.secs(1_000);
+        assert_eq!((sim.arms.len(), sim.injected.len()), (0, 0));
+    }
+    // The rules have changed after it was handed off.
+    let (mut sim, mut call) = begun(handing_off(), UAS_300);
+    sim.secs(155);
+    reload(&mut sim, Rules { action: Action::Alert, ..handing_off() });
+    let asked = peers_refresh(&mut sim, &mut call, "UPDATE");
+    sim.respond(&call, Side::Peer, &asked, "UPDATE", 405, "");
+    sim.secs(400);
+    assert_eq!((moments(&sim), sim.count(RefreshRejected)), (vec![150], 1));
 }

@@ -190,6 +190,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 | Output::Weigh { .. }
                 | Output::Send(_)
                 | Output::Unwatch { .. }
+                | Output::StopAssisting { .. }
                 | Output::Look { .. }
                 | Output::Retire { .. }
                 | Output::Disarm { .. } => {}

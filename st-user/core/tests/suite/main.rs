@@ -4,6 +4,7 @@
 //! its whole process allocates. `world` is a run of many calls.
 
 mod answers;
+mod assist;
 mod assume;
 mod attackers;
 mod breaker;

@@ -192,6 +192,28 @@ fn a_server_that_takes_its_time_is_not_called_silent_and_one_that_only_rings_is_
 }
 
 #[test]
+fn a_third_of_a_short_interval_is_silence_enough() {
+    let mut sim = Sim::new(Action::Alert);
+    let mut call = sim.call("a", Side::Server, "Session-Expires: 15;refresher=uas\r\n");
+    sim.secs(3);
+    let _asked = refresh(&mut sim, &mut call, "UPDATE", "Session-Expires: 15;refresher=uac\r\n");
+    sim.secs(4);
+    assert_eq!(sim.count(RefreshIgnored), 0);
+    sim.secs(2);
+    assert_eq!(sim.count(RefreshIgnored), 1);
+}
+
+#[test]
+fn a_refresh_that_waits_for_the_server_when_it_is_due_is_not_overdue() {
+    let mut sim = Sim::new(Action::Alert);
+    let mut call = sim.call("a", Side::Server, UAS_90);
+    sim.secs(56);
+    let _asked = refresh(&mut sim, &mut call, "UPDATE", UAC_90);
+    sim.secs(10);
+    assert_eq!(alerts(&sim), [(RefreshIgnored, Some(By::Peer))]);
+}
+
+#[test]
 fn an_answer_that_went_by_unseen_is_no_silence() {
     let mut sim = Sim::new(Action::Alert);
     let mut call = sim.call("a", Side::Server, UAS_90);

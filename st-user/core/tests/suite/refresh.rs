@@ -329,6 +329,17 @@ fn r24_the_remote_target_follows_the_peers_contact_and_the_routes_stay() {
 }
 
 #[test]
+fn r24_the_ack_goes_to_where_the_2xx_says_that_the_peer_is_now() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim::Call::new("a", Side::Server);
+    sim.establish(&mut call, UAC_90, false);
+    sim.usual = Reply::OkWith(format!("Contact: <sip:peer@198.51.100.77:5099>\r\n{UAC_90}"), sdp(Side::Peer));
+    sim.secs(46);
+    let ack = sim.seen.iter().find(|seen| seen.ours && seen.method == MethodName::Ack).unwrap();
+    assert!(ack.text.starts_with("ACK sip:peer@198.51.100.77:5099 SIP/2.0\r\n"), "{}", ack.text);
+}
+
+#[test]
 fn r24_a_reliable_provisional_response_moves_the_target_even_if_a_failure_follows() {
     for asker in [Side::Server, Side::Peer] {
         for (rseq, target) in

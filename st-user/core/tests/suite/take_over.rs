@@ -91,6 +91,16 @@ fn r19_a_peer_that_keeps_the_role_is_refreshed_again_before_its_own_attempt_each
 }
 
 #[test]
+fn the_peers_refresh_is_not_overdue_while_sipst_is_at_it() {
+    let mut sim = Sim::with(Rules { interval_floor: Duration::from_secs(90), ..rules() });
+    sim.usual = Reply::Silence;
+    sim.call("a", Side::Server, "Session-Expires: 120;refresher=uas\r\n");
+    sim.secs(95);
+    assert!(!moments(&sim).is_empty());
+    assert_eq!(sim.count(RefreshOverdue), 0, "{:?}", sim.kinds());
+}
+
+#[test]
 fn r26_the_role_is_not_taken_over_before_the_ack() {
     let mut sim = Sim::with(Rules { interval_floor: Duration::from_secs(4), ..rules() });
     let mut call = Call::new("a", Side::Peer);

@@ -252,8 +252,12 @@ impl World {
                 }
                 Output::Arm(arm) => self.driver.arming.push_back(arm),
                 Output::Inject(inject) => self.inject(&inject),
-                // No plan has `respond`.
-                output @ (Output::Mark(_) | Output::Unmark { .. } | Output::Weigh { .. } | Output::Send(_)) => {
+                // No plan has `respond` or `assist`.
+                output @ (Output::Mark(_)
+                | Output::Unmark { .. }
+                | Output::Weigh { .. }
+                | Output::Send(_)
+                | Output::StopAssisting { .. }) => {
                     panic!("{output:?}")
                 }
                 Output::Watch { flow } => assert!(self.kernel.flows.insert(flow), "watched twice: {flow}"),

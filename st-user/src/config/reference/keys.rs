@@ -244,6 +244,21 @@ const RULES: &[Key] = &[
         "trunks:\n  - name: carrier\n    action: refresh\n    assume_interval: 300s\n    session_expires: 1h",
     ),
     key(
+        "trunks[].mode",
+        "Who is to refresh where an interval is assumed. `hold`: sipst. `hand-off`: the peer, for servers that answer re-INVITEs; the \
+         first refresh lists no `timer`, so that a peer that knows timers names itself, and asks for `assume_interval` at most. sipst \
+         takes that back where the peer's refresh comes to nothing, and leaves nothing to it where this server is known for that. Not \
+         beside `take_over: true`.",
+        "trunks:\n  - name: carrier\n    action: refresh\n    assume_interval: 300s\n    mode: hand-off",
+    ),
+    key(
+        "trunks[].assist",
+        "For a peer that takes and makes no call without session timers (421, or `Require: timer`). While sipst runs, the server's INVITEs \
+         list `timer`, and those of the peer's do so instead of demanding it. Goes by the peer's address: no `domains`, in this trunk or \
+         above it. Over UDP. Needs `action: refresh`.",
+        "trunks:\n  - name: carrier\n    match: { peers: [203.0.113.0/24] }\n    action: refresh\n    assist: true",
+    ),
+    key(
         "trunks[].on_expired",
         "What is done with a session that has expired. `alert` tells it. `bye` also hangs up on both sides, where nobody has said \
          anything for a whole interval and more and no RTP was seen for 60 s either way, after both sides had sent it. Needs \
@@ -341,4 +356,12 @@ const ALERTS: &[Key] = &[
         "Whether events go to systemd's journal with fields. `auto`: where systemd has connected sipst with it.",
         "journald: true",
     ),
+    key(
+        "recorder",
+        "The flight recorder: every packet that sipst sent, took, held back or rewrote (before and after), with the reason as its \
+         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated.",
+        "recorder: { size: 64MiB, files: 4 }",
+    ),
+    key("recorder.size", "How large one of the files gets.", "recorder: { size: 256MiB }"),
+    key("recorder.files", "How many are kept: the oldest goes.", "recorder: { files: 10 }"),
 ];

@@ -176,7 +176,8 @@ fn takes(beside: &Beside, root: &Node, path: &str) -> String {
         false => answer(beside, root, path, scalar(text)),
     });
     if !is_list {
-        return one;
+        let or = if known(beside, root, path).is_some() { ", or a mapping of the keys below" } else { "" };
+        return format!("{one}{or}");
     }
     // The limit is told of a list that is too long.
     let long = Value::List((0..70_000).map(|_| at_start(scalar(NOBODYS))).collect());
@@ -328,17 +329,17 @@ fn document(beside: &Beside) -> String {
     text
 }
 
-/// The keys that are known in the mapping at `path`; of the file itself where that is empty.
-fn known(beside: &Beside, root: &Node, path: &str) -> Vec<String> {
-    let mut root = root.clone();
-    let place = if path.is_empty() { NOBODYS.to_owned() } else { format!("{path}.{NOBODYS}") };
-    let (entries, _) = holder(&mut root, &place).unwrap_or_else(|| panic!("the example of `{path}` lacks it"));
-    entries.push((tree::Key { at: Position::START, name: NOBODYS.into() }, at_start(scalar("1"))));
-    let (_, problems) = beside.read(&root);
-    let unknown = problems.into_iter().find(|problem| problem.what == format!("unknown key `{NOBODYS}`"));
-    let cure = unknown.unwrap_or_else(|| panic!("`{path}` takes any key")).cure;
-    let keys = cure.strip_prefix("the keys here are ").unwrap_or_else(|| panic!("{cure}"));
-    keys.split(", ").map(str::to_owned).collect()
+/// The keys of the mapping that can stand at a path, by itself or in a list, and from where they go on; none where none can. The
+/// empty path is the file's.
+fn known(beside: &Beside, root: &Node, path: &str) -> Option<(String, Vec<String>)> {
+    let odd = || Value::Map(vec![(tree::Key { at: Position::START, name: NOBODYS.into() }, at_start(scalar("1")))]);
+    let places = [(path.to_owned(), odd()), (format!("{path}[]"), Value::List(vec![at_start(odd())]))];
+    places.into_iter().find_map(|(place, value)| {
+        let (_, problems) = beside.read(&if path.is_empty() { at_start(value) } else { with(root, path, value) });
+        let unknown = problems.into_iter().find(|problem| problem.what == format!("unknown key `{NOBODYS}`"))?;
+        let keys = unknown.cure.strip_prefix("the keys here are ")?.split(", ").map(str::to_owned).collect();
+        Some((place, keys))
+    })
 }
 
 #[test]
@@ -346,21 +347,17 @@ fn every_key_is_in_the_document_and_every_key_of_the_document_is_taken() {
     let beside = Beside::new();
     let mut missing = Vec::new();
     let mut look = |root: &Node, path: &str| {
-        for key in known(&beside, root, path) {
-            let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let (place, keys) = known(&beside, root, path).unwrap_or_default();
+        for key in keys {
+            let full = if place.is_empty() { key } else { format!("{place}.{key}") };
             if !all().any(|known| known.path == full) {
                 missing.push(full);
             }
         }
     };
-    look(&tree::parse("interfaces: [eth0]").ok().flatten().unwrap(), "");
+    look(&at_start(Value::Map(Vec::new())), "");
     for key in all().filter(|key| key.path != DEFAULT) {
-        let root = file(key);
-        match kind(&beside, &root, key.path) {
-            Kind::Map => look(&root, key.path),
-            Kind::Maps => look(&root, &format!("{}[]", key.path)),
-            Kind::Single | Kind::List => {}
-        }
+        look(&file(key), key.path);
     }
     assert!(
         missing.is_empty(),
@@ -372,10 +369,13 @@ fn every_key_is_in_the_document_and_every_key_of_the_document_is_taken() {
 #[test]
 fn rules_are_the_same_in_a_trunk_and_in_the_default() {
     let beside = Beside::new();
-    let root = |text: &str| tree::parse(&format!("interfaces: [eth0]\n{text}")).ok().flatten().unwrap();
-    let mut of_trunks = known(&beside, &root("trunks: [{name: a}]"), "trunks[]");
+    let keys = |text: &str, path: &str| {
+        let root = tree::parse(&format!("interfaces: [eth0]\n{text}")).ok().flatten().unwrap();
+        known(&beside, &root, path).unwrap().1
+    };
+    let mut of_trunks = keys("trunks: [{name: a}]", "trunks");
     of_trunks.retain(|key| key != "name" && key != "match");
-    assert_eq!(of_trunks, known(&beside, &root("default: {action: alert}"), DEFAULT));
+    assert_eq!(of_trunks, keys("default: {action: alert}", DEFAULT));
 }
 
 #[test]

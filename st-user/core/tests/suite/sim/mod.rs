@@ -20,8 +20,8 @@ use std::{
 use disk::Disk;
 use kernel::Kernel;
 use st_core::{
-    Action, Arm, Command, Datagram, Direction, Engine, Event, EventKind, Inject, Mark, MediaSeen, Output, Packet,
-    Policy, Refusal, Rules, Side, Time,
+    Action, Arm, Assist, Command, Datagram, Direction, Engine, Event, EventKind, Inject, Mark, MediaSeen, Output,
+    Packet, Policy, Refusal, Rules, Side, Time,
     engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
@@ -137,6 +137,10 @@ pub struct Sim {
     pub acks: Vec<String>,
     /// ACKs of the peer's that the server did not get.
     pub taken: Vec<String>,
+    /// Trunks whose INVITEs are let be from now on.
+    pub unassisted: Vec<String>,
+    /// What the kernel programs make of the INVITEs that are to come.
+    pub assist: Option<Assist>,
     answers: VecDeque<Vec<u8>>,
     highest: HashMap<String, u32>,
     server_highest: HashMap<String, u32>,
@@ -204,6 +208,8 @@ impl Sim {
             responses: Vec::new(),
             acks: Vec::new(),
             taken: Vec::new(),
+            unassisted: Vec::new(),
+            assist: None,
             answers: VecDeque::new(),
             highest: HashMap::new(),
             server_highest: HashMap::new(),
@@ -492,6 +498,7 @@ impl Sim {
                     assert!(self.flows.insert(flow, MediaSeen::default()).is_none(), "watched twice: {flow}")
                 }
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow).is_some(), "not watched: {flow}"),
+                Output::StopAssisting { trunk } => self.unassisted.push(trunk),
                 Output::Look { session, media } => {
                     let seen = self.media_seen(&media);
                     self.engine.handle_command(self.now, Command::Media { session, seen });
@@ -522,7 +529,13 @@ impl Sim {
 
     fn read(&mut self, direction: Direction, peer: SocketAddr, bytes: &[u8]) {
         let cookie = if direction == Direction::Egress { SERVERS_COOKIE } else { 0 };
-        self.engine.handle_packet(self.now, &packet(direction, peer, cookie, bytes));
+        let packet = packet(direction, peer, cookie, bytes);
+        let begins = bytes.starts_with(b"INVITE ")
+            && Message::scan(bytes, false).is_ok_and(|message| message.to().is_some_and(|to| to.tag.is_none()));
+        match self.assist.filter(|_| begins) {
+            Some(assist) => self.engine.handle_assisted(self.now, &packet, assist),
+            None => self.engine.handle_packet(self.now, &packet),
+        }
     }
 
     fn drain(&mut self) {
