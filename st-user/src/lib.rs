@@ -34,6 +34,7 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+mod top;
 pub mod words;
 #[cfg(test)]
 mod written;

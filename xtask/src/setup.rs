@@ -30,12 +30,13 @@ type Need = (&'static [&'static str], &'static str);
 const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
-/// SIP software, a browser and what tries alert rules, which only tests run, and what sets a clock for one process.
-const STACKS: [Need; 11] = [
+/// SIP software, a browser, a terminal and what tries alert rules, which only tests run, and what sets a clock for one process.
+const STACKS: [Need; 12] = [
     (&["promtool"], PROMETHEUS),
     (&["chromium"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
+    (&["tmux"], "tmux"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
@@ -112,7 +113,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.stacks {
         programs(&STACKS)?;
         sippy()?;
-        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, chromium, promtool");
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, chromium, promtool, tmux");
     }
     if wants.guests {
         programs(&GUESTS)?;
