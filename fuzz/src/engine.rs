@@ -130,6 +130,7 @@ impl Course {
             take_over: setup & 1 == 1,
             respond: Respond::OnReject,
             on_expired: OnExpired::Bye,
+            assume_interval: (setup & 2 == 2).then(|| Duration::from_secs(120)),
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });

@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -17,6 +17,9 @@ pub const RING_STRANGERS: u64 = (RING_BYTES as u64) * 3 / 4;
 
 /// How many dialogs can have a shift entry at once.
 pub const SHIFTS: u32 = 65_536;
+
+/// Of how many dialogs the last number of the server's is kept ([`Latest`]).
+pub const LATEST: u32 = 65_536;
 
 /// How many injected requests can be on record at once.
 pub const TOKENS: u32 = 65_536;
@@ -76,6 +79,7 @@ pub mod names {
     pub const COUNTERS: &str = "COUNTERS";
     pub const SHIFTS: &str = "SHIFTS";
     pub const SHIFTED: &str = "SHIFTED";
+    pub const LATEST: &str = "LATEST";
     pub const TOKENS: &str = "TOKENS";
     pub const ACKS: &str = "ACKS";
     pub const HEARTBEAT: &str = "HEARTBEAT";
@@ -237,6 +241,17 @@ pub struct Shift {
     pub closed_ns: [u64; RANGES],
     /// Closed ranges, lowest first.
     pub ranges: [Range; RANGES],
+}
+
+/// The highest number that the server has used in a dialog, ACK and CANCEL left out, whether or not the ring had room for the
+/// request; the key is [`crate::key::DialogKey::map`] of the server's numbers. What was written longest ago goes for others.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Latest {
+    /// [`crate::key::DialogKey::check`].
+    pub check: u64,
+    /// As the server wrote it.
+    pub number: u64,
 }
 
 /// A request of sipst's own, on record before it leaves; the key is the token.

@@ -1,6 +1,6 @@
 //! [`aya::Pod`] for the map types.
 
-use crate::abi::{Ack, Flow, Hold, Ports, Seen, Settings, Shift, Token};
+use crate::abi::{Ack, Flow, Hold, Latest, Ports, Seen, Settings, Shift, Token};
 
 // SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
 unsafe impl aya::Pod for Settings {}
@@ -17,3 +17,5 @@ unsafe impl aya::Pod for Flow {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Hold {}
 unsafe impl aya::Pod for Seen {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Latest {}

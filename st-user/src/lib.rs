@@ -7,15 +7,19 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod http;
 pub mod inject;
+pub mod journal;
 pub mod kernel;
 pub mod leftover;
+mod metrics;
 #[cfg(test)]
 mod namespace;
 mod netlink;
 mod notify;
 pub mod output;
 pub mod owner;
+mod page;
 pub mod paper;
 pub mod privilege;
 pub mod replay;
@@ -26,3 +30,6 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+pub mod words;
+#[cfg(test)]
+mod written;

@@ -1,5 +1,6 @@
 //! The daemon: one loop that carries packets, time and answers into the engine and does what it wants done.
 
+mod measure;
 mod operator;
 mod reload;
 #[cfg(test)]
@@ -40,8 +41,10 @@ use crate::{
     inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
+    metrics::Metrics,
     notify::Notify,
     owner::Owners,
+    page::{Page, trace::Trace},
     privilege,
     ring::{self, Record},
     route::Routes,
@@ -83,6 +86,8 @@ pub struct RunConfig {
     pub state_dir: PathBuf,
     /// Where operators' commands come in.
     pub control: config::Control,
+    /// Where monitoring asks.
+    pub metrics: config::Metrics,
     /// Where all this was read from, and is read from anew when somebody asks for it.
     pub file: Option<PathBuf>,
 }
@@ -166,7 +171,10 @@ struct Driver<'a> {
     /// When the engine wants to be called.
     wake: Option<Time>,
     control: Control,
+    measure: measure::Measure,
     timeline: Timeline,
+    /// The messages that the status page shows.
+    trace: Trace,
     hangup: Signal,
     reload: reload::Reload,
     notify: Notify,
@@ -219,6 +227,11 @@ impl<'a> Driver<'a> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
         let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
+        let metrics = privilege::without_any(Metrics::start).flatten().map_err(failed("a thread cannot be started"))?;
+        let page = Page::new(control.asker(), config.metrics.page);
+        let measure = measure::Measure::start(metrics, page, &config.metrics);
+        let mut trace = Trace::default();
+        trace.keep(config.metrics.page);
         let mut clock = clock;
         let began = clock.now();
         let started = clock.wall(began);
@@ -241,7 +254,9 @@ impl<'a> Driver<'a> {
             arming: VecDeque::new(),
             wake: None,
             control,
+            measure,
             timeline: Timeline::new(started),
+            trace,
             hangup,
             reload: reload::Reload::default(),
             notify: Notify::from_env(),
@@ -280,6 +295,7 @@ impl<'a> Driver<'a> {
             // 2. Deadlines, after each batch: a flood must not put them off.
             self.timeout();
             self.notify.timers_progressed();
+            self.measure.metrics.health.turned();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
             // 4. What an operator asks.
@@ -356,11 +372,13 @@ impl<'a> Driver<'a> {
         self.kernel.assists.clear();
         self.control.close();
         self.notify.stopping();
+        self.measure.metrics.health.publish(vec!["sipst is about to end".into()]);
         let until = Instant::now() + LINGER;
         let mut told = false;
         loop {
             let more = self.drain(BATCH);
             self.timeout();
+            self.measure.metrics.health.turned();
             self.arming.clear();
             self.keep();
             self.beat()?;
@@ -385,6 +403,7 @@ impl<'a> Driver<'a> {
                         self.owners.spoke(packet.cookie, time_ns);
                         self.leftovers
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
+                        self.trace.saw(now, &packet, false);
                         self.engine.handle_packet(now, &packet);
                     }
                     Some(Record::Assisted { time_ns, packet, assist }) => {
@@ -393,8 +412,10 @@ impl<'a> Driver<'a> {
                     }
                     Some(Record::Held { time_ns, packet }) => {
                         self.owners.spoke(packet.cookie, time_ns);
+                        let now = self.clock.at(time_ns);
+                        self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
-                            self.engine.handle_held(self.clock.at(time_ns), &packet);
+                            self.engine.handle_held(now, &packet);
                         } else if let Err(refusal) = let_out(&mut self.injector, &Datagram::of(&packet)) {
                             // Too late to say anything else: the next copy has gone out by itself.
                             warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
@@ -599,7 +620,7 @@ impl<'a> Driver<'a> {
         for token in self.leftovers.answered(self.clock.now()) {
             self.kernel.maps.retire(token);
         }
-        Ok(())
+        self.publish()
     }
 
     /// Tells of what went by unseen since the last time.

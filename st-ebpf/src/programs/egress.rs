@@ -22,7 +22,7 @@ use super::{
     media,
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
-    shift::{MAX_TRIES, copy_ranges, is_shifted, shift, shift_back, shift_back_quoted},
+    shift::{MAX_TRIES, copy_ranges, is_shifted, raises, shift, shift_back, shift_back_quoted},
     turn::turn,
 };
 use crate::Fate;
@@ -127,11 +127,13 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         method::REGISTER | method::PUBLISH => count(Counter::OutsideRequest),
         _ => _ = submit(scratch, captured),
     }
-    if in_dialog && is_shifted(scratch) {
-        if method == method::NOTIFY {
+    if in_dialog {
+        if method == method::NOTIFY && is_shifted(scratch) {
             shift_back_quoted(access, scratch, datagram, Whose::Peer);
         }
-        shift(access, scratch, datagram, method, Whose::Server);
+        if raises(method) || is_shifted(scratch) {
+            shift(access, scratch, datagram, method, Whose::Server);
+        }
     }
     Fate::Pass
 }

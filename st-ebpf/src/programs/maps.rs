@@ -4,10 +4,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Seen, Settings, Shift, Token},
+    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token},
     cseq::{RANGES, Range},
     scan::{Scan, Window},
     timers::Reading,
@@ -32,6 +32,10 @@ pub static SHIFTS: HashMap<u64, Shift> = HashMap::with_max_entries(abi::SHIFTS, 
 
 #[map]
 pub static SHIFTED: HashMap<[u8; 16], u64> = HashMap::with_max_entries(abi::SHIFTED_HOSTS, BPF_F_NO_PREALLOC);
+
+/// Whoever makes an entry and then looks here knows of every request that found none, ring or no ring.
+#[map]
+pub static LATEST: LruHashMap<u64, Latest> = LruHashMap::with_max_entries(abi::LATEST, 0);
 
 #[map]
 pub static TOKENS: HashMap<u64, Token> = HashMap::with_max_entries(abi::TOKENS, BPF_F_NO_PREALLOC);

@@ -4,16 +4,16 @@
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
 use st_ebpf::{
-    abi::{Counter, Shift},
+    abi::{Counter, Latest, Shift},
     cseq::{self, BLANKS, RANGES, Range, State},
-    key::Whose,
+    key::{DialogKey, Whose},
     scan::{Span, method, part},
 };
 
 use super::{
     access::Access,
     lengthen::lengthen,
-    maps::{SHIFTED, SHIFTS, Scratch, count},
+    maps::{LATEST, SHIFTED, SHIFTS, Scratch, count},
     message::dialog_key,
     packet::Datagram,
     rewrite::{Place, rewrite},
@@ -57,6 +57,42 @@ pub fn is_shifted(scratch: &Scratch) -> bool {
     unsafe { SHIFTED.get(scratch.header.server) }.is_some()
 }
 
+/// Whether a request uses up a number: ACK and CANCEL have that of their INVITE (RFC 3261, section 12.2.1.1).
+#[inline(always)]
+pub const fn raises(method: u32) -> bool {
+    method != method::ACK && method != method::CANCEL
+}
+
+/// Keeps the highest number of the server's in a dialog, for whoever makes its entry later: the ring may have no room for the
+/// request, or nobody live who writes down that it was there.
+#[inline(always)]
+fn note(key: DialogKey, number: u32) {
+    let number = number as u64;
+    if let Some(latest) = LATEST.get_ptr_mut(key.map) {
+        let mut tries = 0;
+        while tries < MAX_TRIES {
+            // SAFETY: aligned words of the map's element, which stays readable until the program ends.
+            let (check, known) = unsafe {
+                ((&raw const (*latest).check).read_volatile(), (&raw const (*latest).number).read_volatile())
+            };
+            if check != key.check {
+                break;
+            }
+            if known >= number {
+                return;
+            }
+            // SAFETY: as above.
+            let (_, swapped) =
+                unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*latest).number, known, number) };
+            if swapped {
+                return;
+            }
+            tries += 1;
+        }
+    }
+    _ = LATEST.insert(key.map, Latest { check: key.check, number }, 0);
+}
+
 /// Gives a request of the server's (egress) or the peer's (ingress) its number for the other side.
 #[inline(always)]
 pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32, whose: Whose) {
@@ -64,14 +100,22 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
         return;
     }
     let Some(key) = dialog_key(scratch, scratch.scan.from_tag, whose) else { return };
-    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
     let number = scratch.scan.number;
     if number > cseq::MAX_NUMBER as u64 {
         return;
     }
     let number = number as u32;
-    // ACK and CANCEL have the number of their INVITE (RFC 3261, section 12.2.1.1) and raise nothing.
-    let raises = method != method::ACK && method != method::CANCEL;
+    let raises = raises(method);
+    if matches!(whose, Whose::Server) {
+        // Before the look-up: who makes an entry and then asks for this has missed nothing.
+        if raises {
+            note(key, number);
+        }
+        if !is_shifted(scratch) {
+            return;
+        }
+    }
+    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
     let mut tries = 0;
     let mut delta = None;
     while tries < MAX_TRIES {

@@ -141,6 +141,10 @@ pub struct Rules {
     /// Whether the kernel programs make the server's INVITEs list `timer`, and take the demand for it out of the peer's. It goes by the
     /// peer's address alone, and needs [`Action::Refresh`].
     pub assist: bool,
+    /// Where no timer is negotiated: how long after the last INVITE or UPDATE that was accepted the peer drops a call.
+    pub assume_interval: Option<Duration>,
+    /// Session-Expires of a refresh where none is negotiated.
+    pub session_expires: Duration,
 }
 
 impl Default for Rules {
@@ -160,6 +164,8 @@ impl Default for Rules {
             respond: Respond::Never,
             on_expired: OnExpired::Alert,
             assist: false,
+            assume_interval: None,
+            session_expires: Duration::from_secs(1800),
         }
     }
 }

@@ -1,7 +1,12 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
+mod alerts;
+mod assume;
 mod fields;
+mod metrics;
 mod problem;
+#[cfg(test)]
+mod reference;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -12,12 +17,13 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use st_core::{Action, Policy};
 
 use crate::kernel::{self, Overlap};
+pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
+pub use metrics::Metrics;
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -38,15 +44,6 @@ pub enum Attach {
     Tc,
     /// XDP.
     Xdp,
-}
-
-/// A place that alerts are posted to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
-    /// `http` or `https`.
-    pub url: String,
-    /// For one attempt, from connecting to the last byte of the answer.
-    pub timeout: Duration,
 }
 
 /// The socket that operators' commands come in by.
@@ -73,10 +70,14 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where commands come in, and whose.
     pub control: Control,
+    /// Where monitoring asks.
+    pub metrics: Metrics,
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.
-    pub webhooks: Vec<Webhook>,
+    pub alerts: Alerting,
+    /// Whether events go to the journal.
+    pub journald: Journald,
 }
 
 impl Config {

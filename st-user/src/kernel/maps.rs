@@ -14,7 +14,7 @@ use aya::{
 use rand::RngExt as _;
 use st_core::{ReadyAck, Refusal, Side};
 use st_ebpf::{
-    abi::{self, Ack, Counter, Ports, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Latest, Ports, Settings, Shift, Token, names},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -28,13 +28,14 @@ const NOEXIST: u64 = 1;
 const EXIST: u64 = 2;
 
 /// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
-pub(crate) const SHAPES: [(&str, usize, usize, usize); 9] = [
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 10] = [
     (names::SETTINGS, 4, size_of::<Settings>(), 1),
     (names::PORTS, 4, size_of::<Ports>(), 1),
     (names::RING, 0, 0, abi::RING_BYTES as usize),
     (names::COUNTERS, 4, 8, Counter::ALL.len()),
     (names::SHIFTS, 8, size_of::<Shift>(), abi::SHIFTS as usize),
     (names::SHIFTED, 16, 8, abi::SHIFTED_HOSTS as usize),
+    (names::LATEST, 8, size_of::<Latest>(), abi::LATEST as usize),
     (names::TOKENS, 8, size_of::<Token>(), abi::TOKENS as usize),
     (names::ACKS, 8, size_of::<Ack>(), abi::ACKS as usize),
     (names::HEARTBEAT, 4, 8, 1),
@@ -99,6 +100,7 @@ pub struct Maps {
     counters: PerCpuArray<MapData, u64>,
     shifts: Table<MapData, u64, Shift>,
     shifted: Table<MapData, [u8; 16], u64>,
+    latest: Table<MapData, u64, Latest>,
     tokens: Table<MapData, u64, Token>,
     acks: Table<MapData, u64, Ack>,
     heartbeat: Array<MapData, u64>,
@@ -128,6 +130,7 @@ pub(crate) fn set_up(
         counters: typed(names::COUNTERS, take(names::COUNTERS)?)?,
         shifts: typed(names::SHIFTS, take(names::SHIFTS)?)?,
         shifted: typed(names::SHIFTED, take(names::SHIFTED)?)?,
+        latest: typed(names::LATEST, take(names::LATEST)?)?,
         tokens: typed(names::TOKENS, take(names::TOKENS)?)?,
         acks: typed(names::ACKS, take(names::ACKS)?)?,
         heartbeat: typed(names::HEARTBEAT, take(names::HEARTBEAT)?)?,
@@ -159,6 +162,7 @@ pub(crate) fn open_pinned(pins: &Pins) -> Result<Maps, KernelError> {
         counters: pinned(pins, names::COUNTERS)?,
         shifts: pinned(pins, names::SHIFTS)?,
         shifted: pinned(pins, names::SHIFTED)?,
+        latest: pinned(pins, names::LATEST)?,
         tokens: pinned(pins, names::TOKENS)?,
         acks: pinned(pins, names::ACKS)?,
         heartbeat: pinned(pins, names::HEARTBEAT)?,
@@ -215,10 +219,15 @@ impl Maps {
         })
     }
 
-    /// A dialog's numbers as the kernel has them.
+    /// A dialog's numbers as the kernel has them: those that it has noted from before the entry was made count too.
     pub fn state(&self, key: DialogKey) -> Result<State, Refusal> {
         match self.shifts.get(&key.map, 0) {
-            Ok(entry) if entry.check == key.check => Ok(State::from_word(entry.word)),
+            Ok(entry) if entry.check == key.check => {
+                let noted = self.latest.get(&key.map, 0).ok().filter(|latest| latest.check == key.check);
+                let noted = noted.and_then(|latest| u32::try_from(latest.number).ok());
+                let state = State::from_word(entry.word);
+                Ok(noted.map_or(state, |number| state.after_server(number)))
+            }
             Ok(_) | Err(MapError::KeyNotFound) => Err(Refusal::MapFull),
             Err(error) => Err(refusal(&error)),
         }
@@ -379,6 +388,12 @@ impl Maps {
         let values = self.counters.get(&(counter as u32), 0);
         let values = values.map_err(|source| KernelError::Map { name: names::COUNTERS, source })?;
         Ok(values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value)))
+    }
+
+    /// As `st_egress` does, whether or not there is an entry.
+    #[cfg(test)]
+    pub(super) fn note(&mut self, key: DialogKey, number: u64) {
+        self.latest.insert(key.map, Latest { check: key.check, number }, 0).unwrap();
     }
 
     /// As `st_egress` does.

@@ -256,6 +256,11 @@ impl Kernel {
         self.interfaces.iter().map(|one| one.name.as_str()).collect()
     }
 
+    /// The same, each with whether the programs are attached to it, as last seen.
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.interfaces.iter().map(|one| (one.name.as_str(), self.held.contains(&one.index)))
+    }
+
     /// The capabilities that are needed from now on.
     pub(crate) fn needs(&self) -> CapabilitySet {
         privilege::running(!self.hooks.links())

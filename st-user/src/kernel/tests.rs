@@ -64,6 +64,25 @@ fn what_is_attached_stays_when_the_process_goes_and_ends_with_unload() {
 }
 
 #[test]
+fn numbers_from_before_the_entry_count_whoever_saw_them_and_outlive_the_daemon() {
+    in_a_namespace(|| {
+        let (mut first, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        let (key, fresh) = (key(&first), State { known: true, number: 7, delta: 0 });
+        first.maps.note(key, 9);
+        assert_eq!(first.maps.state(key), Err(Refusal::MapFull), "it is no entry");
+        drop(first);
+        let (mut second, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();
+        second.maps.arm(key, HOST, fresh).unwrap();
+        assert_eq!(second.maps.state(key), Ok(State { number: 9, ..fresh }));
+        second.maps.disarm(key, Some(HOST)).unwrap();
+        second.maps.arm(key, HOST, State::default()).unwrap();
+        assert_eq!(second.maps.state(key), Ok(State { number: 9, ..fresh }), "its first request went by unseen");
+        second.maps.note(st_ebpf::key::DialogKey { check: !key.check, ..key }, 11);
+        assert_eq!(second.maps.state(key), Ok(State::default()), "another dialog's says nothing");
+    });
+}
+
+#[test]
 fn the_next_daemon_takes_over_maps_and_links() {
     in_a_namespace(|| {
         let (mut first, _ring) = Kernel::attach(&options(Attach::Auto)).unwrap();

@@ -36,6 +36,7 @@ fn config(attach: Attach) -> RunConfig {
         policy: Arc::new(Policy { default: rules, ..Policy::default() }),
         state_dir: STATE_DIR.into(),
         control: config::Control { socket: None, group: "sipst".into() },
+        metrics: config::Metrics::default(),
         file: None,
     }
 }

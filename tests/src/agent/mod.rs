@@ -95,6 +95,10 @@ pub struct Profile {
     pub knows_timers: bool,
     /// When it hangs up.
     pub enforce: Enforce,
+    /// How long after the last INVITE or UPDATE that was accepted it hangs up, whatever was negotiated.
+    pub drops_after: Option<Duration>,
+    /// Whether it takes up a timer that a refresh asks for, though it asks for none itself.
+    pub joins: bool,
     /// What it does with UPDATE.
     pub update: Update,
     /// What it answers to the first refreshes before it accepts one.
@@ -127,6 +131,8 @@ impl Profile {
             min_se: None,
             knows_timers: true,
             enforce: Enforce::AtExpiry,
+            drops_after: None,
+            joins: false,
             update: Update::Accept,
             refuse: Vec::new(),
             strict_cseq: true,
@@ -139,6 +145,11 @@ impl Profile {
         }
     }
 
+    /// A peer that negotiates no timer in its first message, and hangs up when it has heard no INVITE or UPDATE for so long.
+    pub fn dropping_peer(after: Duration) -> Self {
+        Self { timer: None, knows_timers: false, drops_after: Some(after), ..Self::strict_peer(0, "uac") }
+    }
+
     /// A server without session timers.
     pub fn plain_server() -> Self {
         Self {
@@ -149,6 +160,8 @@ impl Profile {
             min_se: None,
             knows_timers: false,
             enforce: Enforce::No,
+            drops_after: None,
+            joins: false,
             update: Update::Unknown,
             refuse: Vec::new(),
             strict_cseq: true,

@@ -278,13 +278,13 @@ impl Ua {
                 dialog.remote = response.header("To").unwrap_or_default().into();
             }
             dialog.remote_target = response.uri("Contact").unwrap_or(&dialog.remote_target).into();
-            if self.profile.knows_timers {
+            if self.profile.knows_timers || self.profile.drops_after.is_some() {
                 // A timer once agreed stays, as SBCs have it.
                 let agreed = dialog.interval.and_then(|interval| interval.as_secs().try_into().ok());
                 // One that insists on timers goes by its own where it is told of none.
                 let own = self.profile.timer.filter(|_| self.profile.demands_timers).map(|timer| timer.interval_s);
                 let said = response.session_expires().map(|(seconds, _)| seconds);
-                dialog.restart(said.or(agreed).or(own), self.profile.enforce);
+                dialog.restart(said.or(agreed).or(own), &self.profile);
             }
         }
         if method != "INVITE" {
@@ -390,7 +390,7 @@ impl Ua {
         let timer = self.profile.timer;
         let answer = self.accept(invite, timer.map(|timer| expires(timer.interval_s, timer.refresher)));
         if let Some(dialog) = &mut self.dialog {
-            dialog.restart(timer.map(|timer| timer.interval_s), self.profile.enforce);
+            dialog.restart(timer.map(|timer| timer.interval_s), &self.profile);
         }
         self.answer(invite, from, answer);
     }
@@ -434,11 +434,17 @@ impl Ua {
             let seconds = asked.map_or(wanted, |(seconds, _)| seconds.min(wanted));
             (seconds, asked.and_then(|(_, refresher)| refresher).or(timer.refresher))
         });
+        let joined = request.session_expires().filter(|_| self.profile.joins).map(|(seconds, refresher)| {
+            // RFC 4028, table 2: whoever does not list `timer` is no refresher.
+            let lists = request.header("Supported").is_some_and(|all| all.contains("timer"));
+            (seconds, if lists { refresher.or(Some("uac")) } else { Some("uas") })
+        });
+        let timer = timer.or(joined);
         let answer = self.accept(request, timer.map(|(seconds, refresher)| expires(seconds, refresher)));
         if let Some(dialog) = &mut self.dialog {
             dialog.remote_target = request.uri("Contact").unwrap_or(&dialog.remote_target).into();
-            if timer.is_some() {
-                dialog.restart(timer.map(|(seconds, _)| seconds), self.profile.enforce);
+            if timer.is_some() || self.profile.drops_after.is_some() {
+                dialog.restart(timer.map(|(seconds, _)| seconds), &self.profile);
             }
         }
         self.answer(request, from, answer);

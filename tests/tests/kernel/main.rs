@@ -10,6 +10,7 @@ mod cost;
 mod frame;
 mod harmless;
 mod hold;
+mod latest;
 mod media;
 mod peer;
 mod quoted;

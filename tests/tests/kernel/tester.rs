@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -14,7 +15,7 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -83,6 +84,20 @@ impl Tester {
         Self { ebpf, before: vec![0; Counter::ALL.len()] }
     }
 
+    /// The file descriptor of a program.
+    #[allow(dead_code, reason = "the bench runs programs by themselves")]
+    pub(crate) fn fd(&self, program: Program) -> BorrowedFd<'_> {
+        let tc = |name| -> &SchedClassifier { self.ebpf.program(name).unwrap().try_into().unwrap() };
+        match program {
+            Program::IngressXdp => {
+                let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();
+                program.fd().unwrap().as_fd()
+            }
+            Program::IngressTc => tc(names::INGRESS_TC).fd().unwrap().as_fd(),
+            Program::Egress => tc(names::EGRESS).fd().unwrap().as_fd(),
+        }
+    }
+
     /// The programs and maps themselves.
     pub(crate) fn into_ebpf(self) -> Ebpf {
         self.ebpf
@@ -147,6 +162,10 @@ impl Tester {
         for key in shifted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             shifted.remove(&key).unwrap();
         }
+        let mut latest = self.latests();
+        for key in latest.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            latest.remove(&key).unwrap();
+        }
         let mut tokens = self.tokens();
         for key in tokens.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             tokens.remove(&key).unwrap();
@@ -194,6 +213,20 @@ impl Tester {
 
     fn shifted(&mut self) -> HashMap<&mut MapData, [u8; 16], u64> {
         self.ebpf.map_mut(names::SHIFTED).unwrap().try_into().unwrap()
+    }
+
+    fn latests(&mut self) -> HashMap<&mut MapData, u64, Latest> {
+        self.ebpf.map_mut(names::LATEST).unwrap().try_into().unwrap()
+    }
+
+    /// The last number of the server's in a dialog, where it is kept.
+    pub(crate) fn latest(&mut self, key: DialogKey) -> Option<u64> {
+        self.latests().get(&key.map, 0).ok().filter(|latest| latest.check == key.check).map(|latest| latest.number)
+    }
+
+    /// Writes what is kept at that place of the map.
+    pub(crate) fn note(&mut self, key: u64, latest: Latest) {
+        self.latests().insert(key, latest, 0).unwrap();
     }
 
     fn tokens(&mut self) -> HashMap<&mut MapData, u64, Token> {

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
+    assume::Origin,
     breach::Terms,
     dialog::{Dialog, Phase},
     exchange::{Exchange, IGNORED, Talk},
@@ -170,8 +171,7 @@ impl Dialog {
     /// Tells, once for each reason, that the peer has to refresh and that this will come to nothing; `hopes`: not where sipst is to
     /// take the refreshing over.
     pub(super) fn tell_risk(&mut self, sx: &mut Shared, hopes: bool) {
-        if self.session.agreed.is_none_or(|agreed| agreed.refresher != Side::Peer) || self.session.deadline().is_none()
-        {
+        if self.session.refresher() != Some(Side::Peer) || self.session.deadline().is_none() {
             return;
         }
         let policy = Arc::clone(&sx.policy);
@@ -187,10 +187,11 @@ impl Dialog {
         self.tell_alarm(sx, event);
     }
 
-    /// Whether sipst refreshes where the peer has to. Always where there are timers only because sipst has seen to it: the peer's
-    /// refreshes are for a server that has none.
+    /// Whether sipst refreshes where the peer has to: by the rules, or because there are timers only because sipst has seen to it, by a
+    /// refresh or in the INVITE.
     pub(super) fn takes_over(&self, rules: &Rules) -> bool {
-        (rules.take_over || self.assisted) && rules.action == Action::Refresh && !self.relayed
+        let ours = self.assisted || self.session.origin == Origin::Assumed;
+        (rules.take_over || ours) && rules.action == Action::Refresh && !self.relayed
     }
 
     /// [`Timer::TakeOver`]

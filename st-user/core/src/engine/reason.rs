@@ -31,6 +31,9 @@ reasons! {
     /// `refresh_overdue`: the server has sent nothing in it since, so nothing can be sent in its name.
     MID_CALL = "mid_call",
 
+    /// `refresh_due`, `session_expiring`: no timer was negotiated; the moments are by the trunk's `assume_interval`, which follows.
+    ASSUMED = "assumed",
+
     /// `negotiation_fault`: a 2xx with Session-Expires does not say who refreshes; its UAC is assumed.
     REFRESHER_MISSING = "refresher_missing",
     /// `negotiation_fault`: Session-Expires cannot be read, or is there twice; what was agreed before is kept.

@@ -12,7 +12,6 @@ use super::{
     dialog::Dialog,
     errand::ARM_PATIENCE,
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN, MAX_WAITS},
-    negotiate::Agreed,
     own::Own,
     reason,
     record::words,
@@ -266,11 +265,10 @@ impl Dialog {
     }
 
     fn send(&mut self, sx: &mut Shared, rules: &Rules, method: MethodName, hop: SocketAddr, state: State) {
-        let Some(agreed) = self.session.agreed else { return };
         let Some(target) = &self.target else { return };
         let (id, now, number) = (self.id, sx.now, state.next_injected());
         let token = sx.token(id);
-        let terms = self.terms(rules, agreed);
+        let terms = self.terms(rules);
         let answers = self
             .cycle
             .answers
@@ -297,10 +295,12 @@ impl Dialog {
     }
 
     /// What a request of ours says about session timers (R17, R18).
-    pub(super) fn terms(&self, rules: &Rules, agreed: Agreed) -> Terms {
-        let least = u32::try_from(rules.min_se.as_secs()).unwrap_or(u32::MAX);
+    pub(super) fn terms(&self, rules: &Rules) -> Terms {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let least = seconds(rules.min_se);
         let min_se = self.min_se.unwrap_or(0).max(least);
-        let interval = Some(agreed.interval.max(min_se));
+        let current = self.session.agreed.map_or_else(|| seconds(rules.session_expires), |agreed| agreed.interval);
+        let interval = Some(current.max(min_se));
         Terms { timer: true, interval, refresher: Some(Role::Uac), min_se: Some(min_se) }
     }
 

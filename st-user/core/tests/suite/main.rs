@@ -5,6 +5,7 @@
 
 mod answers;
 mod assist;
+mod assume;
 mod attackers;
 mod breaker;
 mod demand;
@@ -15,6 +16,7 @@ mod hangup;
 mod hostile;
 mod kernel_agrees;
 mod limits;
+mod links;
 mod loss;
 mod malformed;
 mod mid_call;

@@ -1,6 +1,8 @@
 //! docs/rules.md has a row for every rule, and every test that it names exists; docs/reasons.md explains every reason;
 //! docs/bounds.md has a row for every bound of the engine; docs/security.md names a test for every attack.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be read fails the test")]
+
 use std::{
     collections::{BTreeSet, HashSet},
     fs,

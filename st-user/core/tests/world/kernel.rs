@@ -66,6 +66,8 @@ pub(crate) struct Kernel {
     /// Media flows that are watched; nobody sends any here.
     pub(crate) flows: HashSet<SocketAddr>,
     shifts: HashMap<u64, Shift>,
+    /// The highest number of the server's in each dialog, whether or not the ring had room.
+    latest: HashMap<u64, u32>,
     tokens: HashMap<u64, Token>,
     /// Dialogs with entries of which a new daemon knows nothing: it takes these away once they are over.
     leftovers: HashSet<u64>,
@@ -85,6 +87,7 @@ impl Kernel {
             cramped: Vec::new(),
             flows: HashSet::new(),
             shifts: HashMap::new(),
+            latest: HashMap::new(),
             tokens: HashMap::new(),
             leftovers: HashSet::new(),
             window: Box::new(Window { bytes: [0; CAPTURE + 16] }),
@@ -105,8 +108,10 @@ impl Kernel {
         Ok(key)
     }
 
+    /// What was noted from before the entry was made counts too.
     pub(crate) fn state(&self, key: DialogKey) -> Result<State, Refusal> {
-        self.shifts.get(&key.map).map(|shift| shift.state).ok_or(Refusal::Send)
+        let state = self.shifts.get(&key.map).map(|shift| shift.state).ok_or(Refusal::Send)?;
+        Ok(self.latest.get(&key.map).map_or(state, |number| state.after_server(*number)))
     }
 
     pub(crate) fn record(&mut self, inject: &Inject) -> Result<(), Refusal> {
@@ -224,11 +229,16 @@ impl Kernel {
 
     fn shift(&mut self, bytes: &[u8], scan: &Scan, method: u32) -> Vec<u8> {
         let key = dialog(bytes, scan, scan.from_tag);
+        // ACK and CANCEL raise nothing.
+        let raises = method != method::ACK && method != method::CANCEL;
+        if let Some(key) = key.filter(|_| raises) {
+            let number = u32::try_from(scan.number).expect("a number");
+            self.latest.entry(key.map).and_modify(|latest| *latest = number.max(*latest)).or_insert(number);
+        }
         let entry = key.and_then(|key| self.shifts.get_mut(&key.map).filter(|entry| entry.check == key.check));
         let Some(entry) = entry else { return bytes.to_vec() };
         let number = u32::try_from(scan.number).expect("a number");
-        // ACK and CANCEL raise nothing.
-        if method != method::ACK && method != method::CANCEL {
+        if raises {
             entry.state = entry.state.after_server(number);
         }
         let wire = to_wire(&entry.ranges, entry.state.delta, number);
