@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
