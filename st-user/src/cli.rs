@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    alert::Alerts,
+    alert::{Alerts, Counts},
     config::{self, Alerting, Attach, Config, ConfigError},
     control::{
         self,
@@ -37,6 +37,7 @@ use crate::{
     sink::EventSink,
     status::Status,
     store,
+    top::TopArgs,
 };
 
 /// Usage and configuration.
@@ -133,6 +134,8 @@ enum Command {
     },
     #[command(flatten)]
     Control(ControlCommand),
+    /// Watch the calls of a running daemon on the terminal, those first that die soonest. `?` explains it, `q` ends it.
+    Top(TopArgs),
     /// Tell everything that is wrong with a configuration.
     CheckConfig {
         /// The configuration.
@@ -266,6 +269,7 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Status { json, pin_dir, state_dir, socket } => status(json, &pin_dir, &state_dir, &socket),
         Command::Control(command) => command.execute(),
+        Command::Top(args) => args.execute(),
         Command::CheckConfig { file } => check(&file),
         Command::GenerateConfig => say(config::SAMPLE),
         Command::Completions { shell } => {
@@ -400,6 +404,10 @@ impl EventSink for Sinks {
             self.printer.event(event);
         }
         self.alerts.event(event);
+    }
+
+    fn receivers(&self) -> Counts {
+        self.alerts.counts()
     }
 
     fn wants_packets(&self) -> bool {

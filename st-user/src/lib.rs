@@ -13,6 +13,7 @@ pub mod inject;
 pub mod journal;
 pub mod kernel;
 pub mod leftover;
+mod level;
 mod metrics;
 #[cfg(test)]
 mod namespace;
@@ -33,6 +34,7 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod takeover;
+mod top;
 pub mod words;
 #[cfg(test)]
 mod written;

@@ -112,8 +112,21 @@ fn print(queue: &Receiver<String>, mut out: impl Write, dropped: &AtomicU64) {
 
 /// Columns: time, event, who does it, server, peer, trunk, then what else there is, the dialog last.
 fn human(event: &Event) -> String {
-    let Event { time, kind, names: _, trunk, interval_s, refresher, by, method, status, deadline, reason, breaches } =
-        event;
+    let Event {
+        time,
+        kind,
+        names: _,
+        trunk,
+        interval_s,
+        refresher,
+        by,
+        method,
+        status,
+        deadline,
+        lag,
+        reason,
+        breaches,
+    } = event;
     let mut line = format!(
         "{time}  {:<17}  {:<6}  {:<21}  {:<21}  {:<10}",
         kind.name(),
@@ -128,6 +141,7 @@ fn human(event: &Event) -> String {
         ("method", method.map(printable)),
         ("status", status.map(|status| status.to_string())),
         ("deadline", deadline.map(time_of_day)),
+        ("lag", lag.map(|lag| format!("{:.3}s", lag.as_secs_f64()))),
         ("reason", reason.as_deref().map(printable)),
         ("breaches", (!breaches.is_empty()).then(|| listed(breaches))),
         ("call_id", event.call_id().as_deref().map(printable)),
@@ -195,6 +209,7 @@ mod tests {
             status: None,
             deadline: Some(Time::from_micros(1_700_000_060_000_000)),
             reason: None,
+            lag: None,
             breaches: Vec::new(),
         }
     }

@@ -10,6 +10,7 @@ use std::{
     collections::VecDeque,
     io::{self, Write as _},
     net::SocketAddr,
+    os::fd::AsFd as _,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -41,6 +42,7 @@ use crate::{
     inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
+    level::Level,
     metrics::Metrics,
     notify::Notify,
     owner::Owners,
@@ -175,6 +177,8 @@ struct Driver<'a> {
     wake: Option<Time>,
     control: Control,
     measure: measure::Measure,
+    /// How much stands in the ring when it is read.
+    level: Level,
     timeline: Timeline,
     /// The messages that the status page shows.
     trace: Trace,
@@ -226,6 +230,7 @@ impl<'a> Driver<'a> {
         let fresh = before.is_none() || rebooted;
         let store = privilege::without_any(|| opened.follow(&mut engine, fresh));
         let store = store.flatten().map_err(failed("a thread cannot be started"))?;
+        let level = Level::open(ring.as_fd()).map_err(failed("the ring buffer cannot be looked at"))?;
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
@@ -259,6 +264,7 @@ impl<'a> Driver<'a> {
             wake: None,
             control,
             measure,
+            level,
             timeline: Timeline::new(started),
             trace,
             hangup,
@@ -402,6 +408,7 @@ impl<'a> Driver<'a> {
 
     /// Hands at most `limit` records to the engine. Returns whether there may be more.
     fn drain(&mut self, limit: usize) -> bool {
+        self.level.look();
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };

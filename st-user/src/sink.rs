@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use st_core::Event;
 
-use crate::{config::Config, sighting::Sighting};
+use crate::{alert::Counts, config::Config, sighting::Sighting};
 
 /// Takes the engine's events: a printer, a webhook, a test.
 ///
@@ -13,6 +13,11 @@ use crate::{config::Config, sighting::Sighting};
 pub trait EventSink {
     /// One event, in the order in which they happened.
     fn event(&mut self, event: &Event);
+
+    /// What became of the alerts, for each receiver that there is now.
+    fn receivers(&self) -> Counts {
+        Counts::default()
+    }
 
     /// Whether it takes packets as well.
     fn wants_packets(&self) -> bool {

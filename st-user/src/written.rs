@@ -1,5 +1,5 @@
-//! Documents that are made from the code: a test compares what stands in the repository with what the code says, or, where the
-//! environment asks for it, writes it anew.
+//! Documents that are made from the code: a test compares what stands in the repository with what the code says, or,
+//! where the environment asks for it, writes it anew.
 
 use std::{env, fs, path::Path};
 

@@ -30,11 +30,13 @@ type Need = (&'static [&'static str], &'static str);
 const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
-/// SIP software and a browser that only tests run, and what sets a clock for one process.
-const STACKS: [Need; 10] = [
+/// SIP software, a browser, a terminal and what tries alert rules, which only tests run, and what sets a clock for one process.
+const STACKS: [Need; 12] = [
+    (&["promtool"], PROMETHEUS),
     (&["chromium"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
+    (&["tmux"], "tmux"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
@@ -62,6 +64,12 @@ const PACKAGERS: [Need; 4] = [
 
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
+
+/// Its package would start a server on port 9090; what tries alert rules is in it.
+const PROMETHEUS: &str = "prometheus";
+
+/// Packages of which nothing is to be started.
+const SERVICES: [&str; 2] = [KAMAILIO, PROMETHEUS];
 
 /// Sippy's B2BUA and what it imports, of PyPI.
 const SIPPY: [&str; 4] = ["sippy==2.5.0", "ElPeriodic==1.5.2", "pycryptodome==4.4.0", "websockets==17.4"];
@@ -105,7 +113,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.stacks {
         programs(&STACKS)?;
         sippy()?;
-        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, chromium");
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, chromium, promtool, tmux");
     }
     if wants.guests {
         programs(&GUESTS)?;
@@ -234,7 +242,8 @@ fn programs(needs: &[Need]) -> Result<()> {
     let mut missing: Vec<_> =
         needs.iter().filter(|(probe, _)| is_missing(probe)).map(|(_, package)| *package).collect();
     missing.dedup();
-    if missing.contains(&KAMAILIO) { without_its_service(|| apt(&missing)) } else { apt(&missing) }
+    let services: Vec<_> = SERVICES.into_iter().filter(|service| missing.contains(service)).collect();
+    if services.is_empty() { apt(&missing) } else { without(&services, || apt(&missing)) }
         .context("the tests and the demo run these programs")?;
     for (probe, package) in needs {
         if is_missing(probe) {
@@ -244,11 +253,11 @@ fn programs(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
-/// Installs Kamailio and sees to it that systemd, where there is one, does not start it now or at the next boot.
-fn without_its_service(install: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Installs, and sees to it that systemd, where there is one, does not start these services now or at the next boot.
+fn without(services: &[&str], install: impl FnOnce() -> Result<()>) -> Result<()> {
     let systemctl = |args: &[&str]| {
         // Where there is none, the package's own script starts nothing that is not configured.
-        shell::find("systemctl").and_then(|program| shell::output(shell::clean(program).args(args).arg(KAMAILIO)));
+        shell::find("systemctl").and_then(|program| shell::output(shell::clean(program).args(args).args(services)));
     };
     // sd_booted(3). A mask would make that directory, and every package believe that systemd runs.
     let runs = Path::new("/run/systemd/system").is_dir();

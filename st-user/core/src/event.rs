@@ -1,6 +1,6 @@
 //! What the engine tells the world: one vocabulary for the daemon and for replay.
 
-use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
 
@@ -277,6 +277,10 @@ fn flat<S: Serializer>(names: &Option<Arc<Names>>, serializer: S) -> Result<S::O
     names.as_deref().serialize(serializer)
 }
 
+fn in_seconds<S: Serializer>(lag: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    lag.map(|lag| lag.as_secs_f64()).serialize(serializer)
+}
+
 /// One event, serialised as one JSON object; absent fields are left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
@@ -309,6 +313,9 @@ pub struct Event {
     /// When the peer may hang up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
+    /// How long after it was due it was done, in seconds.
+    #[serde(rename = "lag_s", serialize_with = "in_seconds", skip_serializing_if = "Option::is_none")]
+    pub lag: Option<Duration>,
     /// Why: one `snake_case` word from the table in the documentation, then, after a colon, details where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'static, str>>,
@@ -337,6 +344,7 @@ impl Event {
             method: None,
             status: None,
             deadline: None,
+            lag: None,
             reason: None,
             breaches: Vec::new(),
         }

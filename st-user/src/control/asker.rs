@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     protocol::{Failure, Only, Row},
-    server::{Ask, Census, Page},
+    server::{Ask, Census, Page, Rank},
 };
 
 /// Dialogs of one Call-ID that are shown or commanded.
@@ -52,9 +52,9 @@ impl Asker {
     }
 
     /// A piece of the sessions.
-    pub(crate) async fn page(&self, from: SessionId, only: &Arc<Only>) -> Result<Page, Failure> {
+    pub(crate) async fn page(&self, from: SessionId, only: &Arc<Only>, before: Option<Rank>) -> Result<Page, Failure> {
         let only = Arc::clone(only);
-        self.ask(|reply| Ask::Page { from, only, reply }).await
+        self.ask(|reply| Ask::Page { from, only, before, reply }).await
     }
 
     /// All sessions, counted.
@@ -66,16 +66,18 @@ impl Asker {
         Ok(census)
     }
 
-    /// Those whose deadlines are nearest, `limit` of them at most: kept as it goes through all.
+    /// Those whose deadlines are nearest, `limit` of them at most: kept as it goes through all. What
+    /// cannot be among them is only counted.
     pub(crate) async fn nearest(&self, only: Only, limit: usize) -> Result<Nearest, Failure> {
         let only = Arc::new(only);
-        let mut nearest = BinaryHeap::with_capacity(limit.min(ROOM) + 1);
+        let mut nearest: BinaryHeap<Ranked> = BinaryHeap::with_capacity(limit.min(ROOM) + 1);
         let (mut next, mut found) = (Some(SessionId(0)), 0_usize);
         while let Some(from) = next {
-            let page = self.page(from, &only).await?;
-            for (session, row) in page.rows {
-                found += 1;
-                nearest.push(Ranked { left_ms: row.left_s.map_or(i64::MAX, |left| (left * 1e3) as i64), session, row });
+            let furthest = nearest.peek().filter(|_| nearest.len() == limit).map(|furthest| furthest.rank);
+            let page = self.page(from, &only, furthest).await?;
+            found += page.found;
+            for (rank, row) in page.rows {
+                nearest.push(Ranked { rank, row });
                 if nearest.len() > limit {
                     nearest.pop();
                 }
@@ -90,8 +92,8 @@ impl Asker {
         let only = Arc::new(Only { call_id: Some(call_id.to_owned()), ..Only::default() });
         let (mut next, mut dialogs) = (Some(SessionId(0)), Vec::new());
         while let Some(from) = next {
-            let page = self.page(from, &only).await?;
-            dialogs.extend(page.rows.iter().map(|(session, _)| *session));
+            let page = self.page(from, &only, None).await?;
+            dialogs.extend(page.rows.iter().map(|((.., session), _)| *session));
             next = page.next.filter(|_| dialogs.len() < MAX_DIALOGS);
         }
         Ok(dialogs)
@@ -103,10 +105,9 @@ pub(crate) fn ending() -> Failure {
     Failure::new("ending", "sipst is about to end")
 }
 
-/// A session by its deadline, then by its age.
+/// A session by its rank.
 struct Ranked {
-    left_ms: i64,
-    session: SessionId,
+    rank: Rank,
     row: Row,
 }
 
@@ -126,6 +127,9 @@ impl PartialOrd for Ranked {
 
 impl Ord for Ranked {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.left_ms, self.session).cmp(&(other.left_ms, other.session))
+        self.rank.cmp(&other.rank)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,7 @@ pub(crate) enum ControlCommand {
 /// A mistake in what was typed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct UsageError(String);
+pub(crate) struct UsageError(pub(crate) String);
 
 impl ControlCommand {
     fn at(&self) -> &At {

@@ -96,7 +96,7 @@ pub struct Only {
     /// In this state: a word of [`Standing::name`], or `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// With this in their Call-ID.
+    /// With each of these words in their Call-ID, trunk, state or one of their addresses, in capitals or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// With this Call-ID.
@@ -130,8 +130,20 @@ impl Only {
                 Some(state) => state == view.state.name(),
             }
             && call_id.as_ref().is_none_or(|wanted| *wanted == call())
-            && text.as_ref().is_none_or(|text| call().contains(text.as_str()))
+            && text.as_ref().is_none_or(|text| {
+                let addresses = [view.names.server, view.names.peer].map(|address| address.to_string());
+                let held = if view.held { HELD } else { "" };
+                finds(text, &[&call(), view.trunk, view.state.name(), held, &addresses[0], &addresses[1]])
+            })
     }
+}
+
+/// Whether each word of `text` is part of one of these, in capitals or not.
+pub(crate) fn finds(text: &str, among: &[&str]) -> bool {
+    text.split_whitespace().all(|word| {
+        let is = |part: &[u8]| part.eq_ignore_ascii_case(word.as_bytes());
+        among.iter().any(|whole| whole.as_bytes().windows(word.len()).any(is))
+    })
 }
 
 /// Which events: those that all of this is true of.
@@ -237,6 +249,9 @@ pub struct Row {
     /// When somebody has to act, or should have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub act: Option<String>,
+    /// Seconds until then, below zero where it has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_s: Option<f64>,
     /// When the peer may hang up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<String>,
@@ -268,12 +283,12 @@ impl Row {
     pub(crate) fn new(view: &View<'_>, now: Time, told: impl Fn(Time) -> Time) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let at = |time: Time| told(time).to_string();
-        let left = |deadline: Time| {
-            let ahead = deadline.since(now).as_secs_f64();
-            if ahead > 0.0 { ahead } else { -now.since(deadline).as_secs_f64() }
+        let left = |moment: Time| {
+            let ahead = moment.since(now).as_secs_f64();
+            if ahead > 0.0 { ahead } else { -now.since(moment).as_secs_f64() }
         };
         // Milliseconds are enough for people, and shorter.
-        let left = |deadline| (left(deadline) * 1e3).round() / 1e3;
+        let left = |moment| (left(moment) * 1e3).round() / 1e3;
         Self {
             call_id: text(view.names.call_id()),
             local_tag: text(view.names.local_tag()),
@@ -291,6 +306,7 @@ impl Row {
             assumed_s: view.assumed_s,
             refresher: view.refresher.map(|refresher| side(refresher).into()),
             act: view.act.map(at),
+            due_s: view.act.map(left),
             deadline: view.deadline.map(at),
             expires: view.expires.map(at),
             left_s: view.deadline.map(left),
@@ -356,6 +372,16 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_text_is_words_each_of_which_is_found_somewhere() {
+        let among = ["a84b4c@Host", "carrier", "overdue", "", "192.0.2.1:5060"];
+        for text in ["", "  ", "a84b", "HOST", "carrier overdue", "CAR 192.0", "é"] {
+            assert_eq!(finds(text, &among), text != "é", "{text}");
+        }
+        assert!(!finds("carrier expired", &among) && !finds("carrieroverdue", &among));
+        assert!(finds("é", &["café"]));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::{
 
 use serde_json::json;
 use st_core::{
-    Event, SessionId,
-    engine::{Denial, Wish},
+    Event, SessionId, Time,
+    engine::{Denial, View, Wish},
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -59,8 +59,8 @@ const STUCK: Duration = Duration::from_secs(30);
 /// What is asked of the daemon's loop, and where the answer goes.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A piece of the sessions from one on.
-    Page { from: SessionId, only: Arc<Only>, reply: oneshot::Sender<Page> },
+    /// A piece of the sessions from one on; of those with a rank only such as come `before` it are shown.
+    Page { from: SessionId, only: Arc<Only>, before: Option<Rank>, reply: oneshot::Sender<Page> },
     /// The same, only counted.
     Census { from: SessionId, census: Census, reply: oneshot::Sender<(Census, Option<SessionId>)> },
     /// All that is known of one.
@@ -79,10 +79,20 @@ pub(crate) enum Ask {
     Reload { by: String, reply: oneshot::Sender<Result<Vec<String>, Failure>> },
 }
 
+/// A session's place in the order of deadlines: those without one come last, and the older of two first.
+pub(crate) type Rank = (bool, Option<Time>, SessionId);
+
+/// The rank of a session.
+pub(crate) fn rank(view: &View<'_>) -> Rank {
+    (view.deadline.is_none(), view.deadline, view.session)
+}
+
 /// A piece of the sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
-    pub(crate) rows: Vec<(SessionId, Row)>,
+    pub(crate) rows: Vec<(Rank, Row)>,
+    /// How many there are, shown or not.
+    pub(crate) found: usize,
     /// Where the next one begins; `None`: there is none.
     pub(crate) next: Option<SessionId>,
 }
@@ -385,7 +395,7 @@ impl Client {
         let (mut next, mut shown) = (Some(SessionId(0)), 0);
         let limit = limit.unwrap_or(usize::MAX);
         while let Some(from) = next {
-            let page = self.asks.page(from, &only).await?;
+            let page = self.asks.page(from, &only, None).await?;
             for (_, row) in page.rows {
                 if shown == limit {
                     return Ok(json!({ "sessions": shown, "more": true }));

@@ -23,15 +23,18 @@ pub(crate) struct Timeline {
     since: Time,
     /// How many had to go.
     gone: u64,
+    /// How many alerts there were.
+    alerted: u64,
 }
 
 impl Timeline {
     pub(crate) fn new(now: Time) -> Self {
-        Self { events: VecDeque::new(), alerts: VecDeque::new(), since: now, gone: 0 }
+        Self { events: VecDeque::new(), alerts: VecDeque::new(), since: now, gone: 0, alerted: 0 }
     }
 
     /// Keeps an event.
     pub(crate) fn saw(&mut self, event: &Event) {
+        self.alerted += u64::from(event.kind.is_alert());
         let (queue, most) = if event.kind.is_alert() { (&mut self.alerts, ALERTS) } else { (&mut self.events, EVENTS) };
         if queue.len() >= most
             && let Some(gone) = queue.pop_front()
@@ -58,6 +61,15 @@ impl Timeline {
 
     pub(crate) fn since(&self) -> Time {
         self.since
+    }
+
+    /// How many alerts there were, kept or not.
+    pub(crate) fn alerts(&self) -> u64 {
+        self.alerted
+    }
+
+    pub(crate) fn last_alert(&self) -> Option<&Event> {
+        self.alerts.back()
     }
 
     pub(crate) fn kept(&self) -> usize {
@@ -105,6 +117,8 @@ mod tests {
             timeline.saw(&event(micros, EventKind::RefreshOverdue, &others));
         }
         assert_eq!(timeline.kept(), EVENTS + ALERTS);
+        assert_eq!(timeline.alerts(), 2 * ALERTS as u64 + 1);
+        assert_eq!(timeline.last_alert().map(|last| last.kind), Some(EventKind::RefreshOverdue));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The address that monitoring asks: a small HTTP server on the daemon's own thread, as tasks. Who asks is answered from what the
-//! daemon published, or from a question to its loop: nobody holds that up. GET and HEAD alone, nothing that changes anything.
+//! The address that monitoring asks: a small HTTP server on the daemon's own thread, as tasks. Who asks is answered
+//! from what the daemon published, or from a question to its loop: nobody holds that up. GET and HEAD alone, nothing
+//! that changes anything.
 
 mod routes;
 mod server;

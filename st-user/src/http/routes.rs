@@ -1,4 +1,5 @@
-//! Which path is answered by what. A module that has something to show makes [`Routes`] of its own, and the daemon puts them together.
+//! Which path is answered by what. A module that has something to show makes [`Routes`] of its own, and the daemon puts
+//! them together.
 
 use std::{convert::Infallible, pin::Pin};
 

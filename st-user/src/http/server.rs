@@ -1,5 +1,5 @@
-//! The listener and its connections. Each is a task with a place, a time for its request and a time for its answer; a reader that takes
-//! nothing is left. One request a connection.
+//! The listener and its connections. Each is a task with a place, a time for its request and a time for its answer; a
+//! reader that takes nothing is left. One request a connection.
 
 use std::{
     convert::Infallible,

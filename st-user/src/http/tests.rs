@@ -1,4 +1,5 @@
-//! What a server must bear: readers that read nothing, guests who say nothing or say too much, and more of them than there is room for.
+//! What a server must bear: readers that read nothing, guests who say nothing or say too much, and more of them than
+//! there is room for.
 
 use std::{
     convert::Infallible,
@@ -57,7 +58,8 @@ fn routes() -> Routes {
         .and(more)
 }
 
-/// A server on a thread of its own, for as long as `test` takes. What else the thread does, its ticks tell: they have to go on.
+/// A server on a thread of its own, for as long as `test` takes. What else the thread does, its ticks tell: they have
+/// to go on.
 fn serving(times: Times, test: impl FnOnce(SocketAddr, &Counts)) {
     let listener = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();

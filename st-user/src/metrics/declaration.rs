@@ -1,11 +1,11 @@
 //! Every metric, declared and described: what is not here is not shown. `docs/metrics.md` is made from this file.
 //!
-//! Labels are bounded: names of trunks are the configuration's, everything else is one of a few words. What names a call, or
-//! comes from the wire, is never one.
+//! Labels are bounded: names of trunks are the configuration's, everything else is one of a few words. What names a
+//! call, or comes from the wire, is never one.
 
 use prometheus_client::registry::{Registry, Unit};
 
-use super::family::{Counters, Gauges, Kind};
+use super::family::{Counters, Gauges, Histograms, Kind, Maybe, Times};
 
 /// One metric, as it is documented.
 #[derive(Clone, Debug)]
@@ -33,6 +33,16 @@ impl Declared {
         let unit = self.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
         let total = if self.kind == Kind::Counter { "_total" } else { "" };
         format!("{}{unit}{total}", self.base)
+    }
+
+    /// The names of its series.
+    #[cfg(test)]
+    pub(super) fn series(&self) -> Vec<String> {
+        let name = self.name();
+        match self.kind {
+            Kind::Counter | Kind::Gauge => vec![name],
+            Kind::Histogram => ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}")).to_vec(),
+        }
     }
 
     /// What it means, in one sentence or a few.
@@ -99,14 +109,25 @@ declare! {
     /// Whether the programs are attached to an interface of the configuration's, both ways, as last seen.
     attached: Gauges = "sipst_interface_attached" ["interface"];
 
-    /// Events, by kind: those of the table in the README. `trunk` is empty where an event concerns no one call.
+    /// Dialogs, by where they stand: `untimed`, `ignored`, `running`, `refreshing`, `overdue`, `expiring`, `expired`,
+    /// and `ended` (over, and copies are waited for). `refresher` is who must refresh, or empty.
+    sessions: Gauges = "sipst_sessions" ["trunk", "state", "refresher"];
+    /// Sessions that an operator has told sipst to keep its hands off.
+    hands_off: Gauges = "sipst_sessions_held" [];
+    /// How long until the nearest deadline at which a peer may hang up; not there where there is none ahead.
+    next_deadline: Maybe = "sipst_next_deadline" in Seconds [];
+    /// How long after a refresh of sipst's was due its first request left.
+    refresh_lag: Histograms = "sipst_refresh_lag" in Seconds ["trunk"];
+
+    /// Events, by kind (docs/behaviour.md). `trunk` is empty where an event concerns no one call.
     events: Counters = "sipst_events" ["event", "trunk"];
     /// Session timers that were agreed upon or changed, by who has to refresh.
     negotiations: Counters = "sipst_negotiations" ["trunk", "refresher"];
-    /// Negotiations that cannot be relied upon or are not acted upon (`negotiation_fault`), by the first word of the reason.
+    /// Negotiations that cannot be relied upon or are not acted upon (`negotiation_fault`), by the first word of the
+    /// reason.
     negotiation_faults: Counters = "sipst_negotiation_faults" ["trunk", "reason"];
-    /// Refreshes, by who sent them and what became of them: `succeeded`, `failed` (sipst's own, for this interval), `rejected` and
-    /// `ignored` (the peer's, by the server), `answered` (the peer's, by sipst in the server's name).
+    /// Refreshes, by who sent them and what became of them: `succeeded`, `failed` (sipst's own, for this interval),
+    /// `rejected` and `ignored` (the peer's, by the server), `answered` (the peer's, by sipst in the server's name).
     refreshes: Counters = "sipst_refreshes" ["trunk", "by", "result"];
     /// Refreshes of sipst's own that came to nothing, by the first word of the reason.
     refresh_failures: Counters = "sipst_refresh_failures" ["trunk", "reason"];
@@ -117,9 +138,9 @@ declare! {
 
     /// Messages that the engine read.
     messages: Counters = "sipst_messages" [];
-    /// What the engine could not use, by why: `unparsable` is no SIP message, `unidentified` lacks the headers that name a dialog,
-    /// `unknown_dialog` and `unknown_request` belong to nothing that it knows, `foreign_answer` and `unknown_answer` claim to answer a
-    /// request of sipst's own and do not.
+    /// What the engine could not use, by why: `unparsable` is no SIP message, `unidentified` lacks the headers that
+    /// name a dialog, `unknown_dialog` and `unknown_request` belong to nothing that it knows, `foreign_answer` and
+    /// `unknown_answer` claim to answer a request of sipst's own and do not.
     unused: Counters = "sipst_messages_unused" ["reason"];
     /// Packets lost before the engine could see them.
     lost: Counters = "sipst_packets_lost" [];
@@ -133,12 +154,42 @@ declare! {
     breakers_opened: Counters = "sipst_breakers_opened" [];
     /// Trunks whose breaker is open.
     open_breakers: Gauges = "sipst_breakers_open" [];
-    /// What the engine holds, by what: `session` (those that are over and absorb copies too), `pending` and `stranger` (INVITEs without a
-    /// final response), `waiting` (refreshes whose turn has not come), `flow` (media that are watched).
+    /// What the engine holds, by what: `session` (those that are over and absorb copies too), `pending` and `stranger`
+    /// (INVITEs without a final response), `waiting` (refreshes whose turn has not come), `flow` (media that are
+    /// watched).
     held: Gauges = "sipst_engine_entries" ["what"];
 
-    /// Packets that the kernel programs handled, by what they did (docs/bounds.md). Goes on where an earlier daemon's ended.
+    /// The ring between the kernel programs and the daemon: its size.
+    ring_size: Gauges = "sipst_ring_size" in Bytes [];
+    /// The most that stood in it when the daemon came to read, since the last time that this was published.
+    ring_used: Gauges = "sipst_ring_used" in Bytes [];
+    /// What the programs could not put into the ring, by why: `full`, or `reserved` (a stranger's INVITE while the
+    /// ring's last quarter was kept for known calls). Goes on where an earlier daemon's ended.
+    ring_dropped: Counters = "sipst_ring_dropped" ["why"];
+
+    /// Packets that the kernel programs handled, by what they did (docs/bounds.md). Goes on where an earlier daemon's
+    /// ended.
     kernel: Counters = "sipst_kernel_packets" ["what"];
+
+    /// Whether what is known of the calls can be written to disk.
+    store_keeps: Gauges = "sipst_store_keeps" [];
+    /// Batches of what is known of the calls that were written.
+    store_batches: Counters = "sipst_store_batches" [];
+    /// Bytes of records in these.
+    store_written: Counters = "sipst_store_written" in Bytes [];
+    /// Times that nothing could be written any more.
+    store_failures: Counters = "sipst_store_failures" [];
+
+    /// Alerts, by receiver and by what became of them: `sent`, `failed` (given up after all attempts), `dropped` (no
+    /// room), `folded` (said before, or more than a trunk may raise).
+    alerts: Counters = "sipst_alerts" ["sink", "result"];
+    /// Alerts that wait for their receiver.
+    alerts_waiting: Gauges = "sipst_alerts_waiting" ["sink"];
+
+    /// Times that another configuration was read while sipst ran, by what became of it: `taken` or `refused`.
+    reloads: Counters = "sipst_reloads" ["result"];
+    /// Whether the last one was taken; not there before the first.
+    reloaded: Maybe = "sipst_last_reload_taken" [];
 
     /// Requests to this address that were answered.
     http_requests: Counters = "sipst_http_requests" [];
@@ -150,4 +201,17 @@ declare! {
     control_clients: Gauges = "sipst_control_clients" [];
     /// Events that were lost to clients of the control socket which read too slowly.
     control_lost: Counters = "sipst_control_events_lost" [];
+
+    /// Processor time that the daemon has used.
+    process_cpu: Times = "process_cpu" in Seconds [];
+    /// Memory of the daemon's that is in RAM.
+    process_resident: Gauges = "process_resident_memory" in Bytes [];
+    /// Address space of the daemon's.
+    process_virtual: Gauges = "process_virtual_memory" in Bytes [];
+    /// Descriptors that the daemon has open.
+    process_fds: Gauges = "process_open_fds" [];
+    /// How many it may have open.
+    process_max_fds: Gauges = "process_max_fds" [];
+    /// Its threads.
+    process_threads: Gauges = "process_threads" [];
 }

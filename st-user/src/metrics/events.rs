@@ -57,9 +57,13 @@ impl Metrics {
                 families.refresh_overdue.add([trunk(), event.by.map_or(Word::Borrowed(""), by)]);
             }
             EventKind::SessionExpired => families.expired.add([trunk(), refresher()]),
+            EventKind::RefreshSent => {
+                if let Some(lag) = event.lag {
+                    families.refresh_lag.observe([trunk()], lag.as_secs_f64());
+                }
+            }
             EventKind::SessionStarted
             | EventKind::RefreshDue
-            | EventKind::RefreshSent
             | EventKind::RefreshSucceeded
             | EventKind::AtRisk
             | EventKind::SessionExpiring

@@ -1,8 +1,16 @@
 //! Counters, gauges and histograms with labels, by the values of these alone.
 
-use std::{borrow::Cow, sync::atomic::AtomicU64, sync::atomic::Ordering::Relaxed};
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
+use prometheus_client::metrics::{
+    counter::Counter,
+    family::{Family, MetricConstructor},
+    gauge::Gauge,
+    histogram::Histogram,
+};
 
 /// A label's value.
 pub(crate) type Word = Cow<'static, str>;
@@ -15,6 +23,7 @@ type Labels<const N: usize> = [(&'static str, Word); N];
 pub(crate) enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 impl Kind {
@@ -23,7 +32,39 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
         }
+    }
+}
+
+/// Upper bounds of the lag of a refresh, in seconds: from what nobody notices to what a call dies of.
+const LAGS: [f64; 12] = [0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+/// Makes a series of its kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fresh;
+
+impl MetricConstructor<Counter> for Fresh {
+    fn new_metric(&self) -> Counter {
+        Counter::default()
+    }
+}
+
+impl MetricConstructor<Counter<f64, AtomicU64>> for Fresh {
+    fn new_metric(&self) -> Counter<f64, AtomicU64> {
+        Counter::default()
+    }
+}
+
+impl MetricConstructor<Gauge<f64, AtomicU64>> for Fresh {
+    fn new_metric(&self) -> Gauge<f64, AtomicU64> {
+        Gauge::default()
+    }
+}
+
+impl MetricConstructor<Histogram> for Fresh {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(LAGS)
     }
 }
 
@@ -33,31 +74,32 @@ fn labels<const N: usize>(names: &[&'static str; N], values: [Word; N]) -> Label
 }
 
 macro_rules! families {
-    ($($(#[doc = $doc:literal])* $name:ident of $metric:ty as $kind:ident;)*) => {$(
+    ($($(#[doc = $doc:literal])* $name:ident of $metric:ty as $kind:ident, at first $first:literal;)*) => {$(
         $(#[doc = $doc])*
         #[derive(Debug)]
         pub(crate) struct $name<const N: usize> {
             names: [&'static str; N],
-            family: Family<Labels<N>, $metric>,
+            family: Family<Labels<N>, $metric, Fresh>,
         }
 
         impl<const N: usize> $name<N> {
             pub(crate) const KIND: Kind = Kind::$kind;
 
+            /// Without labels there is one series.
             pub(crate) fn new(names: [&'static str; N]) -> Self {
-                let family = Family::default();
-                if N == 0 {
+                let family = Family::new_with_constructor(Fresh);
+                if N == 0 && $first {
                     drop(family.get_or_create(&labels(&names, std::array::from_fn(|_| Word::default()))));
                 }
                 Self { names, family }
             }
 
-            pub(crate) fn family(&self) -> Family<Labels<N>, $metric> {
+            pub(crate) fn family(&self) -> Family<Labels<N>, $metric, Fresh> {
                 self.family.clone()
             }
 
-            fn with<T>(&self, values: [Word; N], done: impl FnOnce(&$metric) -> T) -> T {
-                done(&self.family.get_or_create(&labels(&self.names, values)))
+            fn with(&self, values: [Word; N], done: impl FnOnce(&$metric)) {
+                done(&self.family.get_or_create(&labels(&self.names, values)));
             }
         }
     )*};
@@ -65,9 +107,15 @@ macro_rules! families {
 
 families! {
     /// What only grows.
-    Counters of Counter as Counter;
+    Counters of Counter as Counter, at first true;
+    /// The same, in fractions.
+    Times of Counter<f64, AtomicU64> as Counter, at first true;
     /// What goes up and down.
-    Gauges of Gauge<f64, AtomicU64> as Gauge;
+    Gauges of Gauge<f64, AtomicU64> as Gauge, at first true;
+    /// The same, where there may be nothing to tell.
+    Maybe of Gauge<f64, AtomicU64> as Gauge, at first false;
+    /// How things are spread.
+    Histograms of Histogram as Histogram, at first true;
 }
 
 impl<const N: usize> Counters<N> {
@@ -82,6 +130,18 @@ impl<const N: usize> Counters<N> {
     pub(crate) fn set(&self, values: [Word; N], count: u64) {
         self.with(values, |counter| counter.inner().store(count, Relaxed));
     }
+
+    /// There is no such thing any more.
+    pub(crate) fn remove(&self, values: [Word; N]) {
+        self.family.remove(&labels(&self.names, values));
+    }
+}
+
+impl Times<0> {
+    /// So much in all, as somebody else has counted.
+    pub(crate) fn set(&self, value: f64) {
+        self.with([], |counter| counter.inner().store(value.to_bits(), Relaxed));
+    }
 }
 
 impl<const N: usize> Gauges<N> {
@@ -90,5 +150,29 @@ impl<const N: usize> Gauges<N> {
         self.with(values, |gauge| {
             gauge.set(value);
         });
+    }
+
+    /// There is no such thing any more.
+    pub(crate) fn remove(&self, values: [Word; N]) {
+        self.family.remove(&labels(&self.names, values));
+    }
+}
+
+impl Maybe<0> {
+    /// So much, or nothing that could be told.
+    pub(crate) fn set(&self, value: Option<f64>) {
+        match value {
+            Some(value) => self.with([], |gauge| {
+                gauge.set(value);
+            }),
+            None => drop(self.family.remove(&[])),
+        }
+    }
+}
+
+impl<const N: usize> Histograms<N> {
+    /// One more.
+    pub(crate) fn observe(&self, values: [Word; N], value: f64) {
+        self.with(values, |histogram| histogram.observe(value));
     }
 }

@@ -1,11 +1,14 @@
-//! What monitoring sees of the daemon: counted as it happens, or published once a second by the daemon's loop. Whoever asks reads that
-//! and nothing else; the text is made by a thread of its own.
+//! What monitoring sees of the daemon: counted as it happens, or published once a second by the daemon's loop. Whoever
+//! asks reads that and nothing else; the text is made by a thread of its own.
 
 pub(crate) mod declaration;
 mod events;
 mod expose;
 mod family;
 pub(crate) mod health;
+pub(crate) mod process;
+#[cfg(test)]
+mod shipped;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +42,12 @@ impl Metrics {
         families.build.set([env!("CARGO_PKG_VERSION").into()], 1.0);
         let exposer = Exposer::start(registry)?;
         Ok(Self { families, trunks: events::Trunks::default(), exposer, health: Arc::default() })
+    }
+
+    /// Another configuration was read.
+    pub(crate) fn reloaded(&self, taken: bool) {
+        self.families.reloads.add([if taken { "taken" } else { "refused" }.into()]);
+        self.families.reloaded.set(Some(f64::from(u8::from(taken))));
     }
 
     /// `/metrics`, `/health` and `/ready`.

@@ -44,9 +44,11 @@ fn shown(metrics: &Metrics) -> [String; 2] {
 fn what_is_shown_is_named_as_declared() {
     let metrics = Metrics::start().unwrap();
     for kind in EventKind::ALL {
-        metrics.event(&Event::new(Time::from_micros(0), kind));
+        let lag = (kind == EventKind::RefreshSent).then_some(std::time::Duration::from_millis(7));
+        metrics.event(&Event { lag, ..Event::new(Time::from_micros(0), kind) });
     }
-    let declared: Vec<String> = Families::declared().iter().map(declaration::Declared::name).collect();
+    process::publish(&metrics.families);
+    let declared: Vec<String> = Families::declared().iter().flat_map(declaration::Declared::series).collect();
     for text in shown(&metrics) {
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let name = line.split(['{', ' ']).next().unwrap();

@@ -52,9 +52,10 @@ impl Loop {
                     if only.call_id.is_none() {
                         self.looks.fetch_add(1, Relaxed);
                     }
-                    let rows =
-                        (0..self.shown.load(Relaxed)).map(|number| (st_core::SessionId(number as u64), row(number)));
-                    let _ = reply.send(Piece { rows: rows.collect(), next: None });
+                    let rank = |number| (true, None, st_core::SessionId(number as u64));
+                    let found = self.shown.load(Relaxed);
+                    let rows = (0..found).map(|number| (rank(number), row(number))).collect();
+                    let _ = reply.send(Piece { rows, found, next: None });
                 }
                 Ask::Census { census, reply, .. } => drop(reply.send((census, None))),
                 Ask::Trace { reply, .. } => drop(reply.send(Vec::new())),

@@ -1,21 +1,26 @@
 //! What the loop publishes of itself for monitoring, and the address that monitoring asks.
 
 use std::{
+    collections::{HashMap, HashSet},
     net::TcpListener,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use st_ebpf::abi::Counter;
+use st_ebpf::abi::{Counter, RING_BYTES};
 use tracing::{error, info, warn};
 
 use super::{Driver, RunError};
 use crate::{
+    alert::SinkCounts,
     config,
     http::{Counts, Server},
     kernel::KernelError,
-    metrics::Metrics,
+    metrics::{Metrics, Word, process},
     page::{self, Page},
 };
+
+/// What becomes of an alert.
+const RESULTS: [&str; 4] = ["sent", "failed", "dropped", "folded"];
 
 /// What is measured, and where it can be asked for.
 pub(super) struct Measure {
@@ -23,12 +28,23 @@ pub(super) struct Measure {
     page: Arc<Page>,
     server: Option<Server>,
     counts: Arc<Counts>,
+    /// By trunk, state and refresher, as last published.
+    sessions: HashMap<[Word; 3], usize>,
+    /// Receivers of alerts, as last published.
+    receivers: HashSet<String>,
 }
 
 impl Measure {
     /// Listens where the configuration says so. Where that cannot be, calls matter more.
     pub(super) fn start(metrics: Metrics, page: Arc<Page>, wanted: &config::Metrics) -> Self {
-        let mut measure = Self { metrics, page, server: None, counts: Arc::default() };
+        let mut measure = Self {
+            metrics,
+            page,
+            server: None,
+            counts: Arc::default(),
+            sessions: HashMap::new(),
+            receivers: HashSet::new(),
+        };
         match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::metrics::chain(&error)) {
             Ok(listener) => measure.listen(listener),
             Err(error) => error!("nobody can ask for metrics in this run; calls are kept alive all the same: {error}"),
@@ -84,6 +100,37 @@ impl Measure {
         warn!("whoever reaches {address} can read {what}: nobody is asked who they are");
     }
 
+    /// Publishes what became of the alerts. Receivers that have the same name are one here; of those that are no more
+    /// nothing is left.
+    fn publish_alerts(&mut self, receivers: &[Arc<SinkCounts>]) {
+        let families = &self.metrics.families;
+        let mut counts: HashMap<&str, [u64; 5]> = HashMap::new();
+        for receiver in receivers {
+            let SinkCounts { name, queued, sent, failed, dropped, folded } = &**receiver;
+            let sums = counts.entry(name).or_default();
+            for (sum, count) in sums.iter_mut().zip([queued, sent, failed, dropped, folded]) {
+                *sum += count.load(Relaxed);
+            }
+        }
+        self.receivers.retain(|name| {
+            let stays = counts.contains_key(&**name);
+            if !stays {
+                families.alerts_waiting.remove([name.clone().into()]);
+                for result in RESULTS {
+                    families.alerts.remove([name.clone().into(), result.into()]);
+                }
+            }
+            stays
+        });
+        for (name, [queued, results @ ..]) in counts {
+            families.alerts_waiting.set([name.to_owned().into()], queued as f64);
+            for (result, count) in RESULTS.into_iter().zip(results) {
+                families.alerts.set([name.to_owned().into(), result.into()], count);
+            }
+            self.receivers.insert(name.to_owned());
+        }
+    }
+
     /// Whether somebody can ask.
     pub(super) fn listens(&self) -> bool {
         self.server.is_some()
@@ -115,6 +162,9 @@ impl Driver<'_> {
         }
         self.publish_kernel()?;
         self.publish_engine();
+        self.publish_sessions();
+        self.measure.publish_alerts(&self.sink.receivers().sinks());
+        process::publish(&self.measure.metrics.families);
         let families = &self.measure.metrics.families;
         families.started.set([], self.started.as_micros() as f64 / 1e6);
         families.ready.set([], f64::from(u8::from(self.measure.metrics.health.ready().is_ok())));
@@ -138,15 +188,45 @@ impl Driver<'_> {
         amiss
     }
 
-    fn publish_kernel(&self) -> Result<(), KernelError> {
+    fn publish_kernel(&mut self) -> Result<(), KernelError> {
         let families = &self.measure.metrics.families;
         for counter in Counter::ALL {
-            families.kernel.set([counter.name().into()], self.kernel.maps.counter(*counter)?);
+            let count = self.kernel.maps.counter(*counter)?;
+            families.kernel.set([counter.name().into()], count);
+            let why = [(Counter::RingFull, "full"), (Counter::RingReserved, "reserved")];
+            if let Some((_, why)) = why.iter().find(|(dropped, _)| dropped == counter) {
+                families.ring_dropped.set([(*why).into()], count);
+            }
         }
+        families.ring_size.set([], f64::from(RING_BYTES));
+        families.ring_used.set([], self.level.most() as f64);
+        let (batches, bytes, failures) = self.store.counts();
+        families.store_keeps.set([], f64::from(u8::from(self.store.keeps())));
+        families.store_batches.set([], batches);
+        families.store_written.set([], bytes);
+        families.store_failures.set([], failures);
         for (name, attached) in self.kernel.attached() {
             families.attached.set([name.to_owned().into()], f64::from(u8::from(attached)));
         }
         Ok(())
+    }
+
+    fn publish_sessions(&mut self) {
+        let now = self.clock.now();
+        let Measure { metrics, sessions, .. } = &mut self.measure;
+        // What was there once and is not now is 0.
+        sessions.values_mut().for_each(|count| *count = 0);
+        for tally in self.engine.census(now) {
+            let refresher = tally.refresher.map_or(Word::Borrowed(""), |side| side.to_string().into());
+            *sessions.entry([metrics.trunk(tally.trunk), tally.state.name().into(), refresher]).or_default() +=
+                tally.sessions;
+        }
+        for (labels, count) in sessions {
+            metrics.families.sessions.set(labels.clone(), *count as f64);
+        }
+        metrics.families.hands_off.set([], self.engine.held(now) as f64);
+        let next = self.engine.next_deadline(now);
+        metrics.families.next_deadline.set(next.map(|deadline| deadline.since(now).as_secs_f64()));
     }
 
     fn publish_engine(&self) {

@@ -10,7 +10,7 @@ use st_core::{
 use super::Driver;
 use crate::control::{
     protocol::{Call, Only, Row},
-    server::{Ask, Census, LOOKED_AT, Page, SHOWN},
+    server::{Ask, Census, LOOKED_AT, Page, Rank, SHOWN, rank},
 };
 
 impl Driver<'_> {
@@ -29,7 +29,7 @@ impl Driver<'_> {
         let now = self.clock.now();
         // Who asked may be gone by now, to which every answer is the same.
         match ask {
-            Ask::Page { from, only, reply } => drop(reply.send(self.page(now, from, &only))),
+            Ask::Page { from, only, before, reply } => drop(reply.send(self.page(now, from, &only, before))),
             Ask::Census { from, census, reply } => drop(reply.send(self.census(now, from, census))),
             Ask::Show { session, reply } => drop(reply.send(self.show(now, session))),
             Ask::Trace { call_id, reply } => {
@@ -47,15 +47,19 @@ impl Driver<'_> {
         }
     }
 
-    fn page(&self, now: Time, from: SessionId, only: &Only) -> Page {
-        let mut rows = Vec::new();
+    fn page(&self, now: Time, from: SessionId, only: &Only, before: Option<Rank>) -> Page {
+        let (mut rows, mut found) = (Vec::new(), 0);
         let next = self.engine.sessions(now, from, LOOKED_AT, |view| {
             if only.covers(&view, now) {
-                rows.push((view.session, self.row(&view, now)));
+                found += 1;
+                let rank = rank(&view);
+                if before.is_none_or(|before| rank < before) {
+                    rows.push((rank, self.row(&view, now)));
+                }
             }
             rows.len() < SHOWN
         });
-        Page { rows, next }
+        Page { rows, found, next }
     }
 
     fn row(&self, view: &View<'_>, now: Time) -> Row {
@@ -122,6 +126,7 @@ impl Driver<'_> {
             "interfaces": self.kernel.configured(),
             "waiting_refreshes": stats.waiting,
             "open_breakers": stats.open_breakers,
+            "alerts": { "count": self.timeline.alerts(), "last": self.timeline.last_alert() },
             "counted": {
                 "messages": stats.messages,
                 "unparsable": stats.unparsable,

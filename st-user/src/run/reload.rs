@@ -111,6 +111,7 @@ impl Driver<'_> {
                 Ok(changes) => info!("the configuration was taken: {}", changes.join("; ")),
                 Err(failure) => error!("the configuration was NOT taken, the one before stays: {}", failure.message),
             }
+            self.measure.metrics.reloaded(taken.is_ok());
             self.reload.last = Some((time, taken.as_ref().err().map(|failure| failure.message.clone())));
             self.notify.status(match &taken {
                 Ok(_) => "the last reload was taken",

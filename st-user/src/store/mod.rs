@@ -152,6 +152,13 @@ impl Store {
         self.keeps
     }
 
+    /// Batches that were written, bytes of records in them, and times that writing has failed.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let Some(writer) = &self.writer else { return (0, 0, 0) };
+        let (bytes, failures) = writer.counts();
+        (writer.written() as u64, bytes, failures)
+    }
+
     /// How soon it wants to be called again, if there are changes.
     pub fn due(&self, engine: &Engine) -> Option<Duration> {
         let wants = self.keeps && engine.has_changes();

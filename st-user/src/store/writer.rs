@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
         mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread,
@@ -35,8 +35,11 @@ pub(super) struct Batch {
 struct Shared {
     /// Batches that were handed over and are not done with.
     pending: AtomicUsize,
-    /// Batches that were written.
+    /// Batches that were written, and the bytes of records in them.
     written: AtomicUsize,
+    bytes: AtomicU64,
+    /// Times that writing has failed.
+    failures: AtomicU64,
     /// Why writing has failed, until somebody asks.
     failed: Mutex<Option<String>>,
     /// Whether there is a file to write to.
@@ -69,6 +72,11 @@ impl Writer {
     /// How many were written so far.
     pub(super) fn written(&self) -> usize {
         self.shared.written.load(SeqCst)
+    }
+
+    /// Bytes of records that were written so far, and times that it has failed.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.shared.bytes.load(SeqCst), self.shared.failures.load(SeqCst))
     }
 
     /// Hands one over. False, and it is lost: as many as may wait do.
@@ -129,8 +137,13 @@ impl Inner {
         // What was handed over before the failure was known is written anew with all else.
         let Some(file) = &self.file else { return };
         match file.write(about, *fresh, changes) {
-            Ok(()) => drop(self.shared.written.fetch_add(1, SeqCst)),
+            Ok(()) => {
+                let bytes = changes.iter().map(|change| change.record.as_ref().map_or(0, Vec::len) as u64).sum();
+                self.shared.bytes.fetch_add(bytes, SeqCst);
+                self.shared.written.fetch_add(1, SeqCst);
+            }
             Err(error) => {
+                self.shared.failures.fetch_add(1, SeqCst);
                 // After a failure redb writes no more until the file is opened anew. The directory's lock goes with it.
                 self.file = None;
                 self.shared.has_file.store(false, SeqCst);

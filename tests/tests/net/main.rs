@@ -37,4 +37,5 @@ mod replay;
 mod respond;
 mod restart;
 mod told;
+mod top;
 mod trouble;

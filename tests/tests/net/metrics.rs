@@ -1,4 +1,5 @@
-//! What monitoring sees of a call, over real sockets: before, during and after it; and that nobody who asks holds a call up.
+//! What monitoring sees of a call, over real sockets: before, during and after it; and that nobody who asks holds a
+//! call up.
 
 use std::{
     io::{Read as _, Write as _},
@@ -6,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use st_tests::{Host, Lab, Sipst, agent::Profile};
 
 use crate::plan::{Plan, SOON, config};
@@ -55,20 +57,61 @@ fn until(host: &Host, series: &str, wanted: impl Fn(f64) -> bool) {
     }
 }
 
+/// Prometheus's own checker finds nothing to say about what is shown: names, units, types, helps.
+fn accepted(host: &Host) {
+    host.file("metrics.txt", scrape(host)).unwrap();
+    let said = host.run("sh", &["-c", "promtool check metrics < /run/metrics.txt 2>&1"]).unwrap();
+    assert_eq!(said, "");
+}
+
+/// The series of sessions, as far as there are any.
+fn sessions(state: &str) -> String {
+    format!("sipst_sessions{{trunk=\"carrier\",state=\"{state}\",refresher=\"server\"}}")
+}
+
 #[test]
 fn values_move_with_a_call_and_health_and_readiness_are_told() {
     let call = Plan::default().start_with(|config| config + METRICS);
     let host = &call.lab.server;
+    until(host, &sessions("running"), |value| value == 1.0);
+    until(host, "sipst_next_deadline_seconds", |value| value > 0.0 && value <= 8.0);
+    until(host, "sipst_ring_size_bytes", |value| value == f64::from(4 << 20));
+    until(host, "sipst_store_batches_total", |value| value >= 1.0);
+    until(host, "process_open_fds", |value| value > 3.0);
+    accepted(host);
     until(host, "sipst_events_total{event=\"session_started\",trunk=\"carrier\"}", |value| value == 1.0);
     assert_eq!(get(host, ADDRESS, "/health"), Some((200, "ok\n".into())));
     call.refreshed(2);
     let refreshed = "sipst_refreshes_total{trunk=\"carrier\",by=\"sipst\",result=\"succeeded\"}";
     until(host, refreshed, |value| value >= 2.0);
     until(host, "sipst_kernel_packets_total{what=\"committed\"}", |value| value >= 2.0);
+    until(host, "sipst_refresh_lag_seconds_count{trunk=\"carrier\"}", |value| value >= 2.0);
     until(host, "sipst_ready", |value| value == 1.0);
     assert_eq!(get(host, ADDRESS, "/ready"), Some((200, "ok\n".into())));
     call.server_hangs_up();
     until(host, "sipst_events_total{event=\"session_ended\",trunk=\"carrier\"}", |value| value == 1.0);
+    until(host, &sessions("running"), |value| value == 0.0);
+    accepted(host);
+}
+
+#[test]
+fn what_stands_in_the_ring_while_the_daemon_does_not_read_is_seen_when_it_does() {
+    let mut call = Plan::unhurried();
+    let host = &call.lab.server;
+    host.file(
+        "sipst.yaml",
+        format!("{}{METRICS}state_dir: /run/state\n", config("tc", &["action: refresh", "min_se: 2s"])),
+    )
+    .unwrap();
+    let (code, printed, said) = Sipst::command(host, &["reload"]).unwrap();
+    assert_eq!(code, Some(0), "{printed}{said}");
+    until(host, "sipst_last_reload_taken", |value| value == 1.0);
+    call.sipst.process().signal(Signal::STOP).unwrap();
+    call.server.request("OPTIONS");
+    assert_eq!(call.server.answered("OPTIONS", SOON).unwrap(), 200);
+    call.sipst.process().signal(Signal::CONT).unwrap();
+    until(&call.lab.server, "sipst_ring_used_bytes", |value| value > 400.0);
+    call.server_hangs_up();
 }
 
 #[test]
@@ -142,4 +185,40 @@ fn guests_who_are_many_mute_or_read_nothing_hold_up_no_refresh() {
     drop(unread);
     until(host, "sipst_http_refused_total", |value| value >= 1.0);
     call.server_hangs_up();
+}
+
+#[test]
+fn alert_rules_fire_when_they_should_and_not_before() {
+    let lab = Lab::new().unwrap();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let path = |file: &str| format!("{root}/{file}");
+    lab.peer.run("promtool", &["check", "rules", &path("config/prometheus/sipst.rules.yml")]).unwrap();
+    lab.peer.run("promtool", &["test", "rules", &path("tests/prometheus/sipst.test.yml")]).unwrap();
+}
+
+#[test]
+fn a_receiver_of_alerts_that_is_dead_is_seen_beside_one_that_lives() {
+    let lab = Lab::new().unwrap();
+    let taker = lab.server.enter(|| TcpListener::bind("127.0.0.1:9000").unwrap());
+    std::thread::spawn(move || {
+        for stream in taker.incoming().map_while(Result::ok) {
+            let mut stream = stream;
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let webhook = |port: u16| format!("  - webhook: {{ url: \"http://127.0.0.1:{port}/\" }}\n");
+    let alerts = format!("alerts:\n{}{}", webhook(9000), webhook(9001));
+    let call = Plan { rules: vec!["action: alert"], ..Plan::default() }
+        .start_in(lab, |config| format!("{config}{METRICS}{alerts}"));
+    let host = &call.lab.server;
+    let series = |port: u16, result: &str| {
+        format!("sipst_alerts_total{{sink=\"webhook http://127.0.0.1:{port}\",result=\"{result}\"}}")
+    };
+    assert_eq!(value(&scrape(host), &series(9001, "failed")).unwrap_or(0.0), 0.0);
+    call.sipst.event("refresh_overdue", SOON).unwrap();
+    until(host, &series(9000, "sent"), |value| value >= 1.0);
+    until(host, &series(9001, "failed"), |value| value >= 1.0);
+    assert_eq!(value(&scrape(host), &series(9000, "failed")), Some(0.0));
+    until(host, "sipst_refresh_overdue_total{trunk=\"carrier\",by=\"server\"}", |value| value >= 1.0);
 }

@@ -69,6 +69,10 @@ fn life(debian: &Debian, tally: &mut Tally) {
             "documents",
             "ls /usr/share/doc/sipst/README.md /usr/share/doc/sipst/security.md /usr/share/doc/sipst/LICENSE-MIT",
         ),
+        (
+            "alert rules and a dashboard",
+            "ls /usr/share/sipst/prometheus/sipst.rules.yml /usr/share/sipst/grafana/sipst.json",
+        ),
         ("a changed configuration", "echo '# mine' >> /etc/sipst/config.yaml"),
         ("state", "mkdir -p /var/lib/sipst && touch /var/lib/sipst/state"),
         ("it is upgraded", &newer),
@@ -80,7 +84,7 @@ fn life(debian: &Debian, tally: &mut Tally) {
             "! ls /usr/bin/sipst && ls /etc/sipst/config.yaml /var/lib/sipst/state",
         ),
         ("it is purged", "dpkg -P sipst"),
-        ("with these", "! ls -d /etc/sipst /var/lib/sipst /usr/share/doc/sipst"),
+        ("with these", "! ls -d /etc/sipst /var/lib/sipst /usr/share/doc/sipst /usr/share/sipst"),
     ] {
         tally.says(what, debian.run(script));
     }

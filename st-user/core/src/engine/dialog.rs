@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    census::Place,
     evidence::Evidence,
     exchange::{Exchange, Exchanges},
     hangup::Hangup,
@@ -155,6 +156,11 @@ pub(super) struct Dialog {
     /// Whether it stands on the list of what has changed.
     #[serde(skip)]
     pub(super) listed: bool,
+    /// As what it is counted, and whether it may be something else by now.
+    #[serde(skip)]
+    pub(super) counted: Option<Place>,
+    #[serde(skip)]
+    pub(super) touched: bool,
 }
 
 impl Dialog {
@@ -242,6 +248,8 @@ impl Dialog {
             restored: false,
             forsaken: false,
             listed: false,
+            counted: None,
+            touched: false,
         };
         // There is a Contact: it, the addresses or the routes are too long.
         sx.stats.too_long += u64::from(dialog.target.is_none() && peers.contact().is_some());

@@ -9,6 +9,7 @@ mod assume;
 mod bounded;
 mod breach;
 mod breaker;
+mod census;
 mod demand;
 mod dialog;
 mod errand;
@@ -49,6 +50,7 @@ pub mod view;
 use std::sync::Arc;
 
 pub use breaker::BREAKER_DIALOGS;
+pub use census::Tally;
 pub use dialog::SILENCE;
 pub use evidence::MEDIA_SILENCE;
 pub use habits::HABIT_AGE;
@@ -127,6 +129,7 @@ impl Engine {
         self.sx.unassisted.clear();
         self.sx.policy = policy;
         self.dialogs.all.values_mut().for_each(|dialog| dialog.mark(&mut self.sx));
+        self.dialogs.recount_all(&self.sx);
     }
 
     /// Whether a session is not forgotten yet.
@@ -184,7 +187,11 @@ impl Engine {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Output {
-        self.sx.poll()
+        let output = self.sx.poll();
+        if matches!(output, Output::Timeout(_)) {
+            self.dialogs.recount(&self.sx, self.sx.now);
+        }
+        output
     }
 
     /// Takes in a packet. Time never goes back: an earlier `now` counts as the latest one.
@@ -551,30 +558,36 @@ struct Dialogs {
     all: Table<Fingerprint, Box<Dialog>>,
     keys: view::ById,
     changes: Changes,
+    census: census::Census,
 }
 
 impl Dialogs {
     fn of(&mut self, session: SessionId) -> Option<&mut Box<Dialog>> {
-        let dialog = self.all.get_mut(self.keys.get(&session)?)?;
+        let key = self.keys.get(&session)?;
+        let dialog = self.all.get_mut(key)?;
         self.changes.list(dialog);
+        self.census.touch(*key, dialog);
         Some(dialog)
     }
 
     fn at(&mut self, key: &Fingerprint) -> Option<&mut Box<Dialog>> {
         let dialog = self.all.get_mut(key)?;
         self.changes.list(dialog);
+        self.census.touch(*key, dialog);
         Some(dialog)
     }
 
     fn each(&mut self, mut change: impl FnMut(&mut Dialog)) {
-        for dialog in self.all.values_mut() {
+        for (key, dialog) in &mut self.all {
             self.changes.list(dialog);
+            self.census.touch(*key, dialog);
             change(dialog);
         }
     }
 
     fn insert(&mut self, key: Fingerprint, mut dialog: Dialog) {
         self.changes.list(&mut dialog);
+        self.census.touch(key, &mut dialog);
         self.keys.insert(dialog.id, key);
         self.all.insert(key, Box::new(dialog));
     }
@@ -582,6 +595,7 @@ impl Dialogs {
     fn forget(&mut self, session: SessionId) {
         if let Some(dialog) = self.keys.remove(&session).and_then(|key| self.all.remove(&key)) {
             self.changes.gone(&dialog);
+            self.census.gone(&dialog);
         }
     }
 }

@@ -265,7 +265,8 @@ impl Dialog {
         }
         // Only now: what was under way at the moment to act may have kept the server from refreshing by itself.
         self.session.missed = true;
-        let event = Event { method, ..self.due_event(sx, EventKind::RefreshSent, By::Sipst) };
+        let lag = self.cycle.due.take().map(|due| sx.now.since(due));
+        let event = Event { method, lag, ..self.due_event(sx, EventKind::RefreshSent, By::Sipst) };
         self.tell(sx, event);
     }
 

@@ -51,6 +51,9 @@ pub(super) struct Cycle {
     pub(super) stage: Stage,
     /// Whether the moment to act has come.
     pub(super) active: bool,
+    /// When that was, until the first request of the cycle has left.
+    #[serde(skip)]
+    pub(super) due: Option<Time>,
     /// Whether [`EventKind::RefreshFailed`] was told.
     pub(super) failed: bool,
     /// Why it has not been done yet.
@@ -102,6 +105,7 @@ impl Dialog {
     pub(super) fn begin(&mut self, sx: &mut Shared) {
         if !self.cycle.active {
             self.cycle.active = true;
+            self.cycle.due = Some(sx.now);
             self.cycle.unsure = self.may_be_over(sx);
             self.attempt(sx);
         }

@@ -280,7 +280,7 @@ impl Dialog {
         }
     }
 
-    fn standing(&self, now: Time) -> Standing {
+    pub(super) fn standing(&self, now: Time) -> Standing {
         if self.is_over() {
             return Standing::Ended;
         }

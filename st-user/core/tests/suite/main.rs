@@ -8,6 +8,7 @@ mod assist;
 mod assume;
 mod attackers;
 mod breaker;
+mod census;
 mod demand;
 mod dialogs;
 mod endings;

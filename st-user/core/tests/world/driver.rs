@@ -274,6 +274,10 @@ impl World {
                     None => {}
                 },
                 Output::Timeout(at) => {
+                    let now = time(self.now);
+                    if at.is_none_or(|at| at > now) {
+                        crate::census::agrees(&mut self.driver.engine, now);
+                    }
                     self.driver.wake = at.map(|at| (at.as_micros() - EPOCH).max(self.now));
                     // What is to be armed is not left until the next packet.
                     if !self.driver.arming.is_empty() {

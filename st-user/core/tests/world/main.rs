@@ -8,6 +8,8 @@
 //! first call that is lost though it could have been refreshed is a failure: shrunk, and told packet by packet.
 
 mod agent;
+#[path = "../suite/sim/census.rs"]
+mod census;
 #[path = "../suite/sim/disk.rs"]
 mod disk;
 mod driver;
