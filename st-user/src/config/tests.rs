@@ -135,7 +135,8 @@ pub(super) fn whole_sample() -> String {
 #[test]
 fn the_examples_in_the_sample_are_right_too() {
     let secret = Secret::new("sample", "secret\n", 0o600);
-    let config = parse(&whole_sample().replace("carrier.pw", &secret.file.to_string_lossy())).unwrap();
+    let file = secret.file.to_string_lossy();
+    let config = parse(&whole_sample().replace("carrier.pw", &file).replace("homer.pw", &file)).unwrap();
     let trunk = &config.policy.trunks[0];
     assert_eq!(trunk.name, "carrier");
     assert!(trunk.matcher.matches("203.0.113.7".parse().unwrap(), ""));

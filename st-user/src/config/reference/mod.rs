@@ -314,12 +314,19 @@ fn document(beside: &Beside) -> String {
         }
         for key in section.keys {
             let root = file(key);
+            let (takes, default) = (takes(beside, &root, key.path), default(beside, &root, key.path));
+            // Where a word is the default, it may stand there too.
+            let or = if default.starts_with('`') && takes.starts_with("a mapping") {
+                format!("{default}, or ")
+            } else {
+                String::new()
+            };
             let _ = write!(
                 text,
-                "\n### `{}`\n\n- Takes: {}.\n- Default: {}.\n- Reload: {}.\n\n{}\n\n```yaml\n{}\n```\n",
+                "\n### `{}`\n\n- Takes: {or}{}.\n- Default: {}.\n- Reload: {}.\n\n{}\n\n```yaml\n{}\n```\n",
                 key.path,
-                takes(beside, &root, key.path),
-                default(beside, &root, key.path),
+                takes,
+                default,
                 reload(beside, &root, key.path),
                 wrapped(key.means),
                 key.example
