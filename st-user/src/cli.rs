@@ -28,10 +28,11 @@ use crate::{
     hep::{self, Hep},
     journal::{self, Journal},
     kernel::{self, Kernel, Options},
+    metrics,
     output::{Format, Printer},
     paper, privilege,
     recorder::{self, Recorder},
-    replay::{self, Calls, ReplayError, Summary},
+    replay::{self, Calls, Progress, ReplayError, Stories, Summary, report},
     run::{self, RunConfig},
     sighting::Sighting,
     sink::EventSink,
@@ -99,6 +100,10 @@ enum Command {
         /// was against RFC 4028: text on stderr, or with --json an object on stdout that has `summary` in place of `event`.
         #[arg(long)]
         summary: bool,
+        /// Make a page of it that any browser shows, in one file: each call as a lane, with its intervals, refreshes and faults,
+        /// and the moment when it could have died.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
     },
     /// Attach and pin the kernel programs and show what is attached; `run` takes them over.
     Load {
@@ -254,13 +259,15 @@ fn log(Verbosity { verbose, quiet }: Verbosity) -> WorkerGuard {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run { config, json } => run(config, format(json)),
-        Command::Replay { file, server, config, json, summary } => {
+        Command::Replay { file, server, config, json, summary, html } => {
             let policy = match config {
                 Some(file) => load_config(&file)?.policy,
                 None => Policy::default(),
             };
-            let options = replay::Options { servers: server, policy: Arc::new(policy), format: format(json) };
-            replay(&file, &options, summary)
+            let progress = Progress::on_a_terminal();
+            let policy = Arc::new(policy);
+            let options = replay::Options { servers: server, policy, format: format(json), progress };
+            replay(&file, &options, summary, html.as_deref())
         }
         Command::Load { what, attach } => load(what, attach.into()),
         Command::Unload { force, pin_dir } => {
@@ -300,13 +307,21 @@ fn status(json: bool, pin_dir: &Path, state_dir: &Path, socket: &Path) -> Result
     }
 }
 
-fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
+fn replay(file: &Path, options: &replay::Options, calls: bool, html: Option<&Path>) -> Result<()> {
+    // Before all the work: what cannot be written is not worth it.
+    let page = html.map(|html| report::Page::create(html, file)).transpose()?;
+    let mut out = io::BufWriter::new(options.progress.beside(io::stdout().lock()));
     let mut summary = Summary::default();
-    summary.calls = calls.then(Calls::default);
+    summary.calls = (calls || page.is_some()).then(Calls::default);
+    summary.stories = page.is_some().then(Stories::default);
     let result = replay::replay(file, options, &mut out, &mut summary);
-    let told = summary.calls.as_ref().map_or(Ok(()), |calls| calls.write(options.format, &mut out, &mut io::stderr()));
+    let told = summary.calls.as_ref().filter(|_| calls);
+    let told = told.map_or(Ok(()), |calls| calls.write(options.format, &mut out, &mut io::stderr()));
     drop(out);
+    if let Some(page) = page {
+        let trouble = result.as_ref().err().map(|error| metrics::chain(error));
+        page.write(&report::page(file, &summary, trouble.as_deref()))?;
+    }
     if !matches!(&result, Err(ReplayError::Output(_))) {
         complain(&summary.to_string());
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sipst::{
     capture::CaptureError,
     output::Format,
-    replay::{Options, ReplayError, Summary, replay},
+    replay::{Options, Progress, ReplayError, Summary, replay},
 };
 use st_core::{Action, Policy, Rules};
 
@@ -36,7 +36,7 @@ fn replay_with(file: &[u8], servers: &[&str], action: Action) -> Replayed {
     let temp = Temp::new(file);
     let servers: Vec<IpNet> = servers.iter().filter_map(|net| net.parse().ok()).collect();
     let policy = Policy { default: Rules { action, ..Rules::default() }, ..Policy::default() };
-    let options = Options { servers, policy: Arc::new(policy), format: Format::Json };
+    let options = Options { servers, policy: Arc::new(policy), format: Format::Json, progress: Progress::default() };
     let mut out = Vec::new();
     let mut summary = Summary::default();
     let result = replay(temp.path(), &options, &mut out, &mut summary);

@@ -324,10 +324,14 @@ impl Calls {
         self.calls.iter()
     }
 
-    pub(super) fn event(&mut self, event: &Event) {
-        if event.names.is_none() {
-            return;
-        }
+    /// How many events there were of calls beyond the limit.
+    pub(super) const fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
+    /// The place of the call that an event is about, among all of them.
+    pub(super) fn event(&mut self, event: &Event) -> Option<usize> {
+        event.names.as_ref()?;
         let key = [event.call_id(), event.local_tag(), event.remote_tag()].map(|name| name.map(Cow::into_owned));
         // A dialog that is made again is another call.
         let known = self.index.get(&key).copied().filter(|_| event.kind != EventKind::SessionStarted);
@@ -335,7 +339,7 @@ impl Calls {
             Some(at) => at,
             None if self.calls.len() >= MAX_CALLS => {
                 self.beyond += 1;
-                return;
+                return None;
             }
             None => {
                 self.calls.push(Call::new(event));
@@ -343,9 +347,8 @@ impl Calls {
                 self.calls.len() - 1
             }
         };
-        if let Some(call) = self.calls.get_mut(at) {
-            call.take(event);
-        }
+        self.calls.get_mut(at)?.take(event);
+        Some(at)
     }
 
     pub(super) fn close(&mut self) {

@@ -1,6 +1,8 @@
 //! A capture through the engine, as if it were happening: the capture's time stamps are the time.
 
 mod calls;
+mod progress;
+pub(crate) mod report;
 mod sides;
 mod summary;
 
@@ -21,6 +23,8 @@ use crate::{
     output::Format,
 };
 pub use calls::{Call, Calls, Counts, Verdict, Wrong};
+pub use progress::Progress;
+pub use report::Stories;
 use sides::{Sides, Survey};
 pub use summary::Summary;
 
@@ -33,6 +37,8 @@ pub struct Options {
     pub policy: Arc<Policy>,
     /// How events are written.
     pub format: Format,
+    /// Where it is told how far it is.
+    pub progress: Progress,
 }
 
 /// Why a replay did not come to its end.
@@ -91,8 +97,10 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
         if file.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
             return Err(ReplayError::OnceOnly { file: file.to_owned() });
         }
-        survey(file, summary)
+        options.progress.begins(file, 2);
+        survey(file, &options.progress, summary)
     } else {
+        options.progress.begins(file, 1);
         Sides::Networks(options.servers.clone())
     };
     let engine = Engine::new(EngineConfig {
@@ -104,6 +112,7 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
     let mut player = Player { engine, due: None, now: Time::from_micros(0), format: options.format, out, summary };
     let mut decoder = Decoder::default();
     let read = capture::read(file, |frame| {
+        options.progress.read(frame.bytes.len());
         player.tick(frame.time).map_err(Stop::Output)?;
         let decoded = decoder.decode(frame);
         player.summary.count(frame, &decoded);
@@ -116,6 +125,7 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
     });
     player.summary.reassembled = decoder.reassembled();
     player.summary.incomplete = decoder.incomplete();
+    options.progress.ends();
     let finished = player.finish().map_err(ReplayError::Output);
     read.map_err(failed).and(finished)?;
     match summary.only_link {
@@ -125,11 +135,12 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
 }
 
 /// Reads the capture once to find out which side is the server.
-fn survey(file: &Path, summary: &mut Summary) -> Sides {
+fn survey(file: &Path, progress: &Progress, summary: &mut Summary) -> Sides {
     let mut survey = Survey::default();
     let mut decoder = Decoder::default();
     // An error is told when the capture is read for its events; until there it counts.
     let _ = capture::read(file, |frame| {
+        progress.read(frame.bytes.len());
         if let Decoded::Udp(datagram) = decoder.decode(frame)
             && is_sip(&datagram.payload)
         {
@@ -163,6 +174,9 @@ impl Player<'_> {
             self.drain()?;
         }
         self.now = now;
+        if let Some(stories) = &mut self.summary.stories {
+            stories.time(now);
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use st_core::{Direction, Event, EventKind};
 
-use super::{Calls, sides::Nowhere};
+use super::{Calls, Stories, sides::Nowhere};
 use crate::capture::{Decoded, Frame, Link};
 
 /// How many pairs of hosts are named.
@@ -45,6 +45,8 @@ pub struct Summary {
     pub sides: Vec<String>,
     /// What became of each call, where that is asked for.
     pub calls: Option<Calls>,
+    /// What happened in each of them and when, where a page is to be made of it; goes with `calls`.
+    pub stories: Option<Stories>,
     /// The link type that is not understood, the first of them.
     pub(super) only_link: Option<u16>,
 }
@@ -72,8 +74,9 @@ impl Summary {
     }
 
     pub(super) fn event(&mut self, event: &Event) {
-        if let Some(calls) = &mut self.calls {
-            calls.event(event);
+        let call = self.calls.as_mut().and_then(|calls| calls.event(event));
+        if let (Some(stories), Some(call)) = (&mut self.stories, call) {
+            stories.event(call, event);
         }
         self.sessions += u64::from(event.kind == EventKind::SessionStarted);
         self.alerts += u64::from(event.kind.is_alert());

@@ -8,9 +8,12 @@ use std::{
 };
 
 use super::state::{Report, Wanted};
-use crate::control::{
-    client::{Client, ClientError},
-    protocol::{Answer, Only, Order, Request},
+use crate::{
+    control::{
+        client::{Client, ClientError},
+        protocol::{Answer, Only, Order, Request},
+    },
+    metrics::chain,
 };
 
 /// Between two reports.
@@ -127,16 +130,4 @@ fn report(client: &mut Client, wanted: &Wanted) -> Result<Report, ClientError> {
     }
     let found = done["found"].as_u64().filter(|_| *order == Order::Deadline);
     Ok(Report { status, rows, found, more: done["more"] == true, calls })
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
