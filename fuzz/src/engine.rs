@@ -3,8 +3,8 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use st_core::{
-    Action, Arm, Command, Credentials, Datagram, Direction, Engine, Inject, MediaSeen, Method, OnExpired, OnMoved,
-    Output, Packet, Policy, Refusal, Respond, Rules, SessionId, Side, Time,
+    Action, Arm, AssumeMode, Command, Credentials, Datagram, Direction, Engine, Inject, MediaSeen, Method, OnExpired,
+    OnMoved, Output, Packet, Policy, Refusal, Respond, Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode},
     message::{Body, Message, MethodName},
 };
@@ -130,6 +130,8 @@ impl Course {
             take_over: setup & 1 == 1,
             respond: Respond::OnReject,
             on_expired: OnExpired::Bye,
+            mode: if setup & 4 == 4 { AssumeMode::HandOff } else { AssumeMode::Hold },
+            assume_interval: (setup & 2 == 2).then(|| Duration::from_secs(120)),
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });
@@ -451,7 +453,8 @@ impl Course {
                     assert!(self.retired.insert(token), "{token:x} is retired twice");
                 }
                 Output::Disarm { session, side, call_id, tag, .. } => {
-                    assert!(self.followed.contains(&(session, side)), "nobody follows {session:?}");
+                    assert!(self.followed.remove(&(session, side)), "nobody follows {session:?}");
+                    self.owed.remove(&(session, side));
                     assert!(!self.engine.follows(side, &call_id, &tag), "a fork of {session:?} needs it");
                     // Forks that were forgotten before have needed it too.
                     let same = |arm: &&Arm| arm.side == side && arm.call_id == call_id && arm.tag == tag;

@@ -175,7 +175,7 @@ fn built(message: &Message<'_>, value: &[u8]) {
         contact: message.contact().map(|contact| contact.value),
         own: &own,
     };
-    let refresh = Refresh { cseq: 7, token: 0xab, interval_s: 90, min_se: Some(90), answers: &[] };
+    let refresh = Refresh { cseq: 7, token: 0xab, interval_s: 90, refreshes: true, min_se: Some(90), answers: &[] };
     for (bytes, body) in [
         (update(&template, &refresh), &b""[..]),
         (reinvite(&template, &refresh, message.content_type().unwrap_or(b"application/sdp"), b"v=0\r\n"), b"v=0\r\n"),

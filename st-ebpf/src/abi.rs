@@ -80,6 +80,8 @@ pub mod names {
     pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
     pub const FLOW_PORTS: &str = "FLOW_PORTS";
+    /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
+    pub const RECORDING: &str = "RECORDING";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -96,6 +98,14 @@ pub mod kind {
     pub const ANSWER: u8 = 3;
     /// A refusal of the server's that was taken off the wire, whole: the daemon answers in its place or lets it out ([`Hold`](super::Hold)).
     pub const HELD: u8 = 4;
+    /// A message that is about to be rewritten, as it is before; `token` has the number in CSeq, or the one that another header
+    /// quotes, in its upper half, and the one that takes its place in its lower. Only for the flight recorder, as all that follow:
+    /// what the daemon has to know of the message is told apart.
+    pub const BEFORE: u8 = 5;
+    /// The same message, rewritten; the same `token`. None comes where that could not be.
+    pub const REWRITTEN: u8 = 6;
+    /// An ACK of the peer's that was taken off the wire.
+    pub const TAKEN: u8 = 7;
 }
 
 /// Bits of [`Hold::methods`]: refusals of what are held back.
@@ -142,7 +152,7 @@ pub struct SampleHeader {
     pub time_ns: u64,
     /// Cookie of the sending socket (egress only), else 0.
     pub cookie: u64,
-    /// The token in the branch of a request of sipst's own or of an answer to it, else 0.
+    /// The token in the branch of a request of sipst's own or of an answer to it, else 0; for what [`kind`] says so, two numbers.
     pub token: u64,
     /// Interface index.
     pub ifindex: u32,
@@ -398,4 +408,6 @@ counters! {
     ShiftNoNumber = "shift_no_number",
     /// Rewrites that a helper of the kernel refused; passed as they were.
     ShiftFailed = "shift_failed",
+    /// Copies for the flight recorder that found no room in the ring, or only in what is kept for messages.
+    Unrecorded = "unrecorded",
 }

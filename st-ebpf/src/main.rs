@@ -27,6 +27,7 @@ mod programs {
     pub mod media;
     pub mod message;
     pub mod packet;
+    pub mod record;
     pub mod rewrite;
     pub mod shift;
     pub mod turn;

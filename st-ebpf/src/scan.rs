@@ -1,6 +1,6 @@
 //! The kernel's view of a SIP message: the few places in its header that decide whether it is sampled, taken or shifted.
 //!
-//! One step looks at a line's beginning, at one byte, or at eight bytes at once for the next byte that matters; the
+//! One step looks at a line's beginning, at one byte, or at eight bytes at once, a few times, for the next byte that matters; the
 //! kernel programs repeat it by `bpf_loop`, tests by a plain loop. All offsets are masked into the window, so that
 //! neither the verifier nor Rust needs to know what a hostile message says.
 
@@ -238,6 +238,9 @@ const fn all(byte: u8) -> u64 {
 /// How many steps a scan may take; a header that needs more is not SIP that anyone speaks.
 pub const MAX_STEPS: u32 = 2 * CAPTURE as u32;
 
+/// Words that one step looks at for the next byte that matters: a step is a call, which costs as much as several of them.
+const AHEAD: u32 = 4;
+
 /// The state of a scan, and what it has found.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -340,22 +343,34 @@ impl Scan {
         self.mode = mode::LINE;
     }
 
+    /// Marks the bytes of `word` that [`Scan::seek`] asked for, and line ends.
+    #[inline(always)]
+    fn marks(&self, word: u64) -> u64 {
+        equal(word, self.stops[0])
+            | equal(word, self.stops[1])
+            | equal(word, self.stops[2])
+            | if self.mode == mode::TOKEN { below(word, 0x21) } else { equal(word, all(b'\n')) }
+    }
+
     /// One step; true once there is nothing more to find.
     #[inline(always)]
     pub fn step(&mut self, window: &Window) -> bool {
         if self.pos >= self.end || self.want == 0 {
             return true;
         }
-        let word = window.word(self.pos);
-        let byte = word as u8;
+        let mut word = window.word(self.pos);
         if self.mode >= mode::SEEK {
-            let marks = equal(word, self.stops[0])
-                | equal(word, self.stops[1])
-                | equal(word, self.stops[2])
-                | if self.mode == mode::TOKEN { below(word, 0x21) } else { equal(word, all(b'\n')) };
-            if marks == 0 {
+            let mut marks = self.marks(word);
+            let mut ahead = 1;
+            while marks == 0 {
                 self.pos += 8;
-                return false;
+                if ahead == AHEAD {
+                    return false;
+                }
+                // Behind the window's end it begins anew: what is found there ends the scan below.
+                word = window.word(self.pos);
+                marks = self.marks(word);
+                ahead += 1;
             }
             let index = lowest(marks);
             self.pos += index;
@@ -363,8 +378,16 @@ impl Scan {
                 return true;
             }
             self.stop((word >> (8 * index)) as u8);
-            return false;
+            if self.mode != mode::LINE {
+                return false;
+            }
+            // Most lines are passed over: the next one begins in the same step.
+            if self.pos >= self.end {
+                return true;
+            }
+            word = window.word(self.pos);
         }
+        let byte = word as u8;
         match self.mode {
             mode::LINE => return self.line(word),
             mode::PARAMETER | mode::EQUALS | mode::VALUE if byte <= b' ' => {

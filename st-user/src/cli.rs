@@ -19,17 +19,20 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     alert::Alerts,
-    config::{self, Attach, Config, ConfigError, Webhook},
+    config::{self, Alerting, Attach, Config, ConfigError},
     control::{
         self,
         command::{self, ControlCommand, UsageError},
         show,
     },
+    journal::{self, Journal},
     kernel::{self, Kernel, Options},
     output::{Format, Printer},
     paper, privilege,
+    recorder::{self, Recorder},
     replay::{self, Calls, ReplayError, Summary},
     run::{self, RunConfig},
+    sighting::Sighting,
     sink::EventSink,
     status::Status,
     store,
@@ -309,11 +312,17 @@ fn replay(file: &Path, options: &replay::Options, calls: bool) -> Result<()> {
 fn run(file: PathBuf, format: Format) -> Result<()> {
     let config = &load_config(&file)?;
     let mut sinks =
-        privilege::without_any(|| Sinks::start(&config.webhooks, format)).context("cannot give up capabilities")??;
+        privilege::without_any(|| Sinks::start(config, format)).context("cannot give up capabilities")??;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the event loop")?;
     let result = runtime.block_on(run::run(RunConfig::new(config, Some(file)), &mut sinks));
     sinks.alerts.finish(LAST_EVENTS);
+    if let Some(journal) = sinks.journal {
+        journal.finish(LAST_EVENTS);
+    }
+    if let Some(recorder) = sinks.recorder {
+        recorder.finish(LAST_EVENTS);
+    }
     sinks.printer.finish(LAST_EVENTS);
     Ok(result?)
 }
@@ -322,41 +331,101 @@ fn run(file: PathBuf, format: Format) -> Result<()> {
 struct Sinks {
     printer: Printer,
     alerts: Alerts,
-    webhooks: Vec<Webhook>,
+    alerting: Alerting,
+    journal: Option<Journal>,
+    recorder: Option<Recorder>,
+    recorded: Option<recorder::Limits>,
+    /// Whether stdout ends in the journal, and stderr.
+    streams: [bool; 2],
 }
 
 impl Sinks {
-    fn start(webhooks: &[Webhook], format: Format) -> Result<Self> {
-        let alerts = Alerts::start(webhooks).context("cannot start the threads of the webhooks")?;
+    fn start(config: &Config, format: Format) -> Result<Self> {
+        let alerts = Alerts::start(&config.alerts).context("cannot start the threads that tell of alerts")?;
         let printer = Printer::start(format, io::stdout()).context("cannot start the thread that prints events")?;
-        Ok(Self { printer, alerts, webhooks: webhooks.to_vec() })
+        let streams = [journal::is_stream(io::stdout()), journal::is_stream(io::stderr())];
+        let mut sinks = Self {
+            printer,
+            alerts,
+            alerting: config.alerts.clone(),
+            journal: None,
+            recorder: None,
+            recorded: None,
+            streams,
+        };
+        sinks
+            .write_to_journal(config.journald.is_on())
+            .context("cannot start the thread that writes to the journal")?;
+        sinks.record(config).context("cannot start the thread of the flight recorder")?;
+        Ok(sinks)
+    }
+
+    fn record(&mut self, config: &Config) -> io::Result<()> {
+        self.recorder = config.recorder.map(|limits| Recorder::start(&config.state_dir, limits)).transpose()?;
+        self.recorded = config.recorder;
+        Ok(())
+    }
+
+    fn write_to_journal(&mut self, on: bool) -> io::Result<()> {
+        self.journal = on.then(|| Journal::start(Path::new(journal::SOCKET))).transpose()?;
+        self.alerts.leave_out_of_the_log(on && self.streams[1]);
+        Ok(())
     }
 }
 
 impl EventSink for Sinks {
     fn event(&mut self, event: &Event) {
-        self.printer.event(event);
+        if let Some(journal) = &self.journal {
+            journal.event(event);
+        }
+        if self.journal.is_none() || !self.streams[0] {
+            self.printer.event(event);
+        }
         self.alerts.event(event);
     }
 
-    fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
-        if self.webhooks == config.webhooks {
-            return Ok(Vec::new());
+    fn wants_packets(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    fn packet(&mut self, sighting: &Arc<Sighting>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.keep(sighting);
         }
-        let alerts = privilege::without_any(|| Alerts::start(&config.webhooks)).flatten()?;
-        // What is queued for those before is still posted.
-        self.alerts = alerts;
-        self.webhooks.clone_from(&config.webhooks);
-        Ok(vec![format!("alerts: {}", count(config.webhooks.len(), "webhook"))])
+    }
+
+    fn reconfigure(&mut self, config: &Config) -> io::Result<Vec<String>> {
+        let mut changes = Vec::new();
+        if self.alerting != config.alerts {
+            privilege::without_any(|| self.alerts.reconfigure(&config.alerts)).flatten()?;
+            self.alerting.clone_from(&config.alerts);
+            changes.push(format!("alerts: {}", receivers(&config.alerts)));
+        }
+        let journal = config.journald.is_on();
+        if journal != self.journal.is_some() {
+            // What is queued is still written by the thread that goes.
+            privilege::without_any(|| self.write_to_journal(journal)).flatten()?;
+            changes.push(format!("events go to {}", if journal { "the journal" } else { "no journal any more" }));
+        }
+        if self.recorded != config.recorder {
+            // What is queued is still written by the thread that goes.
+            privilege::without_any(|| self.record(config)).flatten()?;
+            changes.push("the flight recorder begins a new file".into());
+        }
+        Ok(changes)
     }
 }
 
 fn load(what: LoadWhat, attach: Attach) -> Result<()> {
     let options = match what.config {
         Some(file) => RunConfig::new(&load_config(&file)?, None).options,
-        None => {
-            Options { interfaces: what.interface, attach, ports: vec![config::PORT], pin_dir: kernel::PIN_DIR.into() }
-        }
+        None => Options {
+            interfaces: what.interface,
+            attach,
+            ports: vec![config::PORT],
+            pin_dir: kernel::PIN_DIR.into(),
+            recording: false,
+        },
     };
     Kernel::attach(&options)?;
     let attached: String = Kernel::status(&options.pin_dir)?.iter().map(|attached| format!("{attached}\n")).collect();
@@ -371,9 +440,13 @@ fn check(file: &Path) -> Result<()> {
         count(config.ports.len(), "port"),
         config.interfaces.join(", "),
         count(config.policy.trunks.len(), "trunk"),
-        count(config.webhooks.len(), "webhook"),
+        receivers(&config.alerts),
         if config.refreshes() { "refreshes" } else { "refreshes nothing" },
     ))
+}
+
+fn receivers(alerting: &Alerting) -> String {
+    count(alerting.receivers.len(), "alert receiver")
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -25,6 +25,13 @@ pub enum Record<'a> {
         /// The message.
         packet: Packet<'a>,
     },
+    /// What only the flight recorder is shown: a message before and after it is rewritten, or one that was taken and told of before.
+    Copy {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+    },
     /// A request of sipst's own was dropped.
     Refused {
         /// Its token.
@@ -53,6 +60,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
             return Some(Record::Refused { token: field!(token: u64), refusal: refusal(field!(reason: u8)) });
         }
         kind::MESSAGE | kind::INJECTED | kind::ANSWER | kind::HELD => kind == kind::INJECTED,
+        kind::BEFORE | kind::REWRITTEN | kind::TAKEN => false,
         _ => return None,
     };
     let direction = match field!(direction: u8) {
@@ -75,7 +83,17 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         bytes,
     };
     let time_ns = field!(time_ns: u64);
-    Some(if kind == kind::HELD { Record::Held { time_ns, packet } } else { Record::Seen { time_ns, packet } })
+    Some(match kind {
+        kind::HELD => Record::Held { time_ns, packet },
+        kind::BEFORE | kind::REWRITTEN | kind::TAKEN => Record::Copy { time_ns, packet },
+        _ => Record::Seen { time_ns, packet },
+    })
+}
+
+/// What kind of record it is, and its token.
+pub(crate) fn kind_and_token(record: &[u8]) -> Option<(u8, u64)> {
+    let [kind] = bytes_at(record, offset_of!(SampleHeader, kind))?;
+    Some((kind, u64::from_ne_bytes(bytes_at(record, offset_of!(SampleHeader, token))?)))
 }
 
 fn bytes_at<const N: usize>(header: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -144,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn what_only_a_recorder_is_shown_is_no_message_of_the_engines() {
+        for kind in [kind::BEFORE, kind::REWRITTEN, kind::TAKEN] {
+            let bytes = record(SampleHeader { kind, ..header() }, b"BYE s");
+            assert!(matches!(decode(&bytes), Some(Record::Copy { time_ns: 7_000, .. })));
+            assert_eq!(kind_and_token(&bytes), Some((kind, 9)));
+        }
+    }
+
+    #[test]
     fn what_stands_behind_the_captured_bytes_is_no_part_of_the_message() {
         let bytes = record(header(), b"BYE sxxxx");
         let Some(Record::Seen { packet, .. }) = decode(&bytes) else { panic!() };
@@ -186,7 +213,7 @@ mod tests {
         for length in 0..whole.len() {
             assert!(decode(&whole[..length]).is_none(), "{length} bytes");
         }
-        assert!(decode(&record(SampleHeader { kind: 9, ..header() }, b"BYE s")).is_none());
+        assert!(decode(&record(SampleHeader { kind: 99, ..header() }, b"BYE s")).is_none());
         assert!(decode(&record(SampleHeader { direction: 2, ..header() }, b"BYE s")).is_none());
         assert!(decode(&record(SampleHeader { captured_len: u16::MAX, ..header() }, b"BYE s")).is_none());
     }

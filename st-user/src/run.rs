@@ -1,5 +1,6 @@
 //! The daemon: one loop that carries packets, time and answers into the engine and does what it wants done.
 
+mod measure;
 mod operator;
 mod reload;
 #[cfg(test)]
@@ -40,11 +41,14 @@ use crate::{
     inject::{Envelope, Injector, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Watch},
     leftover::Leftovers,
+    metrics::Metrics,
     notify::Notify,
     owner::Owners,
+    page::{Page, trace::Trace},
     privilege,
     ring::{self, Record},
     route::Routes,
+    sighting::Sighting,
     sink::EventSink,
     store::{About, Opened, Store},
     takeover::{self, TakenOver},
@@ -83,6 +87,8 @@ pub struct RunConfig {
     pub state_dir: PathBuf,
     /// Where operators' commands come in.
     pub control: config::Control,
+    /// Where monitoring asks.
+    pub metrics: config::Metrics,
     /// Where all this was read from, and is read from anew when somebody asks for it.
     pub file: Option<PathBuf>,
 }
@@ -165,7 +171,10 @@ struct Driver<'a> {
     /// When the engine wants to be called.
     wake: Option<Time>,
     control: Control,
+    measure: measure::Measure,
     timeline: Timeline,
+    /// The messages that the status page shows.
+    trace: Trace,
     hangup: Signal,
     reload: reload::Reload,
     notify: Notify,
@@ -218,6 +227,11 @@ impl<'a> Driver<'a> {
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
         let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
+        let metrics = privilege::without_any(Metrics::start).flatten().map_err(failed("a thread cannot be started"))?;
+        let page = Page::new(control.asker(), config.metrics.page);
+        let measure = measure::Measure::start(metrics, page, &config.metrics);
+        let mut trace = Trace::default();
+        trace.keep(config.metrics.page);
         let mut clock = clock;
         let began = clock.now();
         let started = clock.wall(began);
@@ -241,7 +255,9 @@ impl<'a> Driver<'a> {
             arming: VecDeque::new(),
             wake: None,
             control,
+            measure,
             timeline: Timeline::new(started),
+            trace,
             hangup,
             reload: reload::Reload::default(),
             notify: Notify::from_env(),
@@ -284,6 +300,7 @@ impl<'a> Driver<'a> {
             // 2. Deadlines, after each batch: a flood must not put them off.
             self.timeout();
             self.notify.timers_progressed();
+            self.measure.metrics.health.turned();
             // 3. What the engine wants armed, each with a ring drained to its end.
             self.settle();
             // 4. What an operator asks.
@@ -358,11 +375,13 @@ impl<'a> Driver<'a> {
     async fn linger(&mut self) -> Result<(), RunError> {
         self.control.close();
         self.notify.stopping();
+        self.measure.metrics.health.publish(vec!["sipst is about to end".into()]);
         let until = Instant::now() + LINGER;
         let mut told = false;
         loop {
             let more = self.drain(BATCH);
             self.timeout();
+            self.measure.metrics.health.turned();
             self.arming.clear();
             self.keep();
             self.beat()?;
@@ -381,19 +400,30 @@ impl<'a> Driver<'a> {
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
+                if self.sink.wants_packets()
+                    && let Some(seen) = Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at)))
+                {
+                    self.sink.packet(&Arc::new(seen));
+                }
                 match ring::decode(&record) {
+                    Some(Record::Copy { .. }) => {}
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
                         self.owners.spoke(packet.cookie, time_ns);
                         self.leftovers
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
+                        self.trace.saw(now, &packet, false);
                         self.engine.handle_packet(now, &packet);
                     }
                     Some(Record::Held { time_ns, packet }) => {
                         self.owners.spoke(packet.cookie, time_ns);
+                        let now = self.clock.at(time_ns);
+                        self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
-                            self.engine.handle_held(self.clock.at(time_ns), &packet);
-                        } else if let Err(refusal) = let_out(&mut self.injector, &Datagram::of(&packet)) {
+                            self.engine.handle_held(now, &packet);
+                        } else if let Err(refusal) =
+                            let_out(&mut self.injector, &mut *self.sink, &self.clock, &Datagram::of(&packet))
+                        {
                             // Too late to say anything else: the next copy has gone out by itself.
                             warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
                         }
@@ -446,7 +476,7 @@ impl<'a> Driver<'a> {
                     self.command(Command::Weighed { session });
                 }
                 Output::Send(datagram) => {
-                    if let Err(refusal) = let_out(&mut self.injector, &datagram)
+                    if let Err(refusal) = let_out(&mut self.injector, &mut *self.sink, &self.clock, &datagram)
                         && let Some(session) = datagram.session
                     {
                         self.command(Command::Unsent { session, refusal });
@@ -602,7 +632,7 @@ impl<'a> Driver<'a> {
         for token in self.leftovers.answered(self.clock.now()) {
             self.kernel.maps.retire(token);
         }
-        Ok(())
+        self.publish()
     }
 
     /// Tells of what went by unseen since the last time.
@@ -660,9 +690,19 @@ fn about(boot: &str, clock: &Clock, unseen: &Unseen) -> About {
 }
 
 /// Sends a message as it is.
-fn let_out(injector: &mut Injector, datagram: &Datagram) -> Result<(), Refusal> {
+fn let_out(
+    injector: &mut Injector,
+    sink: &mut dyn EventSink,
+    clock: &Clock,
+    datagram: &Datagram,
+) -> Result<(), Refusal> {
     let &Datagram { server, peer, tos, ttl, ref bytes, .. } = datagram;
-    injector.send(&Envelope { server, peer, tos, ttl }, bytes)
+    injector.send(&Envelope { server, peer, tos, ttl }, bytes)?;
+    if sink.wants_packets() {
+        let time = clock.wall(clock.past(monotonic_ns()));
+        sink.packet(&Arc::new(Sighting::of_datagram(time, datagram)));
+    }
+    Ok(())
 }
 
 /// Listens to operators. Where that cannot be, calls matter more.

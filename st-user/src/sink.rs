@@ -1,10 +1,10 @@
 //! Where events go.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use st_core::Event;
 
-use crate::config::Config;
+use crate::{config::Config, sighting::Sighting};
 
 /// Takes the engine's events: a printer, a webhook, a test.
 ///
@@ -13,6 +13,16 @@ use crate::config::Config;
 pub trait EventSink {
     /// One event, in the order in which they happened.
     fn event(&mut self, event: &Event);
+
+    /// Whether it takes packets as well.
+    fn wants_packets(&self) -> bool {
+        false
+    }
+
+    /// A packet that sipst has sent, taken, held back or rewritten.
+    fn packet(&mut self, sighting: &Arc<Sighting>) {
+        let _ = sighting;
+    }
 
     /// Another configuration holds from now on. Returns what changes by that, for people.
     ///

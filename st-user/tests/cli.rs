@@ -47,7 +47,7 @@ fn the_generated_configuration_checks_as_it_is() {
     assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
     assert_eq!(
         stdout(&checked),
-        format!("{}: OK: 1 port on eth0, 0 trunks, 0 webhooks, refreshes nothing\n", path(&temp))
+        format!("{}: OK: 1 port on eth0, 0 trunks, 0 alert receivers, refreshes nothing\n", path(&temp))
     );
 }
 

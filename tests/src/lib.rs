@@ -2,6 +2,8 @@
 //! scripted SIP agents. Nothing here has a name outside this process, so that nothing is left behind, whatever ends it.
 
 pub mod agent;
+pub mod browser;
+pub mod figure;
 mod host;
 mod ledger;
 pub mod matrix;

@@ -1,6 +1,7 @@
 //! Every task that a person runs on this workspace: `cargo xtask <task>`.
 
 mod bare;
+mod bench;
 mod build;
 mod demo;
 mod dist;
@@ -42,6 +43,8 @@ enum Task {
     Test(test::Options),
     /// Live through many thousand simulated calls with every kind of fault, without sipst and with it
     Soak(soak::Options),
+    /// Measure what sipst costs, beside what is wanted
+    Bench(bench::Options),
     /// Look for bytes that break a property of the scanner, the engine or the kernel's scan
     Fuzz(fuzz::Options),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test(options) => test::run(&options),
         Task::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Fuzz(options) => fuzz::run(&options).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

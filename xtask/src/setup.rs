@@ -30,8 +30,10 @@ type Need = (&'static [&'static str], &'static str);
 const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
-/// SIP software that only tests run, and what sets a clock for one process.
-const STACKS: [Need; 8] = [
+/// SIP software and a browser that only tests run, and what sets a clock for one process.
+const STACKS: [Need; 10] = [
+    (&["chromium"], "chromium"),
+    (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
@@ -103,7 +105,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.stacks {
         programs(&STACKS)?;
         sippy()?;
-        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime");
+        step("setup", "kamailio, baresip, Net::SIP, sofia-sip, sippy, faketime, chromium");
     }
     if wants.guests {
         programs(&GUESTS)?;

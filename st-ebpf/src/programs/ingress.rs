@@ -2,7 +2,7 @@
 //! the peer's requests shifted.
 
 use st_ebpf::{
-    abi::{Counter, direction},
+    abi::{Counter, direction, kind},
     key::Whose,
     scan::{Start, has_our_prefix, has_peer_prefix, method, part, peer_token, start},
 };
@@ -15,6 +15,7 @@ use super::{
     media,
     message::{describe, is_outside, load, read_back, reserve_reached, scan, scratch, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
+    record::copy,
     shift::{is_shifted, shift, shift_back, shift_back_quoted},
 };
 use crate::Fate;
@@ -83,6 +84,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         submit(scratch, captured);
         if acks == Acks::Success {
             count(Counter::AckTaken);
+            copy(scratch, datagram, kind::TAKEN, 0);
             return Fate::Take;
         }
         // One to the refusal has the server's number already.

@@ -138,6 +138,14 @@ pub fn reserve_reached() -> bool {
 /// Puts header and message into the ring, whole; the newest is lost where the ring is full. Whether there was room.
 #[inline(always)]
 pub fn submit(scratch: &mut Scratch, captured: u32) -> bool {
+    let room = put(scratch, captured);
+    count(if room { Counter::Sampled } else { Counter::RingFull });
+    room
+}
+
+/// The same, and nothing is counted.
+#[inline(always)]
+pub fn put(scratch: &mut Scratch, captured: u32) -> bool {
     const HEADER: u32 = size_of::<SampleHeader>() as u32;
     let captured = core::hint::black_box(captured) & (2 * CAPTURE as u32 - 1);
     let captured = if captured > CAPTURE as u32 { CAPTURE as u32 } else { captured };
@@ -150,7 +158,6 @@ pub fn submit(scratch: &mut Scratch, captured: u32) -> bool {
             0,
         )
     };
-    count(if result == 0 { Counter::Sampled } else { Counter::RingFull });
     result == 0
 }
 

@@ -4,7 +4,7 @@
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
 use st_ebpf::{
-    abi::{Counter, Latest, Shift},
+    abi::{Counter, Latest, Shift, kind},
     cseq::{self, BLANKS, RANGES, Range, State},
     key::{DialogKey, Whose},
     scan::{Span, method, part},
@@ -16,6 +16,7 @@ use super::{
     maps::{LATEST, SHIFTED, SHIFTS, Scratch, count},
     message::dialog_key,
     packet::Datagram,
+    record::{copy, numbers},
     rewrite::{Place, rewrite},
 };
 
@@ -137,18 +138,25 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
     let grows = matches!(whose, Whose::Server);
     let mut datagram = *datagram;
     let wire = cseq::to_wire(&scratch.ranges, delta, number);
+    let mut rewritten = false;
     if wire != number {
+        copy(scratch, &datagram, kind::BEFORE, numbers(number, wire));
         let at = scratch.scan.cseq.at;
         if grows && cseq_place(scratch).lacks(wire) && lengthen(access, scratch, &mut datagram, at) {
             scratch.scan.cseq_spaces += BLANKS;
         }
-        if rewrite(access, scratch, &datagram, cseq_place(scratch), wire) {
+        rewritten = rewrite(access, scratch, &datagram, cseq_place(scratch), wire);
+        if rewritten {
             count(Counter::ShiftedOut);
         }
     }
     // What a NOTIFY quotes is the other side's.
     if method != method::NOTIFY {
         shift_quoted(access, scratch, &mut datagram, delta, grows);
+    }
+    // A header that quotes a number is rewritten with CSeq or not at all: what it quotes is an earlier one.
+    if rewritten {
+        copy(scratch, &datagram, kind::REWRITTEN, numbers(number, wire));
     }
 }
 
@@ -229,8 +237,10 @@ fn restore<A: Access>(
     match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
         Some(number) if number as u64 == wire => {}
         Some(number) => {
+            copy(scratch, datagram, kind::BEFORE, numbers(wire as u32, number));
             if rewrite(access, scratch, datagram, place, number) {
                 count(Counter::ShiftedIn);
+                copy(scratch, datagram, kind::REWRITTEN, numbers(wire as u32, number));
             }
         }
         None => count(Counter::ShiftNoNumber),

@@ -108,8 +108,11 @@ pub struct Refresh<'a> {
     pub cseq: u32,
     /// The token in the Via branch.
     pub token: u64,
-    /// The Session-Expires in seconds, asked for with `refresher=uac`.
+    /// The Session-Expires in seconds.
     pub interval_s: u32,
+    /// Whether the sender is to be the refresher. Else nothing is said of that, and `timer` is not listed: whoever answers can only
+    /// name itself (table 2).
+    pub refreshes: bool,
     /// The Min-SE in seconds.
     pub min_se: Option<u32>,
     /// Answers to challenges.
@@ -215,7 +218,7 @@ pub fn accept(request: &Message<'_>, refusal: &Message<'_>, accept: &Accept<'_>)
     // Those that belong to requests alone are left out.
     let requests = [HeaderName::Supported, HeaderName::UserAgent, HeaderName::PPreferredIdentity];
     own.iter().filter(|(name, _)| !requests.contains(name)).for_each(|&(name, value)| out.line(name, value));
-    out.supported(own, request.request_method()?);
+    out.supported(own, request.request_method()?, true);
     if require {
         out.line(HeaderName::Require, TIMER);
     }
@@ -285,9 +288,10 @@ fn refresh_head(template: &Template<'_>, refresh: &Refresh<'_>, method: MethodNa
     template.own.iter().filter(|(name, _)| *name != HeaderName::Supported).for_each(|&(name, value)| {
         out.line(name, value);
     });
-    out.supported(template.own, method);
-    // R14, R19: the refresher is whoever sends this.
-    out.line(HeaderName::SessionExpires, format!("{};refresher=uac", refresh.interval_s).as_bytes());
+    out.supported(template.own, method, refresh.refreshes);
+    // R14, R19
+    let role = if refresh.refreshes { ";refresher=uac" } else { "" };
+    out.line(HeaderName::SessionExpires, format!("{}{role}", refresh.interval_s).as_bytes());
     if let Some(min_se) = refresh.min_se {
         out.number(HeaderName::MinSe, min_se);
     }
@@ -340,16 +344,20 @@ impl Writer {
         answers.iter().for_each(|answer| self.line(answer.header(), answer.value()));
     }
 
-    /// The server's own Supported lines, and `timer` if it is not among them (R19); without `100rel` in an INVITE.
-    fn supported(&mut self, own: &[(HeaderName, &[u8])], method: MethodName) {
+    /// The server's own Supported lines, with `timer` or without (R19); without `100rel` in an INVITE.
+    fn supported(&mut self, own: &[(HeaderName, &[u8])], method: MethodName, timer: bool) {
         let lines = || own.iter().filter(|(name, _)| *name == HeaderName::Supported).map(|&(_, value)| value);
         let has =
             |value, tag: &[u8]| crate::message::Elements::new(value).any(|option| option.eq_ignore_ascii_case(tag));
-        let add = !lines().any(|value| has(value, TIMER));
+        let drops = |option: &[u8]| {
+            (method == MethodName::Invite && option.eq_ignore_ascii_case(RELIABLE))
+                || (!timer && option.eq_ignore_ascii_case(TIMER))
+        };
+        let add = timer && !lines().any(|value| has(value, TIMER));
         let last = lines().count().saturating_sub(1);
         for (at, value) in lines().enumerate() {
-            let without = (method == MethodName::Invite && has(value, RELIABLE)).then(|| {
-                let rest = crate::message::Elements::new(value).filter(|option| !option.eq_ignore_ascii_case(RELIABLE));
+            let without = crate::message::Elements::new(value).any(drops).then(|| {
+                let rest = crate::message::Elements::new(value).filter(|option| !drops(option));
                 rest.collect::<Vec<_>>().join(&b", "[..])
             });
             let value = without.as_deref().unwrap_or(value);
@@ -413,7 +421,8 @@ mod tests {
         }
     }
 
-    const REFRESH: Refresh<'_> = Refresh { cseq: 11, token: TOKEN, interval_s: 1800, min_se: Some(90), answers: &[] };
+    const REFRESH: Refresh<'_> =
+        Refresh { cseq: 11, token: TOKEN, interval_s: 1800, refreshes: true, min_se: Some(90), answers: &[] };
 
     fn scan(bytes: &[u8]) -> Message<'_> {
         Message::scan(bytes, false).unwrap()
@@ -456,6 +465,24 @@ mod tests {
         let invite = reinvite(&template(&path, &own), &REFRESH, b"application/sdp", SDP);
         assert_eq!(listed(&invite), b"replaces, timer");
         assert_eq!(listed(&update(&template(&path, &own), &REFRESH)), b"100rel;replaces, 100REL,timer");
+    }
+
+    #[test]
+    fn r19_who_hands_the_refreshing_off_lists_no_timer_and_names_nobody() {
+        let off = Refresh { refreshes: false, ..REFRESH };
+        let path = path();
+        for (listed, left) in [
+            (vec![], vec![]),
+            (vec![&b"timer"[..]], vec![]),
+            (vec![b"Timer, replaces"], vec![&b"replaces"[..]]),
+            (vec![b"path", b"timer"], vec![b"path"]),
+        ] {
+            let own: Vec<_> = listed.into_iter().map(|value| (HeaderName::Supported, value)).collect();
+            let bytes = update(&template(&path, &own), &off);
+            let m = scan(&bytes);
+            assert_eq!(m.lines(HeaderName::Supported).collect::<Vec<_>>(), left);
+            assert_eq!(m.session_expires(), Some(Ok(SessionExpires { interval_s: 1800, refresher: None })));
+        }
     }
 
     #[test]

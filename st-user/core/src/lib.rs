@@ -24,6 +24,7 @@ pub use io::{
     SessionId,
 };
 pub use policy::{
-    Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules, Trunk,
+    Action, AssumeMode, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules,
+    Trunk,
 };
 pub use time::Time;

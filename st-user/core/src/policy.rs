@@ -48,6 +48,15 @@ pub enum Respond {
     OnReject,
 }
 
+/// Who is to refresh where an interval is assumed ([`Rules::assume_interval`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssumeMode {
+    /// The server's side, that is sipst.
+    Hold,
+    /// The peer, where it takes that up, as long as the server answers it.
+    HandOff,
+}
+
 /// What is done with a session that has expired and in which nobody gives a sign of life any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnExpired {
@@ -138,6 +147,12 @@ pub struct Rules {
     pub respond: Respond,
     /// When a session has expired.
     pub on_expired: OnExpired,
+    /// Where no timer is negotiated: how long after the last INVITE or UPDATE that was accepted the peer drops a call.
+    pub assume_interval: Option<Duration>,
+    /// Session-Expires of a refresh where none is negotiated.
+    pub session_expires: Duration,
+    /// Who is to refresh then.
+    pub mode: AssumeMode,
 }
 
 impl Default for Rules {
@@ -156,6 +171,9 @@ impl Default for Rules {
             take_over: false,
             respond: Respond::Never,
             on_expired: OnExpired::Alert,
+            assume_interval: None,
+            session_expires: Duration::from_secs(1800),
+            mode: AssumeMode::Hold,
         }
     }
 }

@@ -110,6 +110,11 @@ impl<'a> Fields<'a> {
         !self.bad.contains(&name)
     }
 
+    /// How many problems there are so far.
+    pub(super) fn problems(&self) -> usize {
+        self.problems.len()
+    }
+
     /// Notes a problem.
     pub(super) fn note(&mut self, at: Position, what: impl Into<String>, cure: impl Into<String>) {
         self.problems.push(Problem::new(at, what, cure));
@@ -256,6 +261,16 @@ pub(super) fn seconds(range: RangeInclusive<Duration>) -> impl Fn(Given<'_>, &mu
             return None;
         }
         Some(value)
+    }
+}
+
+/// What `read` finds, or `None` for `off`.
+pub(super) fn off_or<T>(
+    read: impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<T>,
+) -> impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Option<T>> {
+    move |given, problems| match &given.node.value {
+        Value::Scalar { text, .. } if text == "off" => Some(None),
+        Value::Null | Value::Scalar { .. } | Value::List(_) | Value::Map(_) => read(given, problems).map(Some),
     }
 }
 

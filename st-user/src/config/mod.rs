@@ -1,7 +1,13 @@
 //! The configuration: YAML in, everything that is wrong with it out at once, or what the daemon runs with.
 
+mod alerts;
+mod assume;
 mod fields;
+mod metrics;
 mod problem;
+mod records;
+#[cfg(test)]
+mod reference;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -12,12 +18,16 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use st_core::{Action, Policy};
 
-use crate::kernel::{self, Overlap};
+use crate::{
+    kernel::{self, Overlap},
+    recorder::Limits,
+};
+pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
+pub use metrics::Metrics;
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -38,15 +48,6 @@ pub enum Attach {
     Tc,
     /// XDP.
     Xdp,
-}
-
-/// A place that alerts are posted to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Webhook {
-    /// `http` or `https`.
-    pub url: String,
-    /// For one attempt, from connecting to the last byte of the answer.
-    pub timeout: Duration,
 }
 
 /// The socket that operators' commands come in by.
@@ -73,10 +74,16 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where commands come in, and whose.
     pub control: Control,
+    /// Where monitoring asks.
+    pub metrics: Metrics,
     /// What the engine is told.
     pub policy: Policy,
     /// Where alerts go beside the log.
-    pub webhooks: Vec<Webhook>,
+    pub alerts: Alerting,
+    /// Whether events go to the journal.
+    pub journald: Journald,
+    /// How much the flight recorder keeps; `None`: there is none.
+    pub recorder: Option<Limits>,
 }
 
 impl Config {

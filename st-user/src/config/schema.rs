@@ -7,7 +7,6 @@ use std::{
 };
 
 use st_core::Policy;
-use ureq::http::Uri;
 
 use crate::{
     control::{GROUP, SOCKET},
@@ -16,24 +15,21 @@ use crate::{
 };
 
 use super::{
-    Attach, Config, Control, PORT, Webhook,
-    fields::{Fields, Given, Placed, choice, duration, list, nodes, number, parsed, rate, seconds, text},
+    Attach, Config, Control, Journald, PORT, alerts,
+    fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
+    metrics::metrics,
     problem::{Position, Problem},
+    records,
     tree::Node,
     trunks::{self, Around},
 };
 
 /// Session intervals that can be asked for.
 pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
-/// How old a call may be made.
-const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(365 * 86_400);
-/// How long one attempt at a webhook may last.
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
-/// Where nothing else is said.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// How old a call may be made: up to what `humantime` has as a year.
+const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(31_557_600);
 const MAX_INTERFACES: usize = 64;
 const MAX_PORTS: usize = 65_535;
-const MAX_WEBHOOKS: usize = 16;
 /// `sun_path` without the NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ without the NUL.
@@ -60,6 +56,7 @@ pub(super) fn config(
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
+    let metrics = fields.get("metrics", metrics).unwrap_or_default();
     let floor = fields.get("interval_floor", seconds(INTERVALS));
     let session = fields.get("max_session", duration(SESSIONS));
     let base = Policy::default();
@@ -79,7 +76,9 @@ pub(super) fn config(
     }
     let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
-    let webhooks = fields.get("alerts", webhooks).unwrap_or_default();
+    let alerts = alerts::alerting(&mut fields);
+    let journald = fields.get("journald", choice(&Journald::WORDS)).unwrap_or(Journald::Auto);
+    let recorder = fields.get("recorder", off_or(records::recorder)).flatten();
     fields.close();
 
     let config = Config {
@@ -89,13 +88,16 @@ pub(super) fn config(
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         control,
+        metrics,
         policy: Policy {
             trunks,
             default: default.unwrap_or_else(|| trunks::default_rules(around)),
             max_session,
             refresh_rate,
         },
-        webhooks,
+        alerts,
+        journald,
+        recorder,
     };
     if config.refreshes() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);
@@ -163,42 +165,4 @@ fn control(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Control> {
     fields.close();
     let base = Control::default();
     sound.then(|| Control { socket: socket.unwrap_or(base.socket), group: group.unwrap_or(base.group) })
-}
-
-fn webhooks(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Webhook>> {
-    let nodes = nodes(given, MAX_WEBHOOKS, problems)?;
-    let mut webhooks: Vec<Placed<Webhook>> = Vec::new();
-    for node in nodes {
-        let Some(mut fields) = Fields::open(Given { name: "alerts", node }, problems) else { continue };
-        let webhook = fields.need("webhook", "add `webhook: { url: \"http://...\" }`", webhook);
-        fields.close();
-        let Some(value) = webhook else { continue };
-        match webhooks.iter().find(|first| first.value.url == value.url) {
-            Some(first) => {
-                let what = format!("this webhook is there twice, first in line {}", first.at.line);
-                problems.push(Problem::new(node.at, what, "keep one"));
-            }
-            None => webhooks.push(Placed { at: node.at, value }),
-        }
-    }
-    Some(webhooks.into_iter().map(|placed| placed.value).collect())
-}
-
-fn webhook(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Webhook> {
-    let mut fields = Fields::open(given, problems)?;
-    let url = fields.need("url", "add the address that alerts are posted to", url);
-    let timeout = fields.get("timeout", duration(TIMEOUTS)).unwrap_or(TIMEOUT);
-    fields.close();
-    Some(Webhook { url: url?, timeout })
-}
-
-fn url(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<String> {
-    let url = text(given, problems)?;
-    let usable = url.parse::<Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
-    });
-    if !usable {
-        given.wrong(format!("is `{url}`, which is no http or https address"), "write http://HOST:PORT/PATH", problems);
-    }
-    usable.then_some(url)
 }

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
+use st_core::{Action, AssumeMode, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
 
 use super::*;
 
@@ -75,6 +75,7 @@ fn everything_but_the_interfaces_has_a_default() {
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
             control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
+            metrics: Metrics::default(),
             policy: Policy {
                 trunks: vec![],
                 default: Rules {
@@ -91,11 +92,16 @@ fn everything_but_the_interfaces_has_a_default() {
                     take_over: false,
                     respond: Respond::Never,
                     on_expired: OnExpired::Alert,
+                    assume_interval: None,
+                    session_expires: Duration::from_secs(1_800),
+                    mode: AssumeMode::Hold,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
             },
-            webhooks: vec![],
+            alerts: Alerting { receivers: vec![], rate: Some(30) },
+            journald: Journald::Auto,
+            recorder: None,
         }
     );
     assert!(!config.refreshes());
@@ -107,7 +113,7 @@ fn the_sample_says_the_defaults() {
 }
 
 /// The sample with its examples switched on.
-fn whole_sample() -> String {
+pub(super) fn whole_sample() -> String {
     let on = |line: &str| match line.strip_prefix("#  ") {
         Some(example) => format!("  {example}\n"),
         None => format!("{}\n", line.strip_suffix(" []").unwrap_or(line)),
@@ -125,8 +131,12 @@ fn the_examples_in_the_sample_are_right_too() {
     assert!(trunk.matcher.matches("198.51.100.7".parse().unwrap(), "sbc.carrier.example"));
     assert_eq!(trunk.rules.action, Action::Refresh);
     assert_eq!(trunk.rules.credentials.as_ref().unwrap().password.expose_secret(), "secret");
-    assert_eq!(config.webhooks[0].url, "http://127.0.0.1:9000/sipst");
-    assert_eq!(config.webhooks[0].timeout, Duration::from_secs(2));
+    let url = "http://127.0.0.1:9000/sipst".into();
+    assert_eq!(config.alerts.receivers[0], Receiver::Webhook(Webhook { url, timeout: Duration::from_secs(2) }));
+    assert_eq!(
+        config.alerts.receivers.iter().map(Receiver::kind).collect::<Vec<_>>(),
+        ["webhook", "alertmanager", "exec"]
+    );
     assert!(config.refreshes());
 }
 
@@ -155,12 +165,16 @@ const TOP: &[&str] = &[
     "pin_dir",
     "state_dir",
     "control",
+    "metrics",
     "interval_floor",
     "max_session",
     "refresh_rate",
     "trunks",
     "default",
     "alerts",
+    "alert_rate",
+    "journald",
+    "recorder",
 ];
 const DEFAULT: &[&str] = &[
     "action",
@@ -176,6 +190,9 @@ const DEFAULT: &[&str] = &[
     "take_over",
     "respond",
     "on_expired",
+    "assume_interval",
+    "session_expires",
+    "mode",
 ];
 
 /// `order`, once it is sure that every key the sample has is in it and, but for `credentials`, the other way round.
@@ -272,6 +289,30 @@ fn wrong_values_are_told_with_the_right_ones() {
         says(&format!("alerts: [{{webhook: {{url: {url}}}}}]"), &["2:26: `url` is "]);
     }
     says("alerts: [{webhook: {timeout: 1h}}]", &["2:20: `url` is missing", "2:30: `timeout` is `1h`"]);
+    says("alerts: [{}]", &["2:10: an entry of `alerts` names no receiver"]);
+    says(
+        "alerts: [{webhook: {url: \"http://h/\"}, exec: {command: [/bin/a]}}]",
+        &["2:10: one entry names several receivers"],
+    );
+    says(
+        "alerts: [{alertmanager: {url: \"http://h/api/v2/alerts\"}}]",
+        &["2:25: `alertmanager` has the path of its API"],
+    );
+    says(
+        "alerts: [{exec: {command: [sh, -c, x]}}]",
+        &["2:27: `command` begins with `sh`, which is not an absolute path"],
+    );
+    says("alerts: [{exec: {command: []}}]", &["2:27: `command` is an empty list"]);
+    says("alerts: [{exec: {command: [/bin/a], at_once: 0}}]", &["2:46: `at_once` is `0`, which is not a number"]);
+    for size in ["64", "64MB", "1KiB", "17GiB", "-1MiB"] {
+        says(&format!("recorder: {{size: {size}}}"), &["2:18: `size` is `"]);
+    }
+    says("recorder: {files: 1}", &["2:19: `files` is `1`, which is not a number of files"]);
+    says("recorder: on", &["2:11: `recorder` is a single value where a mapping is expected"]);
+    says("journald: maybe", &["2:11: `journald` is `maybe`: use one of auto, true, false"]);
+    for rate in ["0", "10001", "many", "-1"] {
+        says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
+    }
     assert_eq!(said("interfaces: [an-interface-too-long, eth/0]").len(), 2);
     assert_eq!(said("interfaces: []"), ["f:1:13: `interfaces` is an empty list: name one at least"]);
 }
@@ -500,6 +541,61 @@ fn take_over_is_true_or_false() {
 }
 
 #[test]
+fn an_interval_is_assumed_where_that_can_be_kept_and_makes_no_shorter_timer() {
+    let assumed = |text: &str| {
+        let rules = parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default;
+        (rules.assume_interval.map(|interval| interval.as_secs()), rules.session_expires.as_secs())
+    };
+    assert_eq!(assumed("default: {action: refresh, assume_interval: 300s}"), (Some(300), 1_800));
+    assert_eq!(assumed("default: {action: alert, assume_interval: 1h}"), (Some(3_600), 3_600));
+    assert_eq!(assumed("default: {action: refresh, assume_interval: 5m, session_expires: 10m}"), (Some(300), 600));
+    assert_eq!(assumed("default: {action: refresh, assume_interval: off, session_expires: 10m}"), (None, 600));
+    assert_eq!(assumed("default: {action: refresh}"), (None, 1_800));
+    says("default: {assume_interval: 300s}", &["2:11: says how to refresh, but no `action` is given"]);
+    says(
+        "default: {action: refresh, assume_interval: 300}",
+        &["2:45: `assume_interval` is `300`, which is no duration that can be used: add the unit, such as `300s`"],
+    );
+    says(
+        "default: {action: refresh, assume_interval: 60s}",
+        &["2:45: `assume_interval` is shorter than `interval_floor`, 1m 30s: raise it, or lower `interval_floor`"],
+    );
+    says(
+        "default: {action: refresh, assume_interval: 25h}",
+        &["2:45: `assume_interval` is longer than `max_session`: no call would be refreshed"],
+    );
+    says(
+        "default: {action: refresh, session_expires: 10m}",
+        &["2:45: `session_expires` says what is asked for where an interval is assumed, and none is"],
+    );
+    says(
+        "default: {action: refresh, assume_interval: 300s, session_expires: 200s}",
+        &["2:68: `session_expires` is less than `assume_interval`, 5m: raise it: a shorter timer would be made"],
+    );
+    says(
+        "default: {action: refresh, min_se: 20m, assume_interval: 300s, session_expires: 10m}",
+        &["2:81: `session_expires` is less than `min_se`, 20m: raise it, or lower `min_se`"],
+    );
+}
+
+#[test]
+fn the_refreshing_is_held_or_handed_off_where_an_interval_is_assumed() {
+    let mode = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.mode;
+    assert_eq!(mode("default: {action: refresh, assume_interval: 300s, mode: hand-off}"), AssumeMode::HandOff);
+    assert_eq!(mode("default: {action: refresh, assume_interval: 300s, mode: hold}"), AssumeMode::Hold);
+    assert_eq!(mode("default: {action: refresh, mode: hold}"), AssumeMode::Hold);
+    says("default: {action: refresh, mode: handoff}", &["2:34: `mode` is `handoff`: use one of hold, hand-off"]);
+    says(
+        "default: {action: refresh, mode: hand-off}",
+        &["2:34: `mode` is `hand-off`, and there is no `assume_interval`"],
+    );
+    says(
+        "default: {action: refresh, take_over: true, assume_interval: 300s, mode: hand-off}",
+        &["2:74: `mode: hand-off` leaves the refreshing to the peer, and `take_over: true` takes it"],
+    );
+}
+
+#[test]
 fn media_evidence_is_auto_or_off() {
     let evidence = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.media_evidence;
     assert!(evidence("default: {action: refresh}") && evidence("default: {action: refresh, media_evidence: auto}"));
@@ -532,4 +628,40 @@ fn the_control_socket_can_be_elsewhere_or_nowhere() {
     let long = format!("control: {{socket: /{}}}", "x".repeat(107));
     says(&long, &["2:19: `socket` is `/xx"]);
     says("control: {sockets: off}", &["2:11: unknown key `sockets`: did you mean `socket`?"]);
+}
+
+#[test]
+fn metrics_are_off_or_at_an_address_and_a_port_alone_is_one_of_the_loopback() {
+    let listen = |text: &str| parse(&format!("interfaces: [eth0]\nmetrics: {text}")).unwrap().metrics.listen;
+    assert_eq!(listen("{listen: off}"), None);
+    assert_eq!(listen("{}"), None);
+    for text in ["{listen: \"127.0.0.1:9464\"}", "{listen: 127.0.0.1:9464}", "{listen: 9464}"] {
+        assert_eq!(listen(text), Some("127.0.0.1:9464".parse().unwrap()), "{text}");
+    }
+    assert_eq!(listen("{listen: \"[::1]:9464\"}"), Some("[::1]:9464".parse().unwrap()));
+    for text in ["localhost:9464", "127.0.0.1", "127.0.0.1:0", "0", ":9464", "127.0.0.1:99999"] {
+        let wrong = format!("2:19: `listen` is `{text}`, which is not an IP address and a port: write 127.0.0.1:9464");
+        says(&format!("metrics: {{listen: \"{text}\"}}"), &[&wrong]);
+    }
+    says("metrics: {listens: off}", &["2:11: unknown key `listens`: did you mean `listen`?"]);
+    says("metrics: 9464", &["2:10: `metrics` is a single value where a mapping is expected"]);
+}
+
+#[test]
+fn the_status_page_is_off_and_needs_an_address_to_be_shown_at() {
+    let page = |text: &str| parse(&format!("interfaces: [eth0]\nmetrics: {text}")).unwrap().metrics.page;
+    assert!(page("{listen: 9464, page: true}"));
+    assert!(!page("{listen: 9464}") && !page("{listen: 9464, page: false}") && !page("{page: false}"));
+    says("metrics: {page: true}", &["2:17: `page` is shown at `metrics.listen`, which is `off`: add `listen: 9464`"]);
+    says("metrics: {listen: off, page: true}", &["2:30: `page` is shown at `metrics.listen`, which is `off`"]);
+    says("metrics: {listen: 9464, page: here}", &["2:31: `page` is `here`: use one of true, false"]);
+    says("metrics: {listen: here, page: true}", &["2:19: `listen` is `here`"]);
+}
+
+#[test]
+fn the_recorder_is_off_or_has_its_limits() {
+    let recorder = |text: &str| parse(&format!("interfaces: [eth0]\nrecorder: {text}")).unwrap().recorder;
+    assert_eq!(recorder("off"), None);
+    assert_eq!(recorder("{}"), Some(Limits { size: 64 << 20, files: 4 }));
+    assert_eq!(recorder("{size: 2GiB, files: 9}"), Some(Limits { size: 2 << 30, files: 9 }));
 }

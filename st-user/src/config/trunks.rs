@@ -19,6 +19,7 @@ use st_core::{
 use zeroize::Zeroizing;
 
 use super::{
+    assume::{self, Assumed, assumed},
     fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, parsed, rate, seconds, text},
     problem::{Position, Problem},
 };
@@ -228,13 +229,19 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         "respond",
         "on_expired",
     ];
-    if let (None, Some(at)) = (fields.key_at("action"), sends.iter().find_map(|name| fields.key_at(name))) {
+    let sends = sends.iter().chain(&assume::KEYS);
+    if let (None, Some(at)) = (fields.key_at("action"), sends.into_iter().find_map(|name| fields.key_at(name))) {
         fields.note(
             at,
             "says how to refresh, but no `action` is given, and the default only alerts",
             "add `action: refresh`, or `action: alert` if that is meant",
         );
     }
+    let sound = |name: &str, value: Duration| fields.sound(name).then_some(value);
+    let least = min_se.unwrap_or(Rules::default().min_se.max(interval_floor));
+    let (floor, least) = (sound("interval_floor", interval_floor), sound("min_se", least));
+    let Assumed { assume_interval, session_expires, mode } =
+        assumed(fields, around, floor.filter(|_| floor_known), least, take_over == Some(true));
     if let (Some(Respond::OnReject), Some(Action::Observe | Action::Alert), Some(at)) =
         (respond, action, fields.value_at("respond"))
     {
@@ -255,6 +262,9 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         take_over: take_over.unwrap_or(base.take_over),
         respond: respond.unwrap_or(base.respond),
         on_expired: on_expired.unwrap_or(base.on_expired),
+        assume_interval,
+        session_expires,
+        mode,
     }
 }
 

@@ -289,7 +289,9 @@ fn parse_filter(filter: &[String]) -> Result<OnlyEvents, UsageError> {
             ("alerts", "") => only.alerts = true,
             ("event", kind) if is_kind(kind) => only.kinds.push(kind.into()),
             ("event", kind) => {
-                return Err(UsageError(format!("--filter {given}: there is no event `{kind}`; the README lists them")));
+                return Err(UsageError(format!(
+                    "--filter {given}: there is no event `{kind}`; docs/behaviour.md lists them"
+                )));
             }
             ("trunk", name) if !name.is_empty() => only.trunk = Some(name.into()),
             ("call_id", id) if !id.is_empty() => only.call_id = Some(id.into()),

@@ -1,5 +1,6 @@
 //! The control socket: what operators see of a running daemon, and what they may ask of it. `docs/control.md` describes it.
 
+pub(crate) mod asker;
 pub(crate) mod client;
 pub(crate) mod command;
 pub mod protocol;

@@ -228,6 +228,9 @@ pub struct Row {
     /// The session interval in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_s: Option<u32>,
+    /// What the trunk assumes in place of that, in seconds, by `assume_interval`: the moments are by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed_s: Option<u32>,
     /// Who must refresh: `server` or `peer`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresher: Option<String>,
@@ -285,6 +288,7 @@ impl Row {
             age_s: now.since(view.started).as_secs(),
             heard: at(view.heard),
             interval_s: view.interval_s,
+            assumed_s: view.assumed_s,
             refresher: view.refresher.map(|refresher| side(refresher).into()),
             act: view.act.map(at),
             deadline: view.deadline.map(at),

@@ -2,7 +2,6 @@
 //! it out before it asks for the next: so whoever reads slowly waits, and the loop never does.
 
 use std::{
-    collections::BinaryHeap,
     io,
     os::unix::net::UnixListener as StdListener,
     sync::{
@@ -29,9 +28,11 @@ use tokio::{
 };
 
 use super::{
+    asker::{Asker, Nearest, ending},
     protocol::{Answer, Call, Failure, MAX_ORDERED, MAX_REQUEST, Only, OnlyEvents, Order, Request, Row},
     socket::Bound,
 };
+use crate::page::trace::Step;
 
 /// Clients at a time; further ones are told so and sent away.
 pub(crate) const MAX_CLIENTS: usize = 32;
@@ -49,9 +50,6 @@ pub(crate) const SHOWN: usize = 128;
 /// How many sessions are shown in the order of their deadlines where nothing is said.
 const ORDERED: usize = 1_000;
 
-/// Dialogs of one Call-ID that are shown or commanded.
-const MAX_DIALOGS: usize = 64;
-
 /// How long a client may say nothing.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -67,6 +65,8 @@ pub(crate) enum Ask {
     Census { from: SessionId, census: Census, reply: oneshot::Sender<(Census, Option<SessionId>)> },
     /// All that is known of one.
     Show { session: SessionId, reply: oneshot::Sender<Option<Box<Call>>> },
+    /// The messages of a call that were seen lately.
+    Trace { call_id: String, reply: oneshot::Sender<Vec<Step>> },
     /// Something is to be done in one.
     Wish { session: SessionId, wish: Wish, by: String, reply: oneshot::Sender<Result<(), Denial>> },
     /// The events that are kept.
@@ -109,6 +109,8 @@ pub(crate) struct Follower {
 /// The socket, and what comes in by it.
 pub(crate) struct Control {
     asks: mpsc::Receiver<Ask>,
+    /// For whoever asks by another way than the socket.
+    asker: Asker,
     /// One that was taken while the loop was at rest.
     next: Option<Ask>,
     followers: Vec<Follower>,
@@ -124,16 +126,22 @@ impl Control {
     /// The listener cannot be waited for.
     pub(crate) fn start(socket: Option<(Bound, StdListener)>) -> io::Result<Self> {
         let (send, asks) = mpsc::channel(ASKS);
+        let asker = Asker::new(send);
         let clients = Arc::new(AtomicUsize::new(0));
         let listens = match socket {
             Some((bound, listener)) => {
                 listener.set_nonblocking(true)?;
                 let listener = UnixListener::from_std(listener)?;
-                Some((bound, tokio::spawn(listen(listener, send, Arc::clone(&clients)))))
+                Some((bound, tokio::spawn(listen(listener, asker.clone(), Arc::clone(&clients)))))
             }
             None => None,
         };
-        Ok(Self { asks, next: None, followers: Vec::new(), clients, lost: 0, listens })
+        Ok(Self { asks, asker, next: None, followers: Vec::new(), clients, lost: 0, listens })
+    }
+
+    /// Where questions are put by another way than the socket.
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// Until something is asked; where nobody can ask, for ever.
@@ -217,7 +225,7 @@ impl Drop for Place {
     }
 }
 
-async fn listen(listener: UnixListener, asks: mpsc::Sender<Ask>, clients: Arc<AtomicUsize>) {
+async fn listen(listener: UnixListener, asks: Asker, clients: Arc<AtomicUsize>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match Place::take(&clients) {
@@ -268,7 +276,7 @@ impl From<Failure> for End {
     }
 }
 
-async fn serve(stream: UnixStream, asks: mpsc::Sender<Ask>, place: Place) {
+async fn serve(stream: UnixStream, asks: Asker, place: Place) {
     let by = stream.peer_cred().map_or_else(|_| "unknown".into(), |peer| named(&peer));
     let (read, write) = stream.into_split();
     let mut client = Client { read: BufReader::new(read), write, asks, by, _place: place };
@@ -285,7 +293,7 @@ fn named(peer: &UCred) -> String {
 struct Client {
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
-    asks: mpsc::Sender<Ask>,
+    asks: Asker,
     by: String,
     _place: Place,
 }
@@ -334,7 +342,7 @@ impl Client {
             Request::Hold { call_id } => self.wish(call_id, Wish::Hold).await,
             Request::Release { call_id } => self.wish(call_id, Wish::Release).await,
             Request::Events { only, follow: false } => {
-                let kept = self.ask(|reply| Ask::Kept { only, reply }).await?;
+                let kept = self.asks.ask(|reply| Ask::Kept { only, reply }).await?;
                 for line in &kept {
                     self.write(line.as_bytes()).await?;
                 }
@@ -343,18 +351,10 @@ impl Client {
             Request::Events { only, follow: true } => self.follow(only).await,
             Request::Reload {} => {
                 let by = self.by.clone();
-                let changes = self.ask(|reply| Ask::Reload { by, reply }).await??;
+                let changes = self.asks.ask(|reply| Ask::Reload { by, reply }).await??;
                 Ok(json!({ "changes": changes }))
             }
         }
-    }
-
-    /// Asks the daemon's loop.
-    async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Failure> {
-        let ending = || Failure::new("ending", "sipst is about to end");
-        let (reply, answer) = oneshot::channel();
-        self.asks.send(ask(reply)).await.map_err(|_| ending())?;
-        answer.await.map_err(|_| ending())
     }
 
     async fn say(&mut self, answer: &Answer) -> io::Result<()> {
@@ -366,17 +366,9 @@ impl Client {
         timeout(STUCK, self.write.write_all(bytes)).await?
     }
 
-    async fn page(&self, from: SessionId, only: &Arc<Only>) -> Result<Page, Failure> {
-        let only = Arc::clone(only);
-        self.ask(|reply| Ask::Page { from, only, reply }).await
-    }
-
     async fn status(&mut self) -> Result<serde_json::Value, End> {
-        let mut status = self.ask(|reply| Ask::Status { reply }).await?;
-        let (mut census, mut next) = (Census::default(), Some(SessionId(0)));
-        while let Some(from) = next {
-            (census, next) = self.ask(|reply| Ask::Census { from, census, reply }).await?;
-        }
+        let mut status = self.asks.ask(|reply| Ask::Status { reply }).await?;
+        let census = self.asks.census().await?;
         let states = st_core::engine::Standing::ALL.iter().zip(census.states);
         let states: serde_json::Map<_, _> = states.map(|(state, count)| (state.name().into(), count.into())).collect();
         status["sessions"] = json!({
@@ -393,7 +385,7 @@ impl Client {
         let (mut next, mut shown) = (Some(SessionId(0)), 0);
         let limit = limit.unwrap_or(usize::MAX);
         while let Some(from) = next {
-            let page = self.page(from, &only).await?;
+            let page = self.asks.page(from, &only).await?;
             for (_, row) in page.rows {
                 if shown == limit {
                     return Ok(json!({ "sessions": shown, "more": true }));
@@ -406,45 +398,23 @@ impl Client {
         Ok(json!({ "sessions": shown, "more": false }))
     }
 
-    /// Keeps the nearest as it goes through all.
     async fn by_deadline(&mut self, only: Only, limit: usize) -> Result<serde_json::Value, End> {
         if limit > MAX_ORDERED {
             let message =
                 format!("`limit` is {MAX_ORDERED} at most in the order of deadlines; `order: age` has no limit");
             return Err(Failure::new("bad_request", message).into());
         }
-        let only = Arc::new(only);
-        let mut nearest = BinaryHeap::with_capacity(limit.min(ORDERED) + 1);
-        let (mut next, mut found) = (Some(SessionId(0)), 0_usize);
-        while let Some(from) = next {
-            let page = self.page(from, &only).await?;
-            for (session, row) in page.rows {
-                found += 1;
-                nearest.push(Ranked { left_ms: row.left_s.map_or(i64::MAX, |left| (left * 1e3) as i64), session, row });
-                if nearest.len() > limit {
-                    nearest.pop();
-                }
-            }
-            next = page.next;
-        }
-        let nearest = nearest.into_sorted_vec();
-        for Ranked { row, .. } in nearest {
+        let Nearest { rows, found } = self.asks.nearest(only, limit).await?;
+        for row in rows {
             self.say(&Answer::Session(Box::new(row))).await?;
         }
         Ok(json!({ "sessions": found.min(limit), "more": found > limit, "found": found }))
     }
 
-    /// The dialogs of a call: forks have the same Call-ID, and a call that is passed on has two.
-    async fn dialogs(&mut self, call_id: String) -> Result<Vec<(SessionId, Row)>, End> {
-        let only = Arc::new(Only { call_id: Some(call_id), ..Only::default() });
-        let (mut next, mut dialogs) = (Some(SessionId(0)), Vec::new());
-        while let Some(from) = next {
-            let page = self.page(from, &only).await?;
-            dialogs.extend(page.rows);
-            next = page.next.filter(|_| dialogs.len() < MAX_DIALOGS);
-        }
+    /// The dialogs of a call; one at least.
+    async fn dialogs(&mut self, call_id: String) -> Result<Vec<SessionId>, End> {
+        let dialogs = self.asks.dialogs(&call_id).await?;
         if dialogs.is_empty() {
-            let call_id = only.call_id.as_deref().unwrap_or_default();
             let message = format!(
                 "no call has the Call-ID `{call_id}`: `sipst sessions` lists those that there are (it takes the whole Call-ID)"
             );
@@ -455,8 +425,8 @@ impl Client {
 
     async fn show(&mut self, call_id: String) -> Result<serde_json::Value, End> {
         let mut shown = 0;
-        for (session, _) in self.dialogs(call_id).await? {
-            if let Some(call) = self.ask(|reply| Ask::Show { session, reply }).await? {
+        for session in self.dialogs(call_id).await? {
+            if let Some(call) = self.asks.ask(|reply| Ask::Show { session, reply }).await? {
                 self.say(&Answer::Call(call)).await?;
                 shown += 1;
             }
@@ -467,9 +437,9 @@ impl Client {
     /// Does something in all dialogs of a call that are up; what one of them does not allow is told where none does.
     async fn wish(&mut self, call_id: String, wish: Wish) -> Result<serde_json::Value, End> {
         let (mut done, mut denied) = (0, None);
-        for (session, _) in self.dialogs(call_id).await? {
+        for session in self.dialogs(call_id).await? {
             let by = self.by.clone();
-            match self.ask(|reply| Ask::Wish { session, wish, by, reply }).await? {
+            match self.asks.ask(|reply| Ask::Wish { session, wish, by, reply }).await? {
                 Ok(()) => done += 1,
                 // One that is over is no obstacle to what is wanted in another.
                 Err(denial @ (Denial::Gone | Denial::Over)) => drop(denied.get_or_insert(denial)),
@@ -486,8 +456,7 @@ impl Client {
         let (lines, mut queue) = mpsc::channel::<Arc<str>>(EVENTS);
         let lost = Arc::new(AtomicU64::new(0));
         let follower = Follower { only, lines, lost: Arc::clone(&lost) };
-        let ending = || Failure::new("ending", "sipst is about to end");
-        self.asks.send(Ask::Follow { follower }).await.map_err(|_| ending())?;
+        self.asks.put(Ask::Follow { follower }).await?;
         loop {
             let line = tokio::select! {
                 line = queue.recv() => line,
@@ -509,32 +478,5 @@ impl Client {
                 self.write.write_all(line.as_bytes()).await?;
             }
         }
-    }
-}
-
-/// A session by its deadline, then by its age.
-struct Ranked {
-    left_ms: i64,
-    session: SessionId,
-    row: Row,
-}
-
-impl PartialEq for Ranked {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Ranked {}
-
-impl PartialOrd for Ranked {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Ranked {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.left_ms, self.session).cmp(&(other.left_ms, other.session))
     }
 }

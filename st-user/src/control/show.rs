@@ -18,7 +18,7 @@ pub(crate) fn row(row: &Row) -> String {
     format!(
         "{:<10} {state:<11} {:<10} {:<11} {:<22} {:<22} {}\n",
         row.left_s.map_or("-".into(), left),
-        row.refresher.as_deref().unwrap_or("-"),
+        row.assumed_s.map_or_else(|| row.refresher.as_deref().unwrap_or("-"), |_| "assumed"),
         printable(trunk),
         server.to_string(),
         peer.to_string(),
@@ -88,6 +88,9 @@ pub(crate) fn call(call: &Call) -> String {
     line("started", format!("{started}, {} ago, by the {caller}", left(*age_s as f64)));
     if let (Some(interval), Some(refresher)) = (row.interval_s, &row.refresher) {
         line("interval", format!("{interval} s; the {refresher} must refresh"));
+    }
+    if let Some(assumed) = row.assumed_s {
+        line("assumed", format!("{assumed} s; no timer was negotiated, the trunk's `assume_interval` says so"));
     }
     if let (Some(act), Some(deadline), Some(left_s)) = (&row.act, &row.deadline, row.left_s) {
         line("act", act.clone());

@@ -85,8 +85,13 @@ mod tests {
     };
 
     fn attach() -> Kernel {
-        let options =
-            Options { interfaces: vec!["v0".into()], attach: Attach::Auto, ports: vec![5060], pin_dir: PIN_DIR.into() };
+        let options = Options {
+            interfaces: vec!["v0".into()],
+            attach: Attach::Auto,
+            ports: vec![5060],
+            pin_dir: PIN_DIR.into(),
+            recording: false,
+        };
         Kernel::attach(&options).unwrap().0
     }
 

@@ -28,6 +28,7 @@ use aya::{
 };
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::Serialize;
+use st_ebpf::abi::names;
 
 pub use error::KernelError;
 pub use flows::Flows;
@@ -69,6 +70,8 @@ pub struct Options {
     pub ports: Vec<u16>,
     /// Where to pin, a directory on a bpf file system.
     pub pin_dir: PathBuf,
+    /// Whether the programs copy what they rewrite into the ring, for the flight recorder.
+    pub recording: bool,
 }
 
 /// A hook.
@@ -251,6 +254,11 @@ impl Kernel {
         self.interfaces.iter().map(|one| one.name.as_str()).collect()
     }
 
+    /// The same, each with whether the programs are attached to it, as last seen.
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.interfaces.iter().map(|one| (one.name.as_str(), self.held.contains(&one.index)))
+    }
+
     /// The capabilities that are needed from now on.
     pub(crate) fn needs(&self) -> CapabilitySet {
         privilege::running(!self.hooks.links())
@@ -348,6 +356,8 @@ fn bring_up(
     for (name, ..) in SHAPES {
         loader.map_pin_path(name, pins.map(name));
     }
+    let recording = u8::from(options.recording);
+    loader.override_global(names::RECORDING, &recording, true);
     // No program is relocated against the kernel's own types.
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 fn options(attach: Attach) -> Options {
-    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into() }
+    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into(), recording: false }
 }
 
 fn hooks() -> Vec<(String, Hook)> {

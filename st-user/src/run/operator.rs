@@ -20,6 +20,7 @@ impl Driver<'_> {
         self.sink.event(&event);
         self.control.event(&event);
         self.timeline.saw(&event);
+        self.measure.metrics.event(&event);
     }
 
     /// Answers one question.
@@ -31,6 +32,9 @@ impl Driver<'_> {
             Ask::Page { from, only, reply } => drop(reply.send(self.page(now, from, &only))),
             Ask::Census { from, census, reply } => drop(reply.send(self.census(now, from, census))),
             Ask::Show { session, reply } => drop(reply.send(self.show(now, session))),
+            Ask::Trace { call_id, reply } => {
+                drop(reply.send(self.trace.of(call_id.as_bytes(), |time| self.clock.wall(time))));
+            }
             Ask::Wish { session, wish, by, reply } => drop(reply.send(self.wish(now, session, wish, &by))),
             Ask::Kept { only, reply } => {
                 let kept = self.timeline.all(|event| only.covers(event));
@@ -81,7 +85,7 @@ impl Driver<'_> {
         let (would_send, would_not) = match (view.state, view.refresher, outlook) {
             (Standing::Ended, ..) => (None, Some("ended")),
             (Standing::Untimed | Standing::Ignored, ..) => (None, Some("untimed")),
-            (_, Some(Side::Peer), _) => (None, Some("peer_refreshes")),
+            (_, Some(Side::Peer), _) if view.assumed_s.is_none() => (None, Some("peer_refreshes")),
             (_, _, Ok(method)) => (Some(method.name()), None),
             (_, _, Err(reason)) => (None, Some(reason)),
         };

@@ -138,6 +138,7 @@ impl Driver<'_> {
     fn apply(&mut self, config: Config, view: View) -> Result<Vec<String>, Failure> {
         let wanted = RunConfig::new(&config, self.config.file.clone());
         self.refuse_fixed(&wanted)?;
+        let listener = self.measure.other(&wanted.metrics).map_err(|error| Failure::new("refused", error))?;
         let before = &self.config.options;
         let mut changes = Vec::new();
         if before.ports != wanted.options.ports {
@@ -164,6 +165,9 @@ impl Driver<'_> {
             Ok(done) => changes.extend(done),
             Err(error) => changes.push(format!("where alerts go is as before: {error}")),
         }
+        self.trace.keep(wanted.metrics.page);
+        changes.extend(self.measure.show_page(wanted.metrics.page));
+        changes.extend(self.measure.take(listener));
         self.config = wanted;
         if changes.is_empty() {
             changes.push("nothing has changed".into());
@@ -171,17 +175,8 @@ impl Driver<'_> {
         Ok(changes)
     }
 
-    /// What was settled with capabilities that are given up, or that calls stand upon.
     fn refuse_fixed(&self, wanted: &RunConfig) -> Result<(), Failure> {
-        let now = &self.config;
-        let fixed = [
-            ("attach", now.options.attach != wanted.options.attach, "the programs were loaded for it"),
-            ("pin_dir", now.options.pin_dir != wanted.options.pin_dir, "the programs are pinned there"),
-            ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
-            ("control", now.control != wanted.control, "the socket was made and given to its group"),
-        ];
-        let fixed: Vec<String> =
-            fixed.iter().filter(|(_, differs, _)| *differs).map(|(key, _, why)| format!("`{key}` ({why})")).collect();
+        let fixed = self.config.fixed_against(wanted);
         if fixed.is_empty() {
             return Ok(());
         }
@@ -217,6 +212,19 @@ fn joined(ports: &[u16]) -> String {
 }
 
 impl RunConfig {
+    /// What differs that was settled with capabilities that are given up, or that calls stand upon, and why that is so.
+    pub(crate) fn fixed_against(&self, wanted: &Self) -> Vec<String> {
+        let now = self;
+        let fixed = [
+            ("attach", now.options.attach != wanted.options.attach, "the programs were loaded for it"),
+            ("pin_dir", now.options.pin_dir != wanted.options.pin_dir, "the programs are pinned there"),
+            ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
+            ("recorder", now.options.recording != wanted.options.recording, "the programs were loaded for it"),
+            ("control", now.control != wanted.control, "the socket was made and given to its group"),
+        ];
+        fixed.iter().filter(|(_, differs, _)| *differs).map(|(key, _, why)| format!("`{key}` ({why})")).collect()
+    }
+
     /// From a configuration, and the file that it was read from.
     pub fn new(config: &Config, file: Option<PathBuf>) -> Self {
         Self {
@@ -225,10 +233,12 @@ impl RunConfig {
                 attach: config.attach,
                 ports: config.ports.clone(),
                 pin_dir: config.pin_dir.clone(),
+                recording: config.recorder.is_some(),
             },
             policy: Arc::new(config.policy.clone()),
             state_dir: config.state_dir.clone(),
             control: config.control.clone(),
+            metrics: config.metrics.clone(),
             file,
         }
     }

@@ -147,6 +147,11 @@ impl Store {
         self.next = if engine.has_changes() { now } else { now + PAUSE };
     }
 
+    /// Whether anything can be written.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
     /// How soon it wants to be called again, if there are changes.
     pub fn due(&self, engine: &Engine) -> Option<Duration> {
         let wants = self.keeps && engine.has_changes();

@@ -109,13 +109,14 @@ impl Dialog {
     }
 
     /// Starts the interval anew, `None` for no timer.
-    pub(super) fn restart(&mut self, interval_s: Option<u32>, enforce: Enforce) {
+    pub(super) fn restart(&mut self, interval_s: Option<u32>, profile: &Profile) {
         self.interval = interval_s.map(|seconds| Duration::from_secs(seconds.into()));
-        let patience = self.interval.and_then(|interval| match enforce {
+        let patience = self.interval.and_then(|interval| match profile.enforce {
             Enforce::No => None,
             Enforce::AtExpiry => Some(interval),
             Enforce::Before => Some(interval - (interval / 3).min(Duration::from_secs(32))),
         });
+        let patience = [patience, profile.drops_after].into_iter().flatten().min();
         self.deadline = patience.map(|patience| Instant::now() + patience);
     }
 }

@@ -97,6 +97,10 @@ pub struct Profile {
     pub knows_timers: bool,
     /// When it hangs up.
     pub enforce: Enforce,
+    /// How long after the last INVITE or UPDATE that was accepted it hangs up, whatever was negotiated.
+    pub drops_after: Option<Duration>,
+    /// Whether it takes up a timer that a refresh asks for, though it asks for none itself.
+    pub joins: bool,
     /// What it does with UPDATE.
     pub update: Update,
     /// What it answers to the first refreshes before it accepts one.
@@ -113,6 +117,11 @@ pub struct Profile {
     pub moves: bool,
     /// Where its media are, by its SDP.
     pub media_port: u16,
+    /// Whether it takes and makes no call without session timers: its own INVITE has `Require: timer`, and to one that does not
+    /// list `timer` it answers 421.
+    pub demands_timers: bool,
+    /// What it answers to the first INVITEs that would begin a call.
+    pub declines: Vec<Refusal>,
 }
 
 impl Profile {
@@ -126,6 +135,8 @@ impl Profile {
             min_se: None,
             knows_timers: true,
             enforce: Enforce::AtExpiry,
+            drops_after: None,
+            joins: false,
             update: Update::Accept,
             refuse: Vec::new(),
             strict_cseq: true,
@@ -134,7 +145,14 @@ impl Profile {
             rings: false,
             moves: false,
             media_port: MEDIA_PORT,
+            demands_timers: false,
+            declines: Vec::new(),
         }
+    }
+
+    /// A peer that negotiates no timer in its first message, and hangs up when it has heard no INVITE or UPDATE for so long.
+    pub fn dropping_peer(after: Duration) -> Self {
+        Self { timer: None, knows_timers: false, drops_after: Some(after), ..Self::strict_peer(0, "uac") }
     }
 
     /// A server without session timers.
@@ -147,6 +165,8 @@ impl Profile {
             min_se: None,
             knows_timers: false,
             enforce: Enforce::No,
+            drops_after: None,
+            joins: false,
             update: Update::Unknown,
             refuse: Vec::new(),
             strict_cseq: true,
@@ -155,6 +175,8 @@ impl Profile {
             rings: false,
             moves: false,
             media_port: MEDIA_PORT,
+            demands_timers: false,
+            declines: Vec::new(),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Event, Input, Message, Order, Profile, Shared, Status, Update,
-    dialog::{Dialog, allow, contact, sdp},
+    Event, Input, Message, Order, Profile, Refusal, Shared, Status, Update,
+    dialog::{Dialog, allow, contact, fresh, sdp},
 };
 
 const T1: Duration = Duration::from_millis(500);
@@ -189,6 +189,9 @@ impl Ua {
         if self.profile.knows_timers {
             message = message.with("Supported", "timer");
         }
+        if asks && self.profile.demands_timers {
+            message = message.with("Require", "timer");
+        }
         if let Some(least) = self.profile.min_se.filter(|_| asks) {
             message = message.with("Min-SE", least);
         }
@@ -287,10 +290,10 @@ impl Ua {
                 dialog.remote = response.header("To").unwrap_or_default().into();
             }
             dialog.remote_target = response.uri("Contact").unwrap_or(&dialog.remote_target).into();
-            if self.profile.knows_timers {
+            if self.profile.knows_timers || self.profile.drops_after.is_some() {
                 // A timer once agreed stays, as SBCs have it.
                 let agreed = dialog.interval.and_then(|interval| interval.as_secs().try_into().ok());
-                dialog.restart(response.session_expires().map(|(seconds, _)| seconds).or(agreed), self.profile.enforce);
+                dialog.restart(response.session_expires().map(|(seconds, _)| seconds).or(agreed), &self.profile);
             }
         }
         if method != "INVITE" {
@@ -339,7 +342,21 @@ impl Ua {
         if method == "CANCEL" {
             return self.on_cancel(request, from);
         }
+        if !self.profile.knows_timers && request.lists("Require", "timer") {
+            let refusal = Message::response(request, 420, "Bad Extension").with("Unsupported", "timer");
+            return self.answer(request, from, turning_down(refusal));
+        }
         if method == "INVITE" && request.param("To", "tag").is_none() {
+            if self.profile.demands_timers && !request.lists("Supported", "timer") {
+                let refusal = Message::response(request, 421, "Extension Required").with("Require", "timer");
+                return self.answer(request, from, turning_down(refusal));
+            }
+            if !self.profile.declines.is_empty() {
+                let Refusal { status, headers } = self.profile.declines.remove(0);
+                let refusal = Message::response(request, status, "Refused");
+                let refusal = headers.iter().fold(refusal, |all, (name, value)| all.with(name, value));
+                return self.answer(request, from, turning_down(refusal));
+            }
             return self.on_call(request, from);
         }
         let Some(dialog) = self.dialog.as_mut().filter(|dialog| dialog.owns(request) && !dialog.over) else {
@@ -388,7 +405,7 @@ impl Ua {
         let timer = self.profile.timer;
         let answer = self.accept(invite, timer.map(|timer| expires(timer.interval_s, timer.refresher)));
         if let Some(dialog) = &mut self.dialog {
-            dialog.restart(timer.map(|timer| timer.interval_s), self.profile.enforce);
+            dialog.restart(timer.map(|timer| timer.interval_s), &self.profile);
         }
         self.answer(invite, from, answer);
     }
@@ -437,11 +454,17 @@ impl Ua {
             let seconds = asked.map_or(wanted, |(seconds, _)| seconds.min(wanted));
             (seconds, asked.and_then(|(_, refresher)| refresher).or(timer.refresher))
         });
+        let joined = request.session_expires().filter(|_| self.profile.joins).map(|(seconds, refresher)| {
+            // RFC 4028, table 2: whoever does not list `timer` is no refresher.
+            let lists = request.header("Supported").is_some_and(|all| all.contains("timer"));
+            (seconds, if lists { refresher.or(Some("uac")) } else { Some("uas") })
+        });
+        let timer = timer.or(joined);
         let answer = self.accept(request, timer.map(|(seconds, refresher)| expires(seconds, refresher)));
         if let Some(dialog) = &mut self.dialog {
             dialog.remote_target = request.uri("Contact").unwrap_or(&dialog.remote_target).into();
-            if timer.is_some() {
-                dialog.restart(timer.map(|(seconds, _)| seconds), self.profile.enforce);
+            if timer.is_some() || self.profile.drops_after.is_some() {
+                dialog.restart(timer.map(|(seconds, _)| seconds), &self.profile);
             }
         }
         self.answer(request, from, answer);
@@ -501,6 +524,16 @@ impl Ua {
         }
         self.answered.push((request.clone(), response));
     }
+}
+
+/// A response of whoever makes no dialog of it (RFC 3261, section 8.2.6.2), unless there is one.
+fn turning_down(mut response: Message) -> Message {
+    if response.param("To", "tag").is_none() {
+        for (_, value) in response.headers.iter_mut().filter(|(name, _)| name == "To") {
+            value.push_str(&format!(";tag={}", fresh("t")));
+        }
+    }
+    response
 }
 
 fn expires(seconds: u32, refresher: Option<&str>) -> String {

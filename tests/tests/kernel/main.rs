@@ -14,6 +14,7 @@ mod media;
 mod peer;
 mod quoted;
 mod race;
+mod record;
 mod sample;
 mod shift;
 mod take;

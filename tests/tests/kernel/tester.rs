@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -61,10 +62,22 @@ pub(crate) struct Tester {
 impl Tester {
     /// Fresh programs and maps; port 5060 carries SIP.
     pub(crate) fn new() -> Self {
+        Self::with(false)
+    }
+
+    /// The same for a daemon that keeps a flight recorder.
+    pub(crate) fn recording() -> Self {
+        Self::with(true)
+    }
+
+    fn with(recording: bool) -> Self {
         let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/st-ebpf");
         let object = std::fs::read(&object)
             .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build` first", object.display()));
-        let mut ebpf = EbpfLoader::new().load(&object).expect("the object loads");
+        let recording = u8::from(recording);
+        let mut loader = EbpfLoader::new();
+        loader.override_global(names::RECORDING, &recording, true);
+        let mut ebpf = loader.load(&object).expect("the object loads");
         let mut ports: Array<&mut MapData, Ports> = ebpf.map_mut(names::PORTS).unwrap().try_into().unwrap();
         let mut words = [0; 1024];
         words[5060 / 64] = 1 << (5060 % 64);
@@ -78,6 +91,20 @@ impl Tester {
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
         Self { ebpf, before: vec![0; Counter::ALL.len()] }
+    }
+
+    /// The file descriptor of a program.
+    #[allow(dead_code, reason = "the bench runs programs by themselves")]
+    pub(crate) fn fd(&self, program: Program) -> BorrowedFd<'_> {
+        let tc = |name| -> &SchedClassifier { self.ebpf.program(name).unwrap().try_into().unwrap() };
+        match program {
+            Program::IngressXdp => {
+                let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();
+                program.fd().unwrap().as_fd()
+            }
+            Program::IngressTc => tc(names::INGRESS_TC).fd().unwrap().as_fd(),
+            Program::Egress => tc(names::EGRESS).fd().unwrap().as_fd(),
+        }
     }
 
     /// The programs and maps themselves.

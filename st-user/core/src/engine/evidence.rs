@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, dialog::Dialog, negotiate::Agreed, reason, shared::Shared};
+use super::{Mode, dialog::Dialog, reason, shared::Shared};
 use crate::{Action, By, Event, EventKind, MediaSeen, Output, Respond, Side, Time};
 
 /// How long nothing may be seen either way before a call that has expired is hung up.
@@ -103,9 +103,10 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
-        let acts = rules.respond == Respond::OnReject || rules.hangs_up() || self.takes_over(rules);
-        let counts = |agreed: Agreed| agreed.refresher == Side::Server || acts;
-        if !refreshes || !self.session.agreed.is_some_and(counts) || !rules.media_evidence {
+        let acts =
+            rules.respond == Respond::OnReject || rules.hangs_up() || self.takes_over(rules) || self.is_handed_off();
+        let counts = |refresher: Side| refresher == Side::Server || acts;
+        if !refreshes || !self.session.refresher().is_some_and(counts) || !rules.media_evidence {
             return None;
         }
         self.server_media()?.flows(&self.peer_media()?).filter(|(flows, _)| !flows.is_empty())
@@ -114,7 +115,8 @@ impl Dialog {
     /// Whether its media say that nobody is there any more.
     pub(super) fn is_silent(&self, sx: &Shared) -> bool {
         let policy = Arc::clone(&sx.policy);
-        let interval = self.session.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
+        let agreed = || self.session.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
+        let interval = self.session.interval().or_else(agreed);
         let silence = self.evidence.as_ref().and_then(|evidence| evidence.silence(sx));
         self.rules(&policy).1.media_evidence
             && silence.zip(interval).is_some_and(|(silence, interval)| silence >= interval)

@@ -187,7 +187,8 @@ impl Dialog {
                 } else {
                     self.settle(sender, talk.asked, talk.answered)
                 };
-                let deal = Deal { sender, by: sender.into(), method: cseq.method, terms, unchanged };
+                let (by, method) = (sender.into(), cseq.method);
+                let deal = Deal { sender, by, answered: false, method, terms, unchanged };
                 self.succeeded(sx, message, deal, contact);
             }
             300.. => {

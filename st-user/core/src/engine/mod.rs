@@ -4,6 +4,7 @@
 //! interval by the moments of `schedule`, `refresh` acts, `own` and `verdict` follow what was sent. What all
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
+mod assume;
 mod bounded;
 mod breach;
 mod breaker;
@@ -489,11 +490,21 @@ impl Engine {
 
     /// A 2xx to an INVITE or UPDATE in a dialog that is not known: it is known from now on.
     fn resume(&mut self, heard: &Heard<'_>, ids: Ids<'_>) {
-        let timed = heard.message.session_expires().is_some();
+        let timed = heard.message.session_expires().is_some() || self.assumes(heard);
         match self.strays.answered(&(self.key(ids), heard.client), heard).filter(|_| timed) {
             Some((request, early)) => self.make(heard, ids, &request, early),
             None => self.sx.stats.unknown_dialog += 1,
         }
+    }
+
+    /// Whether its trunk's rules assume an interval where a 2xx says nothing of one.
+    fn assumes(&self, heard: &Heard<'_>) -> bool {
+        let peers = match heard.client {
+            Side::Server => heard.message.to(),
+            Side::Peer => heard.message.from(),
+        };
+        let domain = peers.map(|party| String::from_utf8_lossy(party.host())).unwrap_or_default();
+        self.sx.policy.find(heard.packet.peer.ip(), &domain).1.assume_interval.is_some()
     }
 
     /// Makes a dialog from a request and its 2xx.

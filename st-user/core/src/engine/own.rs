@@ -231,11 +231,11 @@ impl Dialog {
         }
         let policy = Arc::clone(&sx.policy);
         let (_, rules, peers) = self.rules(&policy);
-        let (Some(target), Some(agreed)) = (&self.target, self.session.agreed) else { return false };
+        let (Some(target), Some(_)) = (&self.target, self.session.refresher()) else { return false };
         let method = if reinvite.is_some() { MethodName::Invite } else { MethodName::Update };
         let hop = reinvite.as_ref().map(|(hop, _)| *hop).or_else(|| target.hop(peers));
         let Some(hop) = hop.filter(|_| self.own.len() < MAX_OWN) else { return false };
-        let terms = self.terms(rules, agreed);
+        let terms = self.terms(sx, rules);
         // As it was, but for answers to a challenge.
         let bytes = self.compose(target, method, token, number, terms, &[]);
         let mut own = Own::new(token, self.cycle.serial, method, number, hop, terms).with_bytes(bytes, Vec::new());
@@ -406,7 +406,7 @@ impl Dialog {
             }
         }
         self.redirect(message.contact().map(|contact| contact.uri));
-        let deal = Deal { sender: Side::Server, by: By::Sipst, method, terms, unchanged: true };
+        let deal = Deal { sender: Side::Server, by: By::Sipst, answered: false, method, terms, unchanged: true };
         self.agree(sx, message, deal);
         if has_moved {
             self.tell_server(sx, hop);

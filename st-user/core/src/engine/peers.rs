@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
+    assume::Origin,
     breach::Terms,
     dialog::{Dialog, Phase},
     exchange::{Exchange, IGNORED, Talk},
@@ -136,7 +137,9 @@ impl Dialog {
         self.tell_alarm(sx, event);
         let policy = Arc::clone(&sx.policy);
         if self.takes_over(self.rules(&policy).1) {
-            self.take_over_now(sx);
+            self.take_over_now(sx, reason::TAKE_OVER);
+        } else {
+            self.take_role_back(sx);
         }
     }
 
@@ -157,7 +160,7 @@ impl Dialog {
     }
 
     /// What is known of such calls is found by that.
-    fn habit_keys(&self, sx: &Shared) -> Keys {
+    pub(super) fn habit_keys(&self, sx: &Shared) -> Keys {
         let policy = Arc::clone(&sx.policy);
         let trunk = self.rules(&policy).0.as_bytes();
         let (server, peer) = (self.names.server.to_string(), self.names.peer.ip().to_string());
@@ -170,8 +173,7 @@ impl Dialog {
     /// Tells, once for each reason, that the peer has to refresh and that this will come to nothing; `hopes`: not where sipst is to
     /// take the refreshing over.
     pub(super) fn tell_risk(&mut self, sx: &mut Shared, hopes: bool) {
-        if self.session.agreed.is_none_or(|agreed| agreed.refresher != Side::Peer) || self.session.deadline().is_none()
-        {
+        if self.session.refresher() != Some(Side::Peer) || self.session.deadline().is_none() {
             return;
         }
         let policy = Arc::clone(&sx.policy);
@@ -187,9 +189,10 @@ impl Dialog {
         self.tell_alarm(sx, event);
     }
 
-    /// Whether sipst refreshes where the peer has to.
+    /// Whether sipst refreshes where the peer has to: by the rules, or because it has only come to that by a refresh of sipst's.
     pub(super) fn takes_over(&self, rules: &Rules) -> bool {
-        rules.take_over && rules.action == Action::Refresh && !self.relayed
+        let is_ours = matches!(self.session.origin, Origin::Assumed | Origin::TakenBack);
+        (rules.take_over || is_ours) && rules.action == Action::Refresh && !self.relayed
     }
 
     /// [`Timer::TakeOver`]
@@ -205,12 +208,12 @@ impl Dialog {
         }
         let policy = Arc::clone(&sx.policy);
         if self.takes_over(self.rules(&policy).1) {
-            self.take_over_now(sx);
+            self.take_over_now(sx, reason::TAKE_OVER);
         }
     }
 
     /// The peer has to refresh, and sipst does.
-    fn take_over_now(&mut self, sx: &mut Shared) {
+    pub(super) fn take_over_now(&mut self, sx: &mut Shared, why: &'static str) {
         let peer = self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
         if !peer || self.cycle.active || self.is_over() {
             return;
@@ -218,7 +221,7 @@ impl Dialog {
         if self.forbidden().is_some() {
             return self.tell_risk(sx, false);
         }
-        let reason = Some(reason::TAKE_OVER.into());
+        let reason = Some(why.into());
         let event = Event { reason, ..self.due_event(sx, EventKind::RefreshDue, By::Sipst) };
         self.tell(sx, event);
         self.begin(sx);

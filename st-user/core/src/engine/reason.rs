@@ -28,6 +28,9 @@ reasons! {
     /// `refresh_overdue`: the server has sent nothing in it since, so nothing can be sent in its name.
     MID_CALL = "mid_call",
 
+    /// `refresh_due`, `session_expiring`: no timer was negotiated; the moments are by the trunk's `assume_interval`, which follows.
+    ASSUMED = "assumed",
+
     /// `negotiation_fault`: a 2xx with Session-Expires does not say who refreshes; its UAC is assumed.
     REFRESHER_MISSING = "refresher_missing",
     /// `negotiation_fault`: Session-Expires cannot be read, or is there twice; what was agreed before is kept.
@@ -53,6 +56,9 @@ reasons! {
     /// `refresh_due`: the peer has to refresh, and sipst does before that, so that the server's side becomes the refresher
     /// (`take_over`).
     TAKE_OVER = "take_over",
+    /// `refresh_due`: the peer had taken the refreshing up (`mode: hand-off`), and its refresh came to nothing at this server, or did not
+    /// come: sipst refreshes from here on.
+    TAKEN_BACK = "taken_back",
 
     /// `answer_withheld`: the peer's request is no refresh, or not only that; what it is follows. It is the server's alone.
     CHANGES_SESSION = "changes_session",

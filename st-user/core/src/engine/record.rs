@@ -26,7 +26,7 @@ use super::{
 use crate::{Breach, Names, ReadyAck, Refusal, SessionId, Side, Time, build::REPEATED};
 
 /// Raised with every change of what stands in a record.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Dialogs that are over and whose records nobody has taken away yet; of more, the records stay where they are.
 pub const MAX_GONE: usize = 1 << 20;

@@ -12,7 +12,6 @@ use super::{
     dialog::Dialog,
     errand::ARM_PATIENCE,
     limits::{MAX_ATTEMPTS, MAX_MOVED, MAX_OWN, MAX_WAITS},
-    negotiate::Agreed,
     own::Own,
     reason,
     record::words,
@@ -271,11 +270,10 @@ impl Dialog {
     }
 
     fn send(&mut self, sx: &mut Shared, rules: &Rules, method: MethodName, hop: SocketAddr, state: State) {
-        let Some(agreed) = self.session.agreed else { return };
         let Some(target) = &self.target else { return };
         let (id, now, number) = (self.id, sx.now, state.next_injected());
         let token = sx.token(id);
-        let terms = self.terms(rules, agreed);
+        let terms = self.terms(sx, rules);
         let answers = self
             .cycle
             .answers
@@ -302,10 +300,20 @@ impl Dialog {
     }
 
     /// What a request of ours says about session timers (R17, R18).
-    pub(super) fn terms(&self, rules: &Rules, agreed: Agreed) -> Terms {
-        let least = u32::try_from(rules.min_se.as_secs()).unwrap_or(u32::MAX);
+    pub(super) fn terms(&self, sx: &Shared, rules: &Rules) -> Terms {
+        let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        let least = seconds(rules.min_se);
         let min_se = self.min_se.unwrap_or(0).max(least);
-        let interval = Some(agreed.interval.max(min_se));
+        let current = self.session.agreed.map_or_else(|| seconds(rules.session_expires), |agreed| agreed.interval);
+        if let Some(assumed) = self.hands_off(sx, rules) {
+            return Terms {
+                timer: false,
+                interval: Some(current.min(assumed).max(min_se)),
+                refresher: None,
+                min_se: Some(min_se),
+            };
+        }
+        let interval = Some(current.max(min_se));
         Terms { timer: true, interval, refresher: Some(Role::Uac), min_se: Some(min_se) }
     }
 
@@ -322,7 +330,8 @@ impl Dialog {
         let (sent_by, own) = (target.sent_by(self.names.server), self.look.own());
         let template = self.template(target.path(), &sent_by, &own);
         let interval_s = terms.interval.unwrap_or_default();
-        let refresh = build::Refresh { cseq: number, token, interval_s, min_se: terms.min_se, answers };
+        let (refreshes, min_se) = (terms.timer, terms.min_se);
+        let refresh = build::Refresh { cseq: number, token, interval_s, refreshes, min_se, answers };
         match (method, &self.sdp) {
             (MethodName::Invite, Some(sdp)) => build::reinvite(&template, &refresh, &sdp.content_type, &sdp.bytes),
             _ => build::update(&template, &refresh),

@@ -511,7 +511,8 @@ impl Dialog {
         self.min_se = self.min_se.max(talk.terms.min_se);
         let unchanged =
             cseq.method == MethodName::Update || self.settle(Side::Peer, talk.asked.clone(), Said::by(heard.message));
-        let deal = Deal { sender: Side::Peer, by: By::Peer, method: cseq.method, terms: talk.terms, unchanged };
+        let (by, method, terms) = (By::Peer, cseq.method, talk.terms);
+        let deal = Deal { sender: Side::Peer, by, answered: true, method, terms, unchanged };
         self.agree(sx, heard.message, deal);
     }
 }

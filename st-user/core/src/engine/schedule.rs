@@ -51,6 +51,12 @@ impl Schedule {
         Self::new(interval / 2 + (interval / 10).min(PEER_GRACE), deadline(interval), interval)
     }
 
+    /// Where an interval is assumed. `peers`: the one, longer than that, after half of which the peer refreshes.
+    pub(super) fn assumed(interval: Duration, peers: Option<Duration>) -> Self {
+        let ahead = peers.map_or(interval / 2, |peers| peers * 2 / 5);
+        Self::new((interval / 2).min(ahead), deadline(interval), interval)
+    }
+
     /// The same, and sipst refreshes before the peer does; `again`: it has, and the peer stays the refresher.
     pub(super) fn taken_over(interval: Duration, again: bool) -> Self {
         let share = interval * 2 / 5;
@@ -116,6 +122,14 @@ mod tests {
     }
 
     #[test]
+    fn an_assumed_interval_is_acted_upon_at_its_half_and_before_a_peer_that_refreshes_too() {
+        let of = |peers: Option<u64>| Schedule::assumed(s(300), peers.map(s));
+        assert_eq!([None, Some(1800), Some(375), Some(310)].map(|peers| of(peers).act.as_secs()), [150, 150, 150, 124]);
+        let found = of(None);
+        assert_eq!((found, found.take_over), (Schedule::server(s(300), false, 0.6), None));
+    }
+
+    #[test]
     fn every_moment_is_in_order_however_short_or_long_the_interval() {
         for interval in (1..200).chain([1800, 86_400, u64::from(u32::MAX)]) {
             for capable in [false, true] {
@@ -125,6 +139,13 @@ mod tests {
                     assert!(found.act < found.expiring && found.expiring < found.deadline);
                     assert!(found.last_safe() >= found.act && found.last_safe() < found.deadline);
                 }
+            }
+            for peers in [None, Some(s(interval + 1))] {
+                let found = Schedule::assumed(s(interval), peers);
+                assert!(
+                    found.act < found.expiring && found.expiring < found.deadline && found.deadline < found.expired
+                );
+                assert!(found.last_safe() >= found.act && found.last_safe() < found.deadline);
             }
             let found = Schedule::peer(s(interval));
             assert!(found.act < found.expiring && found.expiring < found.deadline && found.deadline < found.expired);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Mode,
+    assume::{Origin, floor},
     breach::Terms,
     dialog::Dialog,
     negotiate::{Agreed, negotiate},
@@ -28,16 +29,20 @@ pub(super) const LEAST_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Session {
     pub(super) agreed: Option<Agreed>,
+    /// Where that comes from.
+    pub(super) origin: Origin,
+    /// What is assumed in this interval, in seconds, in place of what was agreed.
+    pub(super) assumed: Option<u32>,
     /// When the interval began: R16.
     since: Option<Time>,
     /// The moments of this interval; `None` where it is not acted upon.
-    schedule: Option<Schedule>,
+    pub(super) schedule: Option<Schedule>,
     /// Whether the server listed `timer` or sent Session-Expires.
     knows_timers: bool,
     /// Whether it let an interval pass since.
     pub(super) missed: bool,
     /// Whether [`EventKind::SessionExpiring`] was told in this interval.
-    told_expiring: bool,
+    pub(super) told_expiring: bool,
     /// Replay: whether a refresh has no answer in the capture, so that what follows from silence is not told.
     pub(super) partial: bool,
     /// Faults that were told: each is told once.
@@ -73,6 +78,8 @@ pub(super) struct Deal {
     /// Who sent the request; the server's are also those in its name.
     pub(super) sender: Side,
     pub(super) by: By,
+    /// Whether sipst has answered it in the server's name.
+    pub(super) answered: bool,
     pub(super) method: MethodName,
     /// What the request says.
     pub(super) terms: Terms,
@@ -145,7 +152,7 @@ impl Session {
 
     /// When the peer, which has to refresh, is about to.
     pub(super) fn peers_turn(&self) -> Option<Time> {
-        let peer = self.agreed.is_some_and(|agreed| agreed.refresher == Side::Peer);
+        let peer = self.refresher() == Some(Side::Peer);
         Some(self.since? + self.schedule.filter(|_| peer)?.expired / 2)
     }
 
@@ -183,7 +190,7 @@ impl Session {
 impl Dialog {
     /// A 2xx to an INVITE or UPDATE.
     pub(super) fn agree(&mut self, sx: &mut Shared, message: &Message<'_>, deal: Deal) {
-        let Deal { sender, by, method, terms, unchanged: _ } = deal;
+        let Deal { sender, by, answered, method, terms, unchanged: _ } = deal;
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let before = self.session.agreed;
@@ -203,7 +210,7 @@ impl Dialog {
         self.session.peer_asked = false;
         sx.timers.cancel(self.id, Timer::Ignored);
         let named = matches!(expires, Some(Ok(SessionExpires { refresher: Some(Role::Uas), .. })));
-        if by == By::Server && self.session.knows_timers || by == By::Peer && named {
+        if by == By::Server && self.session.knows_timers || by == By::Peer && named && !answered {
             // It refreshes, or has just said that it will.
             self.session.missed = false;
         }
@@ -213,17 +220,14 @@ impl Dialog {
         self.retire_hangup(sx);
         self.cycle = Cycle::after(&self.cycle);
         sx.timers.cancel_all(self.id, &[Timer::Retry, Timer::Armed]);
-        let interval = outcome.agreed.map(|agreed| Duration::from_secs(agreed.interval.into()));
-        let floor = rules.interval_floor.max(LEAST_INTERVAL);
-        let acted_upon = interval.filter(|interval| *interval >= floor);
-        self.session.schedule = acted_upon.zip(outcome.agreed).map(|(interval, agreed)| match agreed.refresher {
-            Side::Server => {
-                let capable = self.session.knows_timers && !self.session.missed || alone;
-                Schedule::server(interval, capable, rules.act_at)
-            }
-            Side::Peer if self.takes_over(rules) => Schedule::taken_over(interval, by == By::Sipst),
-            Side::Peer => Schedule::peer(interval),
-        });
+        let themselves = matches!(expires, Some(Ok(_))) && by != By::Sipst && !answered;
+        self.session.origin = self.session.origin.after(themselves, outcome.agreed.is_some());
+        let was_assumed = self.session.assumed.is_some();
+        self.has_handed_off(by, terms);
+        self.set_moments(rules, by, alone);
+        self.keeps_role();
+        let floor = floor(rules);
+        let too_short = outcome.agreed.is_some_and(|agreed| Duration::from_secs(agreed.interval.into()) < floor);
         let told = |kind, dialog: &Self, sx: &Shared| Event {
             by: Some(by),
             method: Some(method.name()),
@@ -238,12 +242,13 @@ impl Dialog {
         if let Some(fault) = outcome.fault {
             self.fault(sx, fault.reason(), "");
         }
-        if interval.is_some() && acted_upon.is_none() {
+        if too_short {
             let shortest = humantime::format_duration(floor).to_string();
             self.fault(sx, reason::BELOW_FLOOR, &format!("shorter than {shortest}, not acted upon"));
         }
         // R15
-        if before.is_some() && outcome.agreed.is_some() {
+        let runs = outcome.agreed.is_some() || self.session.assumed.is_some();
+        if (before.is_some() || was_assumed) && runs {
             let event = told(EventKind::SessionRefreshed, self, sx);
             self.tell(sx, event);
         }
@@ -260,7 +265,7 @@ impl Dialog {
     }
 
     /// Starts the timers of the interval.
-    fn arrange(&self, sx: &mut Shared) {
+    pub(super) fn arrange(&self, sx: &mut Shared) {
         match self.session.since.zip(self.session.schedule.and_then(|schedule| schedule.take_over)) {
             Some((since, after)) => sx.timers.set(self.id, Timer::TakeOver, since + after),
             None => sx.timers.cancel(self.id, Timer::TakeOver),
@@ -313,8 +318,8 @@ impl Dialog {
 
     /// [`Timer::Act`]: the obligation matrix.
     pub(super) fn act(&mut self, sx: &mut Shared) {
-        let (Some(agreed), Some(since), Some(schedule)) =
-            (self.session.agreed, self.session.since, self.session.schedule)
+        let (Some(refresher), Some(since), Some(schedule)) =
+            (self.session.refresher(), self.session.since, self.session.schedule)
         else {
             return;
         };
@@ -328,22 +333,26 @@ impl Dialog {
             return sx.timers.set(self.id, Timer::Act, last_safe);
         }
         let again = sx.now + self.session.pause();
-        if self.exchanges.refreshing(sx.now, agreed.refresher) && again < since + schedule.deadline {
+        if self.exchanges.refreshing(sx.now, refresher) && again < since + schedule.deadline {
             return sx.timers.set(self.id, Timer::Act, again);
         }
-        if agreed.refresher == Side::Peer && self.is_watched(sx) && again < since + schedule.expired {
+        if refresher == Side::Peer && self.is_watched(sx) && again < since + schedule.expired {
             // Its refresh was seen: what becomes of it is told as such.
             return sx.timers.set(self.id, Timer::Act, again);
         }
+        if self.session.assumed.is_some() {
+            return self.act_on_assumption(sx);
+        }
         let action = self.action(sx);
         let reason = self.forbidden().map(Cow::from);
-        match (agreed.refresher, action) {
+        match (refresher, action) {
             // It was told what the server makes of it, or sipst is at it.
             (Side::Peer, _) if !self.session.turned.is_empty() || self.cycle.is_on() => {}
             (Side::Peer, Action::Alert | Action::Refresh) => {
                 self.was_not_seen(sx);
                 let event = self.due_event(sx, EventKind::RefreshOverdue, By::Peer);
                 self.tell_alarm(sx, event);
+                self.take_role_back(sx);
             }
             (Side::Peer, Action::Observe) => {}
             (Side::Server, Action::Refresh) if reason.is_none() => {
@@ -372,12 +381,15 @@ impl Dialog {
 
     /// [`Timer::Expiring`]
     pub(super) fn expiring(&mut self, sx: &mut Shared) {
+        let ran_out = || self.session.end().is_some_and(|end| end <= sx.resumed).then_some(reason::OUTAGE);
+        let silent = || self.cycle.silent.then_some(reason::MEDIA_SILENT);
+        let turned = || self.session.turned.last().map(Turned::reason);
+        let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).or_else(turned).map(Cow::from);
+        if self.session.assumed.is_some() {
+            return self.expiring_by_assumption(sx, reason);
+        }
         if !std::mem::replace(&mut self.session.told_expiring, true) {
             let by = self.session.agreed.map(|agreed| By::from(agreed.refresher));
-            let ran_out = || self.session.end().is_some_and(|end| end <= sx.resumed).then_some(reason::OUTAGE);
-            let silent = || self.cycle.silent.then_some(reason::MEDIA_SILENT);
-            let turned = || self.session.turned.last().map(Turned::reason);
-            let reason = ran_out().or_else(|| self.waits_for(sx)).or_else(silent).or_else(turned).map(Cow::from);
             let deadline = self.session.deadline();
             let event = Event { by, deadline, reason, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);
@@ -386,6 +398,9 @@ impl Dialog {
 
     /// [`Timer::Expired`]
     pub(super) fn expired(&mut self, sx: &mut Shared) {
+        if self.session.assumed.is_some() {
+            return self.assumption_runs_out(sx);
+        }
         self.give_up(sx);
         if self.may_be_over(sx) {
             self.expiring(sx);

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{dialog::Dialog, reason, refresh::Stage, shared::Shared};
+use super::{assume::Origin, dialog::Dialog, reason, refresh::Stage, shared::Shared};
 use crate::{
     By, Side,
     digest::{self, Answer},
@@ -64,6 +64,12 @@ impl Dialog {
                 };
                 let delay = sx.random(band.0, band.1);
                 self.later(sx, (reason::REFUSED, Some(status)), delay);
+            }
+            421 if !terms.timer => {
+                // It is handed off no more: who demands `timer` gets it.
+                self.session.origin = Origin::TakenBack;
+                self.cycle.why = Some((reason::REFUSED, Some(status)));
+                self.attempt(sx);
             }
             500 | 503 | 504 => self.peer_in_trouble(sx, message, status),
             // 3xx is never followed.

@@ -24,7 +24,7 @@ pub(super) type ById = BTreeMap<SessionId, Fingerprint>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// No session timer was agreed upon: it never runs out.
+    /// No session timer was agreed upon, and none is assumed: it never runs out.
     Untimed,
     /// One was, and it is not acted upon: shorter than `interval_floor`.
     Ignored,
@@ -91,6 +91,8 @@ pub struct View<'a> {
     pub heard: Time,
     /// The session interval in seconds.
     pub interval_s: Option<u32>,
+    /// What is assumed, in seconds: no timer was negotiated, and the moments are by that.
+    pub assumed_s: Option<u32>,
     /// Who must refresh.
     pub refresher: Option<Side>,
     /// When the interval began.
@@ -222,20 +224,29 @@ impl Engine {
         done
     }
 
-    /// After [`Engine::set_policy`]: refreshes that the rules did not allow when they were due are due now. Goes through `most`
+    /// After [`Engine::set_policy`]: refreshes that the rules did not allow when they were due are due now, and what they assume
+    /// begins or ends. Goes through `most`
     /// sessions from `from` on, and returns where to go on; `None` at the end.
     pub fn handle_policy(&mut self, now: Time, from: SessionId, most: usize) -> Option<SessionId> {
         self.advance(now);
-        let mut undone = Vec::new();
+        let (mut undone, mut assuming) = (Vec::new(), Vec::new());
         let mut rest = self.dialogs.keys.range(from..);
         for (session, key) in rest.by_ref().take(most) {
-            if self.dialogs.all.get(key).is_some_and(|dialog| dialog.is_undone(&self.sx)) {
+            let Some(dialog) = self.dialogs.all.get(key) else { continue };
+            if dialog.would_assume_anew(&self.sx) {
+                assuming.push(*session);
+            } else if dialog.is_undone(&self.sx) {
                 undone.push(*session);
             }
         }
         let next = rest.next().map(|(session, _)| *session);
         for session in undone {
             self.sx.timers.set(session, Timer::Act, now);
+        }
+        for session in assuming {
+            if let Some(dialog) = self.dialogs.of(session) {
+                dialog.assume_anew(&mut self.sx);
+            }
         }
         next
     }
@@ -255,6 +266,7 @@ impl Dialog {
             started: self.started,
             heard: self.heard,
             interval_s: agreed.map(|agreed| agreed.interval),
+            assumed_s: self.session.assumed,
             refresher: agreed.map(|agreed| agreed.refresher),
             since: self.session.since(),
             act: self.session.act_at(),
@@ -272,7 +284,7 @@ impl Dialog {
         if self.is_over() {
             return Standing::Ended;
         }
-        if self.session.agreed.is_none() {
+        if self.session.refresher().is_none() {
             return Standing::Untimed;
         }
         let (Some(act), Some(end)) = (self.session.act_at(), self.session.end()) else { return Standing::Ignored };
@@ -315,8 +327,10 @@ impl Dialog {
         if self.is_over() {
             return Err(Denial::Over);
         }
-        let (Some(agreed), Some(end)) = (self.session.agreed, self.session.end()) else { return Err(Denial::Untimed) };
-        if agreed.refresher == Side::Peer {
+        let (Some(refresher), Some(end)) = (self.session.refresher(), self.session.end()) else {
+            return Err(Denial::Untimed);
+        };
+        if refresher == Side::Peer {
             return Err(Denial::PeerRefreshes);
         }
         if self.held {
@@ -381,7 +395,7 @@ impl Dialog {
         let running = |(act, end): (Time, Time)| act <= sx.now && sx.now < end;
         !self.is_over()
             && !self.cycle.active
-            && self.session.agreed.is_some_and(|agreed| agreed.refresher == Side::Server)
+            && self.session.refresher() == Some(Side::Server)
             && self.session.act_at().zip(self.session.end()).is_some_and(running)
             && self.action(sx) == Action::Refresh
             && self.forbidden().is_none()

@@ -4,6 +4,7 @@
 //! its whole process allocates. `world` is a run of many calls.
 
 mod answers;
+mod assume;
 mod attackers;
 mod breaker;
 mod demand;
@@ -14,6 +15,7 @@ mod hangup;
 mod hostile;
 mod kernel_agrees;
 mod limits;
+mod links;
 mod loss;
 mod malformed;
 mod mid_call;

@@ -1,7 +1,7 @@
-//! A proxy in the path that enforces an interval of its own, as Kamailio's `sst` and `dialog` and OpenSIPS do: stateless
-//! but for the clock, with BYEs to both ends when it runs out.
+//! A proxy in the path that enforces an interval of its own, with BYEs to both ends when it runs out: Kamailio's `sst` and
+//! `dialog`, and what RFC 4028 lets a proxy do besides. Stateless but for the clock, and for what it asked for itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     agent::{S, Us},
@@ -12,7 +12,9 @@ use super::{
 /// What it does beside enforcing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// Session-Expires and `refresher=uac` into a 2xx that has none, whatever the UAC supports.
+    /// As Kamailio: its own interval into the call's first INVITE if that has none, and into the 2xx to it what that INVITE
+    /// asked for, with `refresher=uac`, whatever the UAC supports. Later 2xx are let alone, and its clock is its own: a request
+    /// in the dialog starts it anew, whatever it is and comes to.
     Inserts,
     /// Its own interval into requests that ask for a longer one, or for none (RFC 4028, section 8.1).
     Lowers,
@@ -38,6 +40,8 @@ pub(crate) struct Proxy {
     over: bool,
     /// What the last 2xx to the peer says of a timer was put in beyond the server's host.
     pub(crate) unseen: bool,
+    /// Branches of first INVITEs, and what goes into the 2xx to them.
+    asked: BTreeMap<String, u32>,
     counted: BTreeSet<String>,
     /// Branches of what it has answered itself.
     refused: BTreeSet<String>,
@@ -57,6 +61,7 @@ impl Proxy {
             killed: None,
             over: false,
             unseen: false,
+            asked: BTreeMap::new(),
             counted: BTreeSet::new(),
             refused: BTreeSet::new(),
             ends: Default::default(),
@@ -68,10 +73,10 @@ impl Proxy {
     /// Passes a message on.
     pub(crate) fn pass(&mut self, now: Us, msg: Msg, from_server: bool) -> Passed {
         self.learn(&msg, from_server);
-        if msg.is_request() { self.request(msg) } else { self.response(now, msg, from_server) }
+        if msg.is_request() { self.request(now, msg) } else { self.response(now, msg, from_server) }
     }
 
-    fn request(&mut self, mut msg: Msg) -> Passed {
+    fn request(&mut self, now: Us, mut msg: Msg) -> Passed {
         let own = format!("<sip:{};lr>", self.host);
         msg.routes.retain(|route| *route != own);
         if msg.verb == Verb::Ack && self.refused.contains(msg.branch()) {
@@ -89,9 +94,13 @@ impl Proxy {
                     self.tally.count(Fault::ProxyLowered);
                     msg.expires = Some(Expires { seconds: lowest, refresher });
                 }
-                (Manner::Lowers, None) if first => {
+                (Manner::Lowers | Manner::Inserts, None) if first => {
                     self.tally.count(Fault::ProxyInserted);
                     msg.expires = Some(Expires { seconds: self.interval, refresher: None });
+                    self.asked.insert(msg.branch().into(), self.interval);
+                }
+                (Manner::Inserts, Some(Expires { seconds, .. })) if first && msg.supports_timer => {
+                    self.asked.insert(msg.branch().into(), seconds);
                 }
                 (Manner::Refuses, Some(Expires { seconds, .. })) if seconds < self.interval && msg.supports_timer => {
                     self.tally.count(Fault::Proxy422);
@@ -104,6 +113,10 @@ impl Proxy {
             }
         }
         self.over |= msg.verb == Verb::Bye;
+        let restarts = self.manner == Manner::Inserts && !first && !matches!(msg.verb, Verb::Ack | Verb::Prack);
+        if restarts && self.kill_at.is_some() {
+            self.kill_at = Some(now + Us::from(self.interval) * S);
+        }
         let branch = format!("z9hG4bKp{}", msg.branch());
         msg.vias.insert(0, (self.host.clone(), branch));
         Passed::On(msg)
@@ -117,16 +130,20 @@ impl Proxy {
         }
         let counts = matches!(msg.verb, Verb::Invite | Verb::Update) && (200..300).contains(&msg.status);
         if counts {
-            let unseen = from_server && msg.expires.is_none();
-            if msg.expires.is_none() {
+            let inserts = self.manner == Manner::Inserts;
+            let wanted = if inserts { self.asked.get(msg.branch()).copied() } else { Some(self.interval) };
+            let missing = wanted.filter(|_| msg.expires.is_none());
+            if let Some(seconds) = missing {
                 self.tally.count(Fault::ProxyInserted);
-                msg.expires = Some(Expires { seconds: self.interval, refresher: Some(Role::Uac) });
-                msg.requires_timer = true;
+                msg.expires = Some(Expires { seconds, refresher: Some(Role::Uac) });
+                msg.requires_timer = !inserts;
             }
             if self.counted.insert(branch) && !self.over {
-                self.unseen = unseen;
-                let seconds = msg.expires.map_or(self.interval, |expires| expires.seconds);
-                self.kill_at = Some(now + Us::from(seconds) * S);
+                self.unseen = from_server && missing.is_some();
+                let said = msg.expires.map(|expires| expires.seconds).filter(|_| !inserts);
+                if !inserts || self.kill_at.is_none() {
+                    self.kill_at = Some(now + Us::from(said.unwrap_or(self.interval)) * S);
+                }
             }
         }
         Passed::On(msg)

@@ -7,6 +7,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{
     agent::{Agent, MS, S, Us},
+    proxy::{Manner, Passed, Proxy},
     sip::{Expires, Msg, Verb},
     stacks::{First, PEERS, SERVERS, Stack},
 };
@@ -45,6 +46,7 @@ const SOURCES: &[(&str, Source)] = &[
     ("net_sip", Recorded(include_str!("traces/net_sip.txt"))),
     ("sems", Known("an earlier observation on a wire; its package is not to be had")),
     ("asterisk_no", Recorded(include_str!("traces/asterisk_no.txt"))),
+    (KAMAILIO, Recorded(include_str!("traces/kamailio.txt"))),
     ("compact", Known("no stack: compact header names")),
     ("narrow", Known("no stack: one digit and no blank in CSeq")),
     ("cramped", Known("no stack: the same in requests as long as a packet")),
@@ -59,12 +61,17 @@ const SOURCES: &[(&str, Source)] = &[
     ("moves_media", Known("field reports: each answer has another port")),
 ];
 
+/// The one that stands between two ends: no agent, but [`Proxy`].
+const KAMAILIO: &str = "kamailio";
+
 /// One message of a recording.
 struct Line {
     /// Since the recording began.
     at: Us,
-    /// By the probe.
+    /// By a probe.
     stimulus: bool,
+    /// Of the probe that is called by way of the stack.
+    far: bool,
     msg: Msg,
 }
 
@@ -92,9 +99,9 @@ fn read_call(text: &'static str) -> Trace {
     let number = |name| setting(name).parse().expect("a number");
     let (interval, min_se, updates) = (number("interval"), number("min_se"), setting("updates") == "true");
     let mut trace = Trace { name, interval, min_se, updates, lines: Vec::new(), end: 0 };
-    let mut message: Option<(Us, bool, String)> = None;
+    let mut message: Option<(Us, &str, String)> = None;
     for line in body.lines() {
-        let mark = line.split_once(' ').filter(|(mark, _)| matches!(*mark, "->" | "<-" | "end"));
+        let mark = line.split_once(' ').filter(|(mark, _)| matches!(*mark, "->" | "<-" | "=>" | "<=" | "end"));
         let mark = mark.and_then(|(mark, at)| Some((mark, at.parse::<Us>().ok()? * MS)));
         let Some((mark, at)) = mark else {
             if let Some((.., text)) = &mut message {
@@ -103,15 +110,16 @@ fn read_call(text: &'static str) -> Trace {
             }
             continue;
         };
-        if let Some((at, stimulus, text)) = message.take() {
+        if let Some((at, mark, text)) = message.take() {
             // One line end is the recording's own.
             let text = text.strip_suffix("\r\n").expect("a line between messages");
             let whole = if text.contains("\r\n\r\n") { text.to_owned() } else { format!("{text}\r\n") };
-            trace.lines.push(Line { at, stimulus, msg: Msg::read(whole.as_bytes()) });
+            let (stimulus, far) = (mark.ends_with('>'), mark.contains('='));
+            trace.lines.push(Line { at, stimulus, far, msg: Msg::read(whole.as_bytes()) });
         }
         match mark {
             "end" => trace.end = at,
-            mark => message = Some((at, mark == "->", String::new())),
+            mark => message = Some((at, mark, String::new())),
         }
     }
     trace
@@ -221,7 +229,7 @@ fn play(trace: &Trace, stack: &'static Stack, seed: u64) -> Result<(), String> {
     if caller.is_none() {
         played.agent.call(0);
     }
-    for Line { at, stimulus, msg } in trace.lines.iter().filter(|line| sieve.is_new(&line.msg)) {
+    for Line { at, stimulus, msg, .. } in trace.lines.iter().filter(|line| sieve.is_new(&line.msg)) {
         let gap = at - before;
         before = *at;
         let told = |what: String| format!("at {} ms: {what}", at / MS);
@@ -289,6 +297,44 @@ fn first_numbers(first: First, caller: Option<u32>) -> std::ops::RangeInclusive<
     }
 }
 
+/// The same with a proxy between a caller, who is its server, and a callee.
+fn play_between(trace: &Trace) -> Result<(), String> {
+    let mut proxy = Proxy::new("192.0.2.1", trace.interval, Manner::Inserts);
+    // What the model has said to the caller, and to the callee.
+    let mut said = [VecDeque::new(), VecDeque::new()];
+    let mut sieve = Sieve::default();
+    for Line { at, stimulus, far, msg } in trace.lines.iter().filter(|line| sieve.is_new(&line.msg)) {
+        let told = |what: String| format!("at {} ms: {what}", at / MS);
+        if let Some(due) = proxy.due().filter(|due| due + SLACK < *at) {
+            return Err(told(format!("the model has ended the call at {} ms", due / MS)));
+        }
+        if *stimulus {
+            match proxy.pass(*at, msg.clone(), !far) {
+                Passed::On(msg) => said[usize::from(!far)].push_back(msg),
+                Passed::Back(msg) => said[usize::from(*far)].push_back(msg),
+                Passed::Nothing => {}
+            }
+            continue;
+        }
+        if said[usize::from(*far)].is_empty() && proxy.due().is_some_and(|due| due < at + SLACK) {
+            let byes = proxy.kill(*at);
+            said.iter_mut().zip(byes).for_each(|(said, bye)| said.push_back(bye));
+        }
+        let Some(said) = said[usize::from(*far)].pop_front() else {
+            return Err(told(format!("the model is silent, the stack says {msg:?}")));
+        };
+        let whole = |msg: &Msg| (Gist::of(msg, &mut None), msg.number, msg.body.clone());
+        if whole(msg) != whole(&said) {
+            return Err(told(format!("the stack says {:?}\nthe model {:?}", whole(msg), whole(&said))));
+        }
+    }
+    match (said.iter().flatten().next(), proxy.due()) {
+        (Some(msg), _) => Err(format!("at the end the stack is silent, the model says {msg:?}")),
+        (None, Some(due)) if due + SLACK < trace.end => Err(format!("the model ends the call at {} ms", due / MS)),
+        (None, _) => Ok(()),
+    }
+}
+
 fn models(name: &str) -> impl Iterator<Item = &'static Stack> {
     SERVERS.iter().chain(PEERS).filter(move |stack| stack.name == name)
 }
@@ -302,6 +348,9 @@ fn recording(name: &str) -> Vec<Trace> {
 fn the_model_does_as_recorded(name: &str, scenario: &str) {
     let recording = recording(name);
     let trace = recording.iter().find(|trace| trace.name == scenario).expect("a recorded call");
+    if name == KAMAILIO {
+        return play_between(trace).unwrap_or_else(|difference| panic!("{name}, {scenario}: {difference}"));
+    }
     let model = models(name).next().expect("a model");
     // The setting is one of the call, not of the stack.
     let stack: &'static Stack = Box::leak(Box::new(Stack { updates: model.updates && trace.updates, ..model.clone() }));
@@ -457,6 +506,18 @@ recorded! {
         caller_lists_timer
         caller_names_no_refresher
         calls;
+    kamailio:
+        nobody_knows_timers
+        caller_lists_timer
+        caller_asks
+        caller_asks_and_lists_no_timer
+        callee_knows_timers
+        both_know_timers
+        refreshed_by_the_caller
+        refreshed_by_the_callee
+        requests_that_refresh_nothing
+        caller_hangs_up
+        callee_hangs_up;
     sippy:
         caller_without_timers
         equal_and_lower_numbers
@@ -527,7 +588,7 @@ fn every_recorded_call_is_played_to_its_model() {
 #[test]
 fn every_model_says_where_its_ways_come_from() {
     let known: HashSet<_> = SOURCES.iter().map(|(name, _)| *name).collect();
-    let models: HashSet<_> = SERVERS.iter().chain(PEERS).map(|stack| stack.name).collect();
+    let models: HashSet<_> = SERVERS.iter().chain(PEERS).map(|stack| stack.name).chain([KAMAILIO]).collect();
     assert_eq!(known, models);
 }
 

@@ -24,9 +24,10 @@ use crate::{
     stacks::{Setting, Stack},
 };
 
-/// Where the stack and the probe stand (RFC 5737).
+/// Where the stack and the probe stand (RFC 5737), and a second probe, which is called by way of the stack.
 const STACK: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PROBE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const CALLEE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
 
 const TRACES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../st-user/core/tests/world/traces");
 
@@ -74,7 +75,7 @@ fn record(stack: Stack, only: &[String]) -> Result<()> {
 }
 
 fn call(stack: Stack, scenario: &Scenario) -> Result<String> {
-    let Scenario { name, interval, min_se, updates, script } = *scenario;
+    let Scenario { name, interval, min_se, updates, script, callee } = *scenario;
     let lab = Lab::new()?;
     for (host, end, ip) in [(&lab.server, &lab.wire.a, STACK), (&lab.peer, &lab.wire.b, PROBE)] {
         // Its other addresses would find their way into messages.
@@ -83,13 +84,16 @@ fn call(stack: Stack, scenario: &Scenario) -> Result<String> {
         let other = if ip == STACK { PROBE } else { STACK };
         host.run("ip", &["route", "add", "default", "via", &other.to_string()])?;
     }
-    let probe = Probe::open(&lab.peer, (PROBE, 5060).into(), (STACK, 5060).into(), name)?;
+    lab.peer.run("ip", &["address", "add", &format!("{CALLEE}/24"), "dev", &lab.wire.b.interface])?;
+    let open = |ip: Ipv4Addr, tag| Probe::open(&lab.peer, (ip, 5060).into(), (STACK, 5060).into(), name, tag);
+    let (probe, second) = (open(PROBE, probe::PROBE)?, open(CALLEE, probe::CALLEE)?);
     let calls = scenario.calls().then_some(PROBE);
     // All at once, they would take longer to come up than anyone waits.
     let turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let processes = stack.start(&lab.server, Setting { own: STACK, interval, min_se, updates, calls })?;
     drop(turn);
-    probe.play(script).with_context(|| {
+    let played = if callee.is_empty() { probe.play(script) } else { probe.play_to(script, second, callee) };
+    played.with_context(|| {
         let said = processes.iter().map(|process| format!("{}\n{}\n", process.said(), process.printed()));
         format!("the stack said\n{}", said.collect::<String>())
     })

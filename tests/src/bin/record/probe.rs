@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     io,
     net::{SocketAddr, UdpSocket},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,9 @@ use st_tests::{Host, agent::Message};
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long the stack's own call is waited for.
 const CALL: Duration = Duration::from_secs(15);
+/// Tags of the probe, and of the one that is called by way of the stack.
+pub(crate) const PROBE: &str = "probe";
+pub(crate) const CALLEE: &str = "callee";
 /// A pause after each exchange, so that what the stack says of its own accord stands apart.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -57,6 +61,8 @@ pub(crate) enum Step {
 struct Line {
     at: Duration,
     sent: bool,
+    /// Of the probe.
+    tag: &'static str,
     text: String,
 }
 
@@ -70,10 +76,13 @@ pub(crate) struct Probe {
     answers: VecDeque<Answer>,
     given: HashMap<String, Option<Vec<u8>>>,
     call_id: String,
+    tag: &'static str,
     /// From and To as the probe's own requests have them.
     local: String,
     remote: String,
     target: String,
+    /// Route as they have it.
+    routes: Vec<String>,
     number: u32,
     branches: u32,
     acked: bool,
@@ -81,8 +90,14 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Opens its socket in a host. `call_id` tells its calls from others.
-    pub(crate) fn open(host: &Host, own: SocketAddr, stack: SocketAddr, call_id: &str) -> Result<Self> {
+    /// Opens its socket in a host. `call_id` tells its calls from others, `tag` its end from the other one.
+    pub(crate) fn open(
+        host: &Host,
+        own: SocketAddr,
+        stack: SocketAddr,
+        call_id: &str,
+        tag: &'static str,
+    ) -> Result<Self> {
         let socket = host.enter(move || UdpSocket::bind(own)).with_context(|| format!("cannot bind {own}"))?;
         Ok(Self {
             socket,
@@ -93,9 +108,11 @@ impl Probe {
             answers: VecDeque::new(),
             given: HashMap::new(),
             call_id: format!("{call_id}@{}", own.ip()),
-            local: format!("<sip:probe@{}>;tag=probe", own.ip()),
+            tag,
+            local: format!("<sip:probe@{}>;tag={tag}", own.ip()),
             remote: format!("<sip:stack@{}>", stack.ip()),
             target: format!("sip:stack@{stack}"),
+            routes: Vec::new(),
             number: 100,
             branches: 0,
             acked: false,
@@ -106,16 +123,39 @@ impl Probe {
     /// Plays a script and returns what went over the wire.
     pub(crate) fn play(mut self, script: &[Step]) -> Result<String> {
         self.began = Instant::now();
-        for step in script {
-            self.step(step).with_context(|| format!("at {step:?}, after\n{}", self.text()))?;
-        }
+        self.go_on(script)?;
         Ok(self.text())
+    }
+
+    /// Plays a script of its own at either end of what stands between the two.
+    pub(crate) fn play_to(mut self, script: &[Step], mut callee: Self, theirs: &'static [Step]) -> Result<String> {
+        let now = Instant::now();
+        (self.began, callee.began) = (now, now);
+        let thread = thread::spawn(move || callee.go_on(theirs).map(|()| callee));
+        let played = self.go_on(script);
+        let Ok(callee) = thread.join() else { bail!("the callee panicked") };
+        played?;
+        self.lines.extend(callee?.lines);
+        self.lines.sort_by_key(|line| line.at);
+        Ok(self.text())
+    }
+
+    fn go_on(&mut self, script: &[Step]) -> Result<()> {
+        script
+            .iter()
+            .try_for_each(|step| self.step(step).with_context(|| format!("at {step:?}, after\n{}", self.text())))
     }
 
     fn text(&self) -> String {
         let mut text = String::new();
-        for Line { at, sent, text: message } in &self.lines {
-            let _ = write!(text, "{} {}\n{message}", if *sent { "->" } else { "<-" }, at.as_millis());
+        for Line { at, sent, tag, text: message } in &self.lines {
+            let mark = match (sent, *tag == CALLEE) {
+                (true, false) => "->",
+                (false, false) => "<-",
+                (true, true) => "=>",
+                (false, true) => "<=",
+            };
+            let _ = write!(text, "{mark} {}\n{message}", at.as_millis());
         }
         let _ = writeln!(text, "end {}", self.began.elapsed().as_millis());
         text
@@ -129,6 +169,8 @@ impl Probe {
                 if answer.status().is_some_and(|status| status < 300) {
                     self.remote = answer.header("To").unwrap_or_default().into();
                     self.target = answer.uri("Contact").context("no Contact")?.into();
+                    self.routes = answer.all("Record-Route").map(Into::into).collect();
+                    self.routes.reverse();
                 }
                 self.acknowledge(&invite, &answer)?;
                 self.listen(Instant::now() + PAUSE)
@@ -206,8 +248,11 @@ impl Probe {
 
     fn bare(&mut self, method: &str, number: u32) -> Message {
         self.branches += 1;
-        Message::request(method, &self.target)
-            .with("Via", format_args!("SIP/2.0/UDP {};rport;branch=z9hG4bKprobe{}", self.own, self.branches))
+        let routes = self.routes.iter();
+        let request = Message::request(method, &self.target)
+            .with("Via", format_args!("SIP/2.0/UDP {};rport;branch=z9hG4bK{}{}", self.own, self.tag, self.branches));
+        routes
+            .fold(request, |request, route| request.with("Route", route))
             .with("Max-Forwards", 70)
             .with("From", &self.local)
             .with("To", &self.remote)
@@ -309,7 +354,8 @@ impl Probe {
             }
             self.call_id = request.header("Call-ID").unwrap_or_default().into();
             self.remote = request.header("From").unwrap_or_default().into();
-            self.local = format!("{};tag=probe", request.header("To").unwrap_or_default());
+            self.local = format!("{};tag={}", request.header("To").unwrap_or_default(), self.tag);
+            self.routes = request.all("Record-Route").map(Into::into).collect();
         }
         if let (true, Some(target)) = (matches!(&*method, "INVITE" | "UPDATE"), request.uri("Contact")) {
             self.target = target.into();
@@ -361,7 +407,7 @@ impl Probe {
         if !text.ends_with("\n\n") {
             text.push('\n');
         }
-        self.lines.push(Line { at: self.began.elapsed(), sent, text });
+        self.lines.push(Line { at: self.began.elapsed(), sent, tag: self.tag, text });
     }
 }
 

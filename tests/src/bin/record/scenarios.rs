@@ -18,6 +18,8 @@ pub(crate) struct Scenario {
     pub(crate) min_se: u32,
     pub(crate) updates: bool,
     pub(crate) script: &'static [Step],
+    /// What the second probe does, where the stack stands between the two.
+    pub(crate) callee: &'static [Step],
 }
 
 impl Scenario {
@@ -39,6 +41,10 @@ const SE_90_UAC: &str = "Session-Expires: 90;refresher=uac";
 const SE_90_UAS: &str = "Session-Expires: 90;refresher=uas";
 const SE_120_UAC: &str = "Session-Expires: 120;refresher=uac";
 const SE_30: &str = "Session-Expires: 30";
+const SE_30_UAC: &str = "Session-Expires: 30;refresher=uac";
+const SE_30_UAS: &str = "Session-Expires: 30;refresher=uas";
+const SE_8_UAC: &str = "Session-Expires: 8;refresher=uac";
+const SE_8_UAS: &str = "Session-Expires: 8;refresher=uas";
 const MIN_5: &str = "Min-SE: 5";
 const BYE: Step = Ask("BYE", Next, &[], false);
 
@@ -52,12 +58,17 @@ const fn answered(headers: &'static [&'static str]) -> Step {
 
 /// With an interval as providers have it.
 const fn long(name: &'static str, script: &'static [Step]) -> Scenario {
-    Scenario { name, interval: 90, min_se: 90, updates: true, script }
+    Scenario { name, interval: 90, min_se: 90, updates: true, script, callee: &[] }
 }
 
 /// With an interval of seconds, for stacks that let themselves be told.
 const fn short(name: &'static str, script: &'static [Step]) -> Scenario {
-    Scenario { name, interval: 12, min_se: 5, updates: true, script }
+    Scenario { name, interval: 12, min_se: 5, updates: true, script, callee: &[] }
+}
+
+/// Past a proxy that enforces an interval of seconds.
+const fn between(name: &'static str, script: &'static [Step], callee: &'static [Step]) -> Scenario {
+    Scenario { name, interval: 8, min_se: 8, updates: true, script, callee }
 }
 
 /// For every stack: what it does with requests, and with numbers.
@@ -197,6 +208,54 @@ const LONG: &[Scenario] = &[
     ),
 ];
 
+/// For a proxy: what it puts into messages, and when it ends a call.
+const BETWEEN: &[Scenario] = &[
+    between("nobody_knows_timers", &[Call(&[]), Quiet(20)], &[answered(&[]), Called, Quiet(20)]),
+    between("caller_lists_timer", &[Call(&[TIMER]), Quiet(20)], &[answered(&[]), Called, Quiet(20)]),
+    between("caller_asks", &[Call(&[TIMER, SE_30_UAS]), Quiet(20)], &[answered(&[]), Called, Quiet(20)]),
+    between("caller_asks_and_lists_no_timer", &[Call(&[SE_30]), Quiet(20)], &[answered(&[]), Called, Quiet(20)]),
+    between("callee_knows_timers", &[Call(&[]), Quiet(20)], &[answered(&[SE_8_UAS]), Called, Quiet(20)]),
+    between(
+        "both_know_timers",
+        &[Call(&[TIMER, SE_30_UAC]), Quiet(20)],
+        &[answered(&[TIMER, REQUIRE, SE_30_UAC]), Called, Quiet(20)],
+    ),
+    between(
+        "refreshed_by_the_caller",
+        &[
+            Call(&[TIMER]),
+            Quiet(4),
+            Ask("UPDATE", Next, &[TIMER, SE_8_UAC], false),
+            Quiet(4),
+            Ask("UPDATE", Next, &[TIMER, SE_8_UAC], false),
+            Quiet(4),
+            Ask("INVITE", Next, &[TIMER, SE_30_UAC], true),
+            Quiet(20),
+        ],
+        &[answered(&[]), answered(&[]), refused(405), answered(&[]), Called, Quiet(40)],
+    ),
+    between(
+        "refreshed_by_the_callee",
+        &[Call(&[TIMER]), answered(&[]), answered(&[]), Quiet(40)],
+        &[
+            answered(&[]),
+            Called,
+            Quiet(4),
+            Ask("INVITE", Next, &[], true),
+            Quiet(4),
+            Ask("UPDATE", Next, &[TIMER, SE_30_UAC], false),
+            Quiet(20),
+        ],
+    ),
+    between(
+        "requests_that_refresh_nothing",
+        &[Call(&[]), Quiet(5), Ask("INFO", Next, &[], false), Quiet(40)],
+        &[answered(&[]), Called, Quiet(10), Ask("INFO", Next, &[], false), Quiet(30)],
+    ),
+    between("caller_hangs_up", &[Call(&[]), BYE, Quiet(10)], &[answered(&[]), Called, Quiet(12)]),
+    between("callee_hangs_up", &[Call(&[]), Quiet(12)], &[answered(&[]), Called, BYE, Quiet(10)]),
+];
+
 /// All scenarios of a stack.
 pub(crate) fn of(stack: Stack) -> Vec<Scenario> {
     let parts: &[&[Scenario]] = match stack {
@@ -204,6 +263,7 @@ pub(crate) fn of(stack: Stack) -> Vec<Scenario> {
         Stack::Pjsip | Stack::Jssip | Stack::Linphone | Stack::Asterisk => &[COMMON, ROLES, LONG],
         Stack::AsteriskNo => &[COMMON, ROLES, &[OFF]],
         Stack::Baresip | Stack::NetSip | Stack::Sippy | Stack::Twinkle => &[COMMON],
+        Stack::Kamailio => &[BETWEEN],
     };
     let mut scenarios = parts.concat();
     if !matches!(stack, Stack::Sofia | Stack::Jssip) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use st_tests::{Host, Process, Program, Sofia};
+use st_tests::{Host, Kamailio, Process, Program, Sofia};
 
 /// Programs and configurations that are this recorder's own.
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/record");
@@ -34,6 +34,8 @@ pub(crate) enum Stack {
     /// Its B2BUA, with a baresip behind it or before it.
     Sippy,
     Twinkle,
+    /// A proxy, with a second probe behind it.
+    Kamailio,
 }
 
 /// How a stack is set up for one call.
@@ -50,7 +52,7 @@ pub(crate) struct Setting {
 }
 
 impl Stack {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Sofia,
         Self::Baresip,
         Self::Pjsip,
@@ -61,6 +63,7 @@ impl Stack {
         Self::NetSip,
         Self::Sippy,
         Self::Twinkle,
+        Self::Kamailio,
     ];
 
     /// Its name: of its file, and of its model.
@@ -76,6 +79,7 @@ impl Stack {
             Self::NetSip => "net_sip",
             Self::Sippy => "sippy",
             Self::Twinkle => "twinkle",
+            Self::Kamailio => "kamailio",
         }
     }
 
@@ -102,6 +106,9 @@ impl Stack {
                 "Sippy's B2BUA of PyPI, the version that `cargo xtask setup` brings; baresip beside it".into()
             }
             Self::Twinkle => format!("twinkle-console, Debian {}", debian("twinkle-console")?),
+            Self::Kamailio => {
+                format!("Kamailio's sst and dialog, Debian {}, with tests/stacks/kamailio.cfg", debian("kamailio")?)
+            }
         })
     }
 
@@ -117,6 +124,11 @@ impl Stack {
             }
             Self::Baresip => return Ok(vec![Program::baresip(host, own, uri.as_deref())?.into_process()]),
             Self::Sippy => return sippy(host, own, calls),
+            Self::Kamailio => {
+                let next_hop = (crate::CALLEE, 5060).into();
+                let kamailio = Kamailio { own: &[own], next_hop, detour: None, interval_s: Some(interval) };
+                return Ok(vec![Program::kamailio(host, &kamailio)?.into_process()]);
+            }
             Self::Asterisk | Self::AsteriskNo => return self.asterisk(host, setting),
             Self::NetSip => {
                 let mut command = Command::new("perl");

@@ -1,0 +1,153 @@
+//! Every metric, declared and described: what is not here is not shown. `docs/metrics.md` is made from this file.
+//!
+//! Labels are bounded: names of trunks are the configuration's, everything else is one of a few words. What names a call, or
+//! comes from the wire, is never one.
+
+use prometheus_client::registry::{Registry, Unit};
+
+use super::family::{Counters, Gauges, Kind};
+
+/// One metric, as it is documented.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(test), allow(dead_code, reason = "for the documentation"))]
+pub(crate) struct Declared {
+    /// Without unit and `_total`.
+    base: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+impl Declared {
+    /// How it is listed in the documentation.
+    #[cfg(test)]
+    pub(super) fn row(&self) -> String {
+        let labels: Vec<String> = self.labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{}` | {} | {} | {} |\n", self.name(), self.kind.name(), labels.join(", "), self.help())
+    }
+
+    /// As it is asked for; a histogram adds `_bucket`, `_sum` and `_count` to it.
+    #[cfg(test)]
+    pub(crate) fn name(&self) -> String {
+        let unit = self.unit.as_ref().map_or(String::new(), |unit| format!("_{}", unit.as_str()));
+        let total = if self.kind == Kind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", self.base)
+    }
+
+    /// What it means, in one sentence or a few.
+    pub(crate) fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+
+    /// Makes it known, so that it is shown.
+    fn register(&self, registry: &mut Registry, metric: impl prometheus_client::registry::Metric) {
+        // The registry puts a full stop behind it.
+        let help = self.help().trim_end_matches('.');
+        match &self.unit {
+            Some(unit) => registry.register_with_unit(self.base, help, unit.clone(), metric),
+            None => registry.register(self.base, help, metric),
+        }
+    }
+}
+
+/// How many labels there are.
+const fn count(labels: &[&str]) -> usize {
+    labels.len()
+}
+
+macro_rules! declare {
+    ($($(#[doc = $doc:literal])* $field:ident: $kind:ident = $base:literal $(in $unit:ident)? [$($label:literal),*];)*) => {
+        /// All of them, with their values.
+        #[derive(Debug)]
+        pub(crate) struct Families {
+            $($(#[doc = $doc])* pub(crate) $field: $kind<{ count(&[$($label),*]) }>,)*
+        }
+
+        impl Families {
+            /// None has a value yet, but for those without labels, which are 0.
+            pub(crate) fn new(registry: &mut Registry) -> Self {
+                let families = Self { $($field: $kind::new([$($label),*]),)* };
+                let mut declared = Self::declared().into_iter();
+                $(if let Some(declared) = declared.next() {
+                    declared.register(registry, families.$field.family());
+                })*
+                families
+            }
+
+            /// All of them, described, in the order in which they are shown.
+            pub(crate) fn declared() -> Vec<Declared> {
+                vec![$(Declared {
+                    base: $base,
+                    kind: $kind::<{ count(&[$($label),*]) }>::KIND,
+                    unit: None$(.or(Some(Unit::$unit)))?,
+                    labels: &[$($label),*],
+                    help: concat!($($doc),*),
+                },)*]
+            }
+        }
+    };
+}
+
+declare! {
+    /// The version that runs; always 1.
+    build: Gauges = "sipst_build_info" ["version"];
+    /// When the daemon began, in seconds since 1970.
+    started: Gauges = "sipst_start_time" in Seconds [];
+    /// Whether `/ready` says so: attached everywhere, reading, and what is known of the calls is kept.
+    ready: Gauges = "sipst_ready" [];
+    /// Whether the programs are attached to an interface of the configuration's, both ways, as last seen.
+    attached: Gauges = "sipst_interface_attached" ["interface"];
+
+    /// Events, by kind: those of the table in the README. `trunk` is empty where an event concerns no one call.
+    events: Counters = "sipst_events" ["event", "trunk"];
+    /// Session timers that were agreed upon or changed, by who has to refresh.
+    negotiations: Counters = "sipst_negotiations" ["trunk", "refresher"];
+    /// Negotiations that cannot be relied upon or are not acted upon (`negotiation_fault`), by the first word of the reason.
+    negotiation_faults: Counters = "sipst_negotiation_faults" ["trunk", "reason"];
+    /// Refreshes, by who sent them and what became of them: `succeeded`, `failed` (sipst's own, for this interval), `rejected` and
+    /// `ignored` (the peer's, by the server), `answered` (the peer's, by sipst in the server's name).
+    refreshes: Counters = "sipst_refreshes" ["trunk", "by", "result"];
+    /// Refreshes of sipst's own that came to nothing, by the first word of the reason.
+    refresh_failures: Counters = "sipst_refresh_failures" ["trunk", "reason"];
+    /// Moments at which somebody should have refreshed and had not, by who.
+    refresh_overdue: Counters = "sipst_refresh_overdue" ["trunk", "by"];
+    /// Sessions whose interval ran out, by who had to refresh.
+    expired: Counters = "sipst_sessions_expired" ["trunk", "refresher"];
+
+    /// Messages that the engine read.
+    messages: Counters = "sipst_messages" [];
+    /// What the engine could not use, by why: `unparsable` is no SIP message, `unidentified` lacks the headers that name a dialog,
+    /// `unknown_dialog` and `unknown_request` belong to nothing that it knows, `foreign_answer` and `unknown_answer` claim to answer a
+    /// request of sipst's own and do not.
+    unused: Counters = "sipst_messages_unused" ["reason"];
+    /// Packets lost before the engine could see them.
+    lost: Counters = "sipst_packets_lost" [];
+    /// How often a limit of the engine's was met (docs/bounds.md), by which.
+    limits: Counters = "sipst_limit_hits" ["limit"];
+    /// Refreshes that had to wait for their turn because of the rates or a breaker.
+    delayed: Counters = "sipst_refreshes_delayed" [];
+    /// Refreshes whose turn did not come in time.
+    too_late: Counters = "sipst_refreshes_too_late" [];
+    /// How often a trunk's breaker has opened.
+    breakers_opened: Counters = "sipst_breakers_opened" [];
+    /// Trunks whose breaker is open.
+    open_breakers: Gauges = "sipst_breakers_open" [];
+    /// What the engine holds, by what: `session` (those that are over and absorb copies too), `pending` and `stranger` (INVITEs without a
+    /// final response), `waiting` (refreshes whose turn has not come), `flow` (media that are watched).
+    held: Gauges = "sipst_engine_entries" ["what"];
+
+    /// Packets that the kernel programs handled, by what they did (docs/bounds.md). Goes on where an earlier daemon's ended.
+    kernel: Counters = "sipst_kernel_packets" ["what"];
+
+    /// Requests to this address that were answered.
+    http_requests: Counters = "sipst_http_requests" [];
+    /// Connections to this address, and answers without an end, that found no place.
+    http_refused: Counters = "sipst_http_refused" [];
+    /// Connections to this address that ended for want of a request, a reader or time.
+    http_broken: Counters = "sipst_http_broken" [];
+    /// Clients of the control socket.
+    control_clients: Gauges = "sipst_control_clients" [];
+    /// Events that were lost to clients of the control socket which read too slowly.
+    control_lost: Counters = "sipst_control_events_lost" [];
+}

@@ -1,0 +1,78 @@
+//! What monitoring sees of the daemon: counted as it happens, or published once a second by the daemon's loop. Whoever asks reads that
+//! and nothing else; the text is made by a thread of its own.
+
+pub(crate) mod declaration;
+mod events;
+mod expose;
+mod family;
+pub(crate) mod health;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use hyper::{StatusCode, header::ACCEPT};
+use prometheus_client::registry::Registry;
+
+use crate::http::{Routes, text};
+use declaration::Families;
+use expose::{Exposer, Form};
+pub(crate) use family::Word;
+pub(crate) use health::Health;
+
+/// All that is measured.
+pub(crate) struct Metrics {
+    pub(crate) families: Families,
+    trunks: events::Trunks,
+    exposer: Exposer,
+    pub(crate) health: Arc<Health>,
+}
+
+impl Metrics {
+    /// Nothing is measured yet.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let mut registry = Registry::default();
+        let families = Families::new(&mut registry);
+        families.build.set([env!("CARGO_PKG_VERSION").into()], 1.0);
+        let exposer = Exposer::start(registry)?;
+        Ok(Self { families, trunks: events::Trunks::default(), exposer, health: Arc::default() })
+    }
+
+    /// `/metrics`, `/health` and `/ready`.
+    pub(crate) fn routes(&self) -> Routes {
+        let exposer = self.exposer.clone();
+        let (lives, ready) = (Arc::clone(&self.health), Arc::clone(&self.health));
+        Routes::default()
+            .get("/metrics", move |asked| {
+                let exposer = exposer.clone();
+                let form = Form::wanted(asked.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
+                async move { exposer.reply(form).await }
+            })
+            .get("/health", move |_| std::future::ready(reply(lives.lives())))
+            .get("/ready", move |_| std::future::ready(reply(ready.ready())))
+    }
+}
+
+/// An error and what it comes from, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// 200 or 503, and why.
+fn reply(well: Result<(), Vec<String>>) -> crate::http::Reply {
+    match well {
+        Ok(()) => text(StatusCode::OK, "ok\n"),
+        Err(why) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, why.iter().map(|line| format!("{line}\n")).collect::<String>())
+        }
+    }
+}
