@@ -454,7 +454,8 @@ impl Course {
                     assert!(self.retired.insert(token), "{token:x} is retired twice");
                 }
                 Output::Disarm { session, side, call_id, tag, .. } => {
-                    assert!(self.followed.contains(&(session, side)), "nobody follows {session:?}");
+                    assert!(self.followed.remove(&(session, side)), "nobody follows {session:?}");
+                    self.owed.remove(&(session, side));
                     assert!(!self.engine.follows(side, &call_id, &tag), "a fork of {session:?} needs it");
                     // Forks that were forgotten before have needed it too.
                     let same = |arm: &&Arm| arm.side == side && arm.call_id == call_id && arm.tag == tag;

@@ -342,12 +342,12 @@ impl Ua {
         for fault in unfit(request) {
             self.fault(format!("{fault}: {request}"));
         }
+        if method == "CANCEL" {
+            return self.on_cancel(request, from);
+        }
         if !self.profile.knows_timers && request.lists("Require", "timer") {
             let refusal = Message::response(request, 420, "Bad Extension").with("Unsupported", "timer");
             return self.answer(request, from, turning_down(refusal));
-        }
-        if method == "CANCEL" {
-            return self.on_cancel(request, from);
         }
         if method == "INVITE" && request.param("To", "tag").is_none() {
             if self.profile.demands_timers && !request.lists("Supported", "timer") {

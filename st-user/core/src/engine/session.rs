@@ -214,7 +214,7 @@ impl Dialog {
         self.session.peer_asked = false;
         sx.timers.cancel(self.id, Timer::Ignored);
         let named = matches!(expires, Some(Ok(SessionExpires { refresher: Some(Role::Uas), .. })));
-        if by == By::Server && self.session.knows_timers || by == By::Peer && named {
+        if by == By::Server && self.session.knows_timers || by == By::Peer && named && !answered {
             // It refreshes, or has just said that it will.
             self.session.missed = false;
         }

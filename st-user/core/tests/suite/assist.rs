@@ -148,7 +148,7 @@ fn a_copy_that_was_changed_counts_whichever_came_first() {
 fn policy(assist: bool) -> Policy {
     let trunk = |name: &str, net: &str| Trunk {
         name: name.into(),
-        matcher: Matcher { peers: vec![net.parse().unwrap()], domains: vec![] },
+        matcher: Matcher { peers: vec![net.parse().expect("a network")], domains: vec![] },
         rules: Rules { action: Action::Refresh, assist, ..Rules::default() },
     };
     Policy { trunks: vec![trunk("other", "192.0.2.0/24"), trunk("carrier", "198.51.100.0/24")], ..Policy::default() }
