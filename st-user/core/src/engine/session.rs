@@ -219,7 +219,7 @@ impl Dialog {
             self.session.missed = false;
         }
         // R12: a peer that has asked may go on alone, and refreshes by itself where it does.
-        let alone = by == By::Peer && expires.is_none() && terms.interval.is_some();
+        let alone = by == By::Peer && expires.is_none() && undertaken.is_none() && terms.interval.is_some();
         self.leave_queue(sx);
         self.retire_hangup(sx);
         self.cycle = Cycle::after(&self.cycle);
