@@ -131,9 +131,10 @@ mod tests {
 
     const PANIC: &str = "as nothing should";
 
-    #[test]
-    #[ignore = "the test below runs it at a terminal of its own"]
-    fn takes_the_terminal_and_panics() {
+    /// Set where the test runs itself at a terminal of its own.
+    const AT_A_TERMINAL: &str = "SIPST_TEST_AT_A_TERMINAL";
+
+    fn takes_the_terminal_and_panics() -> ! {
         let mut taken = Taken::take().unwrap();
         taken.0.draw(|frame| frame.buffer_mut().set_string(0, 0, "taken", Style::new())).unwrap();
         panic!("{PANIC}");
@@ -141,6 +142,9 @@ mod tests {
 
     #[test]
     fn a_panic_gives_the_terminal_back_before_it_says_what_is_wrong() {
+        if env::var_os(AT_A_TERMINAL).is_some() {
+            takes_the_terminal_and_panics();
+        }
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -153,7 +157,8 @@ mod tests {
         tcsetwinsize(&terminal, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let before = tcgetattr(&terminal).unwrap();
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--ignored", "--exact", "--nocapture", "top::terminal::tests::takes_the_terminal_and_panics"]);
+        let this = "top::terminal::tests::a_panic_gives_the_terminal_back_before_it_says_what_is_wrong";
+        command.args(["--exact", "--nocapture", this]).env(AT_A_TERMINAL, "1");
         command.env("RUST_BACKTRACE", "0").stdin(open()).stdout(open()).stderr(Stdio::from(open()));
         let mut child = command.spawn().unwrap();
         // It has the terminal open too.
