@@ -1,7 +1,7 @@
 //! The terminal: taken over, drawn, listened to, and put back as it was, however it ends.
 
 use std::{
-    io::stdout,
+    io::{stdin, stdout},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use ratatui::{
     DefaultTerminal,
     crossterm::{
@@ -17,6 +17,10 @@ use ratatui::{
         event::{self, Event},
         execute,
     },
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM},
@@ -56,6 +60,18 @@ impl Drop for Taken {
     }
 }
 
+/// Waits for keys, and tells whether there is still a terminal: of one that has hung up crossterm reads nothing for ever.
+fn is_there(wait: Duration) -> Result<bool> {
+    let stdin = stdin();
+    let mut waited = [PollFd::new(&stdin, PollFlags::IN)];
+    let wait = Timespec::try_from(wait).context("cannot wait so long")?;
+    match poll(&mut waited, Some(&wait)) {
+        // A signal, or another size.
+        Ok(_) | Err(Errno::INTR) => Ok(!waited[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)),
+        Err(error) => Err(error).context("cannot read the terminal"),
+    }
+}
+
 /// Shows the screen until somebody quits.
 ///
 /// # Errors
@@ -92,7 +108,10 @@ pub(crate) fn run(mut screen: Screen, look: Look, source: Source) -> Result<()> 
                     return Ok(());
                 }
             }
-            if !event::poll(wait).context("cannot read the terminal")? {
+            if !is_there(wait)? {
+                bail!("the terminal is gone");
+            }
+            if !event::poll(Duration::ZERO).context("cannot read the terminal")? {
                 break;
             }
             match event::read().context("cannot read the terminal")? {

@@ -1,5 +1,10 @@
 //! `sipst top` on a terminal, over a daemon and a call.
 
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
 use st_tests::{Screen, Sipst};
 
 use crate::plan::{Call, Plan, SOON, config};
@@ -97,6 +102,18 @@ fn a_call_is_seen_to_run_down_through_everything_that_keys_do_and_the_terminal_i
     screen.line("echo code $?").unwrap();
     screen.wait_for("code 143", SOON).unwrap();
     restored(&screen);
+
+    // So does a terminal that goes away.
+    screen.line(&format!("clear; exec sh -c 'echo $$ >/run/top; trap \"\" HUP; exec {program} top'")).unwrap();
+    screen.wait("call", SOON, |shown| left(shown, short)).unwrap();
+    let pid = String::from_utf8(host.read("/run/top").unwrap()).unwrap();
+    host.run("kill", &["-0", pid.trim()]).unwrap();
+    drop(screen);
+    let until = Instant::now() + SOON;
+    while host.run("kill", &["-0", pid.trim()]).is_ok() {
+        assert!(Instant::now() < until, "it goes on without a terminal");
+        sleep(Duration::from_millis(50));
+    }
     call.server_hangs_up();
 }
 
