@@ -412,10 +412,10 @@ impl<'a> Driver<'a> {
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
-                if self.sink.wants_packets()
-                    && let Some(seen) = Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at)))
-                {
-                    self.sink.packet(&Arc::new(seen));
+                if self.sink.wants_packets() {
+                    for seen in Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at))) {
+                        self.sink.packet(&Arc::new(seen));
+                    }
                 }
                 match ring::decode(&record) {
                     Some(Record::Copy { .. }) => {}
@@ -428,8 +428,10 @@ impl<'a> Driver<'a> {
                         self.engine.handle_packet(now, &packet);
                     }
                     Some(Record::Assisted { time_ns, packet, assist }) => {
+                        let now = self.clock.at(time_ns);
                         self.owners.spoke(packet.cookie, time_ns);
-                        self.engine.handle_assisted(self.clock.at(time_ns), &packet, assist);
+                        self.trace.saw(now, &packet, false);
+                        self.engine.handle_assisted(now, &packet, assist);
                     }
                     Some(Record::Held { time_ns, packet }) => {
                         self.owners.spoke(packet.cookie, time_ns);

@@ -2,8 +2,12 @@
 
 use std::net::SocketAddr;
 
-use st_core::{Datagram, Direction, Packet, Time, message::Message};
-use st_ebpf::abi::kind;
+use st_core::{Assist, Datagram, Direction, Packet, Time, message::Message};
+use st_ebpf::{
+    abi::{CAPTURE, kind},
+    scan::{MAX_STEPS, Window},
+    timers::{Edit, ITEM, LINE, List, ONLY, Reading, SUPPORTED},
+};
 
 use crate::{
     output::printable,
@@ -27,6 +31,10 @@ pub enum Deed {
     Before(Numbers),
     /// This is what it has become.
     Rewritten(Numbers),
+    /// An INVITE is made to offer session timers, and this is what it was.
+    Unassisted,
+    /// This is what it has become.
+    Assisted,
 }
 
 /// What a number was, and what it has become.
@@ -63,25 +71,23 @@ pub struct Sighting {
 
 impl Sighting {
     /// What a record of the ring shows of sipst's own doing. `wall` turns its time into the wall clock's.
-    pub fn of_record(record: &[u8], wall: impl FnOnce(u64) -> Time) -> Option<Self> {
-        let (kind, token) = ring::kind_and_token(record)?;
-        let [before, after] = [(token >> 32) as u32, token as u32];
-        let numbers = Numbers { before, after };
-        let deed = match kind {
-            kind::INJECTED => Deed::Sent,
-            kind::ANSWER => Deed::TookAnswer,
-            kind::TAKEN => Deed::TookAck,
-            kind::HELD => Deed::Held,
-            kind::BEFORE => Deed::Before(numbers),
-            kind::REWRITTEN => Deed::Rewritten(numbers),
-            _ => return None,
-        };
-        match ring::decode(record)? {
-            Record::Seen { time_ns, packet } | Record::Held { time_ns, packet } | Record::Copy { time_ns, packet } => {
-                Some(Self::of_packet(deed, wall(time_ns), &packet))
+    pub fn of_record(record: &[u8], wall: impl FnOnce(u64) -> Time) -> impl Iterator<Item = Self> {
+        let seen = match ring::decode(record) {
+            Some(Record::Assisted { time_ns, packet, assist: Assist::Done }) => {
+                let before = Self::of_packet(Deed::Unassisted, wall(time_ns), &packet);
+                let after = assisted(packet.bytes, packet.direction).map(|bytes| Self {
+                    deed: Deed::Assisted,
+                    bytes,
+                    ..before.clone()
+                });
+                [Some(before), after]
             }
-            Record::Assisted { .. } | Record::Refused { .. } => None,
-        }
+            Some(
+                Record::Seen { time_ns, packet } | Record::Held { time_ns, packet } | Record::Copy { time_ns, packet },
+            ) => [deed(record).map(|deed| Self::of_packet(deed, wall(time_ns), &packet)), None],
+            Some(Record::Assisted { .. } | Record::Refused { .. }) | None => [None, None],
+        };
+        seen.into_iter().flatten()
     }
 
     fn of_packet(deed: Deed, time: Time, packet: &Packet<'_>) -> Self {
@@ -143,12 +149,78 @@ impl Sighting {
             Deed::Rewritten(Numbers { before, after }) => {
                 format!("rewritten: {} {before} -> {after}: as it is, {what} in call {call}", of_number(after))
             }
+            Deed::Unassisted => format!("made to offer session timers: as it was, {what} in call {call}"),
+            Deed::Assisted => format!("made to offer session timers: as it is, {what} in call {call}"),
         }
     }
+}
+
+/// What was done to the packet of a record.
+fn deed(record: &[u8]) -> Option<Deed> {
+    let (kind, token) = ring::kind_and_token(record)?;
+    let [before, after] = [(token >> 32) as u32, token as u32];
+    let numbers = Numbers { before, after };
+    Some(match kind {
+        kind::INJECTED => Deed::Sent,
+        kind::ANSWER => Deed::TookAnswer,
+        kind::TAKEN => Deed::TookAck,
+        kind::HELD => Deed::Held,
+        kind::BEFORE => Deed::Before(numbers),
+        kind::REWRITTEN => Deed::Rewritten(numbers),
+        _ => return None,
+    })
+}
+
+/// What st_egress has made of an INVITE of the server's, or the ingress programs of one of the peer's, by the same reading.
+fn assisted(bytes: &[u8], direction: Direction) -> Option<Vec<u8>> {
+    let mut window = Box::new(Window { bytes: [0; CAPTURE + 16] });
+    window.bytes.get_mut(..bytes.len().min(CAPTURE))?.copy_from_slice(bytes.get(..bytes.len().min(CAPTURE))?);
+    let list = match direction {
+        Direction::Egress => List::Supported,
+        Direction::Ingress => List::Require,
+    };
+    let mut reading = Reading::default();
+    reading.begin(bytes.len() as u32, list);
+    (0..MAX_STEPS).find(|_| reading.step(&window))?;
+    let edit = match list {
+        List::Supported => reading.offer(),
+        List::Require => reading.soften()?,
+    };
+    let (at, text, over): (u32, &[u8], usize) = match edit.ok()? {
+        Edit::Line(at) => (at, &LINE, 0),
+        Edit::Item(at) => (at, &ITEM, 0),
+        Edit::Only(at) => (at, &ONLY, 0),
+        Edit::Soften(at) => (at, &SUPPORTED, SUPPORTED.len()),
+    };
+    let (before, rest) = bytes.split_at_checked(at as usize)?;
+    Some([before, text, rest.get(over..)?].concat())
 }
 
 fn in_the_peers_name(bytes: &[u8]) -> bool {
     let via =
         Message::scan(bytes, false).ok().and_then(|message| message.top_via().map(|via| via.peer_token().is_some()));
     via.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invite_that_was_made_to_offer_timers_is_shown_as_it_left() {
+        let invite =
+            |more: &str| format!("INVITE sip:b@c SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n{more}\r\nv=0\r\n");
+        let cases = [
+            (Direction::Egress, "", "Supported: timer\r\n"),
+            (Direction::Egress, "k: 100rel\r\n", "k: 100rel,  timer\r\n"),
+            (Direction::Egress, "Supported:\r\n", "Supported: timer\r\n"),
+            (Direction::Ingress, "require: timer\r\n", "k:       timer\r\n"),
+        ];
+        for (direction, before, after) in cases {
+            let found = assisted(invite(before).as_bytes(), direction).map(|bytes| String::from_utf8(bytes).unwrap());
+            assert_eq!(found, Some(invite(after)), "{before}");
+        }
+        assert_eq!(assisted(invite("Supported: timer\r\n").as_bytes(), Direction::Egress), None);
+        assert_eq!(assisted(invite("Require: timer, x\r\n").as_bytes(), Direction::Ingress), None);
+    }
 }

@@ -150,7 +150,13 @@ impl Keeper {
                 }
                 self.write(&sighting);
             }
-            Deed::Sent | Deed::SentBeside | Deed::TookAnswer | Deed::TookAck | Deed::Held => self.write(&sighting),
+            Deed::Sent
+            | Deed::SentBeside
+            | Deed::TookAnswer
+            | Deed::TookAck
+            | Deed::Held
+            | Deed::Unassisted
+            | Deed::Assisted => self.write(&sighting),
         }
     }
 
