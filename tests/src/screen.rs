@@ -42,7 +42,8 @@ impl<'a> Screen<'a> {
     }
 
     fn tmux(&self, args: &[&str]) -> Result<String> {
-        self.host.run("tmux", &[&["-S", SOCKET], args].concat())
+        // `-N`: it starts no server of its own where ours does not listen yet.
+        self.host.run("tmux", &[&["-N", "-S", SOCKET], args].concat())
     }
 
     /// Types a text, and Enter.

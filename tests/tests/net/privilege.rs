@@ -43,7 +43,8 @@ impl Held {
 }
 
 /// The threads that a daemon with a webhook has.
-const THREADS: [&str; 7] = ["sipst", "output", "alerts", "webhook", "sipst-watch", "store", "tracing-appende"];
+const THREADS: [&str; 8] =
+    ["sipst", "output", "alerts", "webhook", "metrics", "sipst-watch", "store", "tracing-appende"];
 
 /// Names and states of the daemon's threads, once they all have their names.
 fn threads(host: &Host, id: u32) -> BTreeMap<String, String> {
