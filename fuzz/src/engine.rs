@@ -115,9 +115,11 @@ impl Course {
         let setup = input.byte();
         let mode = if setup & 0x0f == 0x0f { Mode::Replay } else { Mode::Live };
         let limits = match setup >> 4 {
-            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1 },
-            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1, waiting: 1, flows: 1 },
-            _ => Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4, waiting: 4, flows: 8 },
+            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1, keepalives: 1 },
+            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1, waiting: 1, flows: 1, keepalives: 1 },
+            _ => {
+                Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4, waiting: 4, flows: 8, keepalives: 8 }
+            }
         };
         let rules = Rules {
             action: input.pick(&ACTIONS),
@@ -132,6 +134,7 @@ impl Course {
             on_expired: OnExpired::Bye,
             mode: if setup & 4 == 4 { AssumeMode::HandOff } else { AssumeMode::Hold },
             assume_interval: (setup & 2 == 2).then(|| Duration::from_secs(120)),
+            keepalive: (setup & 8 == 8).then(|| Duration::from_secs(30)),
             ..Rules::default()
         };
         let policy = Arc::new(Policy { default: rules.clone(), ..Policy::default() });
@@ -425,6 +428,10 @@ impl Course {
                     self.engine.handle_command(self.now, Command::Weighed { session });
                 }
                 Output::Send(datagram) => self.send(datagram),
+                Output::KeepAlive(_) => {
+                    assert!(self.mode == Mode::Live && self.rules.action == Action::Refresh);
+                    assert!(self.rules.keepalive.is_some() && self.engine.stats().sessions > 0);
+                }
                 Output::Watch { flow } => assert!(self.flows.insert(flow), "{flow} is watched twice"),
                 Output::Unwatch { flow } => assert!(self.flows.remove(&flow), "{flow} is not watched"),
                 Output::Arm(arm) => {
@@ -514,6 +521,7 @@ impl Course {
     fn bounds(&self) {
         let stats = self.engine.stats();
         assert!(stats.sessions + stats.tombstones <= self.limits.sessions);
+        assert!(stats.kept_alive <= self.limits.keepalives.min(stats.sessions));
         assert!(stats.pending <= self.limits.pending && stats.strangers <= self.limits.strangers);
         assert!(stats.timed <= stats.sessions && stats.unsure <= stats.sessions);
     }

@@ -20,7 +20,7 @@ use aya::maps::{MapData, RingBuf};
 use rand::RngExt as _;
 use rustix::thread::CapabilitySet;
 use st_core::{
-    Arm, Command, Datagram, Inject, Mark, MediaSeen, Output, Policy, Refusal, SessionId, Side, Time,
+    Arm, Command, Datagram, Inject, KeepAlive, Mark, MediaSeen, Output, Policy, Refusal, SessionId, Side, Time,
     engine::{Engine, EngineConfig, Limits, Mode},
 };
 use st_ebpf::{
@@ -33,7 +33,7 @@ use tokio::{
     task,
     time::{self, MissedTickBehavior},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     clock::{Clock, monotonic_ns},
@@ -500,6 +500,11 @@ impl<'a> Driver<'a> {
                         self.command(Command::Unsent { session, refusal });
                     }
                 }
+                Output::KeepAlive(keep_alive) => {
+                    if let Err(refusal) = self.keep_alive(&keep_alive) {
+                        debug!(%refusal, server = %keep_alive.server, peer = %keep_alive.peer, "no keep-alive is sent");
+                    }
+                }
                 Output::Watch { flow } => self.kernel.flows.watch(flow),
                 Output::Unwatch { flow } => self.kernel.flows.unwatch(flow),
                 Output::Look { session, media } => {
@@ -598,17 +603,32 @@ impl<'a> Driver<'a> {
             Err(Refusal::ServerGone) if arm.ends && arm.side == Side::Server => {}
             owned => owned?,
         }
-        self.injector.open(arm.server.ip())?;
-        let way = self.routes.interface(arm.server, arm.peer).map_err(|error| {
-            warn!(%error, peer = %arm.peer, "the route to the peer cannot be asked for");
-            Refusal::Send
-        })?;
-        if !way.is_some_and(|index| self.kernel.covers(index)) {
-            return Err(Refusal::Unattached);
-        }
+        self.reach(arm.server, arm.peer)?;
         self.kernel.maps.arm(key, arm.server.ip(), arm.state)?;
         self.leftovers.adopted(key);
         Ok(key)
+    }
+
+    /// Whether what is sent from here to the peer leaves under the server's address by an interface that is attached.
+    fn reach(&mut self, server: SocketAddr, peer: SocketAddr) -> Result<(), Refusal> {
+        self.injector.open(server.ip())?;
+        let way = self.routes.interface(server, peer).map_err(|error| {
+            warn!(%error, %peer, "the route to the peer cannot be asked for");
+            Refusal::Send
+        })?;
+        if way.is_some_and(|index| self.kernel.covers(index)) { Ok(()) } else { Err(Refusal::Unattached) }
+    }
+
+    /// Holds a flow open, where the server is there. One that does not read what it gets does no harm by that: nothing is said of its
+    /// calls.
+    fn keep_alive(&mut self, keep_alive: &KeepAlive) -> Result<(), Refusal> {
+        let &KeepAlive { server, peer, cookie, tos, ttl } = keep_alive;
+        match self.owners.check(cookie, server) {
+            Ok(()) | Err(Refusal::ServerHangs) => {}
+            Err(refusal) => return Err(refusal),
+        }
+        self.reach(server, peer)?;
+        self.injector.send(&Envelope { server, peer, tos, ttl }, KeepAlive::BYTES)
     }
 
     fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {

@@ -359,6 +359,27 @@ impl Datagram {
     }
 }
 
+/// An empty message that holds a flow open in whatever translates and filters on the way: it leaves the server's address and port for the
+/// peer's. Only while the server's socket is there under that address; nothing is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// From here.
+    pub server: SocketAddr,
+    /// To here.
+    pub peer: SocketAddr,
+    /// Cookie of the server's socket, 0 if none was seen.
+    pub cookie: u64,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+}
+
+impl KeepAlive {
+    /// What it says: the keep-alive of RFC 5626, section 3.5.1, which has it for connections; over UDP servers take it likewise.
+    pub const BYTES: &[u8] = b"\r\n\r\n";
+}
+
 /// What the engine wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
@@ -398,6 +419,8 @@ pub enum Output {
     },
     /// Send a message as it is, at once; [`Command::Unsent`] where that cannot be.
     Send(Datagram),
+    /// Hold a flow open.
+    KeepAlive(KeepAlive),
     /// Tell when these flows, which are watched, were last seen; answer with [`Command::Media`].
     Look {
         /// Which session.

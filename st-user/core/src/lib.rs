@@ -20,8 +20,8 @@ pub mod time;
 pub use engine::Engine;
 pub use event::{Breach, By, Event, EventKind, Names, Side};
 pub use io::{
-    AnsweredInvite, Arm, Assist, Command, Datagram, Direction, Inject, LetBe, Mark, MediaSeen, Output, Packet,
-    ReadyAck, Refusal, SessionId,
+    AnsweredInvite, Arm, Assist, Command, Datagram, Direction, Inject, KeepAlive, LetBe, Mark, MediaSeen, Output,
+    Packet, ReadyAck, Refusal, SessionId,
 };
 pub use policy::{
     Action, AssumeMode, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules,

@@ -156,6 +156,8 @@ pub struct Rules {
     /// Whether the kernel programs make the server's INVITEs list `timer`, and take the demand for it out of the peer's. It goes by the
     /// peer's address alone, and needs [`Action::Refresh`].
     pub assist: bool,
+    /// How often a packet leaves the server's address for that of a peer with a call that is up, at least. Needs [`Action::Refresh`].
+    pub keepalive: Option<Duration>,
 }
 
 impl Default for Rules {
@@ -178,6 +180,7 @@ impl Default for Rules {
             session_expires: Duration::from_secs(1800),
             mode: AssumeMode::Hold,
             assist: false,
+            keepalive: None,
         }
     }
 }

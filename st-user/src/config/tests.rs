@@ -96,6 +96,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     session_expires: Duration::from_secs(1_800),
                     mode: AssumeMode::Hold,
                     assist: false,
+                    keepalive: None,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -204,6 +205,7 @@ const DEFAULT: &[&str] = &[
     "respond",
     "on_expired",
     "assist",
+    "keepalive",
     "assume_interval",
     "session_expires",
     "mode",
@@ -634,6 +636,25 @@ fn respond_is_never_or_on_reject_and_needs_refresh() {
         "default: {action: alert, respond: on-reject}",
         &["2:35: `respond` is `on-reject`, but `action` is not `refresh`"],
     );
+}
+
+#[test]
+fn keepalive_is_off_or_5_s_to_5_min_and_needs_refresh() {
+    let keepalive = |text: &str| parse(&format!("interfaces: [eth0]\n{text}")).unwrap().policy.default.keepalive;
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(keepalive("default: {action: refresh}"), None);
+    assert_eq!(keepalive("default: {action: alert, keepalive: off}"), None);
+    for (text, value) in [("5s", 5), ("30s", 30), ("5m", 300)] {
+        assert_eq!(keepalive(&format!("default: {{action: refresh, keepalive: {text}}}")), seconds(value));
+    }
+    for text in ["4s", "301s"] {
+        says(
+            &format!("default: {{action: refresh, keepalive: {text}}}"),
+            &[&format!("2:39: `keepalive` is `{text}`, which is no duration that can be used: use 5s to 5m")],
+        );
+    }
+    says("default: {action: alert, keepalive: 30s}", &["2:37: `keepalive` is on, but `action` is not `refresh`"]);
+    says("default: {keepalive: 30s}", &["2:11: says how to refresh, but no `action` is given"]);
 }
 
 #[test]

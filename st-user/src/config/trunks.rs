@@ -4,6 +4,7 @@ use std::{
     fs::OpenOptions,
     io::Read as _,
     net::IpAddr,
+    ops::RangeInclusive,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::Path,
     time::Duration,
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 
 use super::{
     assume::{self, Assumed, assumed},
-    fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, parsed, rate, seconds, text},
+    fields::{Fields, Given, Placed, boolean, choice, list, nodes, number, off_or, parsed, rate, seconds, text},
     problem::{Position, Problem},
 };
 
@@ -28,6 +29,8 @@ use super::{
 const MAX_TRUNKS: usize = 1024;
 /// How many networks or domains a trunk may name.
 const MAX_MATCHES: usize = 1024;
+/// Translators forget a flow after half a minute and more.
+const KEEPALIVES: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
 /// The longest password, in bytes.
 const MAX_PASSWORD: u64 = 1024;
 
@@ -178,6 +181,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let respond = fields.get("respond", choice(&[("never", Respond::Never), ("on-reject", Respond::OnReject)]));
     let on_expired = fields.get("on_expired", choice(&[("alert", OnExpired::Alert), ("bye", OnExpired::Bye)]));
     let assist = fields.get("assist", boolean);
+    let keepalive = fields.get("keepalive", off_or(seconds(KEEPALIVES)));
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -234,6 +238,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         "respond",
         "on_expired",
         "assist",
+        "keepalive",
     ];
     let sends = sends.iter().chain(&assume::KEYS);
     if let (None, Some(at)) = (fields.key_at("action"), sends.into_iter().find_map(|name| fields.key_at(name))) {
@@ -258,6 +263,12 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let cure = "write `action: refresh`, or take `assist` away: the calls that come of it have to be refreshed";
         fields.note(at, "`assist` is on, but `action` is not `refresh`", cure);
     }
+    if let (Some(Some(_)), Some(Action::Observe | Action::Alert), Some(at)) =
+        (keepalive, action, fields.value_at("keepalive"))
+    {
+        let cure = "write `action: refresh`, or `keepalive: off`: only there is anything sent in the server's name";
+        fields.note(at, "`keepalive` is on, but `action` is not `refresh`", cure);
+    }
     Rules {
         action: action.unwrap_or(base.action),
         method: method.unwrap_or(base.method),
@@ -276,6 +287,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         session_expires,
         mode,
         assist: assist.unwrap_or(base.assist),
+        keepalive: keepalive.unwrap_or(base.keepalive),
     }
 }
 

@@ -150,13 +150,15 @@ declare! {
     delayed: Counters = "sipst_refreshes_delayed" [];
     /// Refreshes whose turn did not come in time.
     too_late: Counters = "sipst_refreshes_too_late" [];
+    /// Keep-alives that were due (`keepalive`).
+    keepalives: Counters = "sipst_keepalives" [];
     /// How often a trunk's breaker has opened.
     breakers_opened: Counters = "sipst_breakers_opened" [];
     /// Trunks whose breaker is open.
     open_breakers: Gauges = "sipst_breakers_open" [];
     /// What the engine holds, by what: `session` (those that are over and absorb copies too), `pending` and `stranger`
     /// (INVITEs without a final response), `waiting` (refreshes whose turn has not come), `flow` (media that are
-    /// watched).
+    /// watched), `kept_alive` (flows that are kept open).
     held: Gauges = "sipst_engine_entries" ["what"];
 
     /// The ring between the kernel programs and the daemon: its size.

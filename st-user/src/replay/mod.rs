@@ -229,6 +229,7 @@ impl Player<'_> {
                 | Output::Unmark { .. }
                 | Output::Weigh { .. }
                 | Output::Send(_)
+                | Output::KeepAlive(_)
                 | Output::Unwatch { .. }
                 | Output::StopAssisting { .. }
                 | Output::Look { .. }

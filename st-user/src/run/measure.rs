@@ -236,6 +236,7 @@ impl Driver<'_> {
         families.lost.set([], stats.lost);
         families.delayed.set([], stats.delayed);
         families.too_late.set([], stats.too_late);
+        families.keepalives.set([], stats.keepalives);
         families.breakers_opened.set([], stats.breakers_opened);
         families.open_breakers.set([], stats.open_breakers as f64);
         for (reason, count) in [
@@ -259,6 +260,7 @@ impl Driver<'_> {
             ("length", stats.too_long),
             ("waiting", stats.evicted_waiting),
             ("flows", stats.unwatched),
+            ("keepalives", stats.refused_keepalives),
         ] {
             families.limits.set([limit.into()], count);
         }
@@ -268,6 +270,7 @@ impl Driver<'_> {
             ("stranger", stats.strangers),
             ("waiting", stats.waiting),
             ("flow", stats.flows),
+            ("kept_alive", stats.kept_alive),
         ] {
             families.held.set([what.into()], count as f64);
         }

@@ -17,6 +17,7 @@ mod demand;
 mod ends;
 mod foreign;
 mod hangup;
+mod keepalive;
 mod media;
 mod methods;
 mod metrics;

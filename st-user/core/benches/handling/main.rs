@@ -105,6 +105,7 @@ impl Bench {
                 | Output::Unmark { .. }
                 | Output::Weigh { .. }
                 | Output::Send(_)
+                | Output::KeepAlive(_)
                 | Output::Unwatch { .. }
                 | Output::StopAssisting { .. }
                 | Output::Look { .. }

@@ -2,7 +2,10 @@
 //! goes through all of them to know. A state that time alone changes does so at the moment of one of the session's
 //! timers, which changes the session.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Dialogs, Engine, dialog::Dialog, hash::Fingerprint, shared::Shared, timers::Timer, view::Standing};
 use crate::{Policy, SessionId, Side, Time, policy::NO_TRUNK};
@@ -102,12 +105,14 @@ impl Census {
 
 impl Dialogs {
     /// Counts those that have changed as what they are now. To be called when the engine is at rest.
-    pub(super) fn recount(&mut self, sx: &Shared, now: Time) {
+    pub(super) fn recount(&mut self, sx: &mut Shared, now: Time) {
         let Self { all, census, .. } = self;
+        let policy = Arc::clone(&sx.policy);
         while let Some(key) = census.touched.pop() {
             // One that is gone has been taken out of the counts.
             if let Some(dialog) = all.get_mut(&key) {
                 census.recount(sx, now, dialog);
+                dialog.keep_alive_as_counted(sx, &policy);
                 if let Some(at) = dialog.unattended(sx, now) {
                     census.unattended.insert((at, dialog.id));
                 }
@@ -116,8 +121,9 @@ impl Dialogs {
     }
 
     /// Counts all of them anew, under another policy.
-    pub(super) fn recount_all(&mut self, sx: &Shared) {
+    pub(super) fn recount_all(&mut self, sx: &mut Shared) {
         let Self { all, census, .. } = self;
+        let policy = Arc::clone(&sx.policy);
         census.counts.clear();
         census.deadlines.clear();
         census.held = 0;
@@ -125,6 +131,7 @@ impl Dialogs {
             let place = dialog.place(sx, sx.now, None);
             census.count(place, |count| count + 1);
             dialog.counted = Some(place);
+            dialog.keep_alive_as_counted(sx, &policy);
         }
     }
 }
@@ -169,7 +176,7 @@ impl Engine {
                 census.touch(key, dialog);
             }
         }
-        self.dialogs.recount(&self.sx, now);
+        self.dialogs.recount(&mut self.sx, now);
     }
 }
 
@@ -189,6 +196,12 @@ impl Dialog {
             held: self.held && !over,
             deadline_s: self.session.deadline().filter(|_| !over).map(seconds),
         }
+    }
+
+    /// By the rules of the trunk that it is counted under.
+    fn keep_alive_as_counted(&mut self, sx: &mut Shared, policy: &Policy) {
+        let trunk = self.counted.and_then(|place| policy.trunks.get(place.trunk as usize));
+        self.keep_alive(sx, trunk.map_or(&policy.default, |trunk| &trunk.rules));
     }
 
     fn trunk(&self, policy: &Policy) -> u32 {

@@ -12,6 +12,7 @@ use super::{
     hangup::Hangup,
     heard::Heard,
     invite::{Early, Invite},
+    keepalive::Wanted,
     limits::{MAX_DOMAIN, MAX_HEADERS},
     media::{Media, same_session},
     numbers::Numbers,
@@ -161,6 +162,9 @@ pub(super) struct Dialog {
     pub(super) counted: Option<Place>,
     #[serde(skip)]
     pub(super) touched: bool,
+    /// What it wants of its flow.
+    #[serde(skip)]
+    pub(super) keeps: Option<Wanted>,
 }
 
 impl Dialog {
@@ -250,6 +254,7 @@ impl Dialog {
             listed: false,
             counted: None,
             touched: false,
+            keeps: None,
         };
         // There is a Contact: it, the addresses or the routes are too long.
         sx.stats.too_long += u64::from(dialog.target.is_none() && peers.contact().is_some());
@@ -409,6 +414,7 @@ impl Dialog {
         sx.timers.cancel(self.id, Timer::Unanswered);
         self.parts(sx);
         self.unwatch(sx);
+        self.stop_keeping_alive(sx);
         self.cycle = Cycle::after(&self.cycle);
         self.hush(sx);
         self.stop_telling(sx);

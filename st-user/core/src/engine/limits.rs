@@ -24,6 +24,8 @@ pub struct Limits {
     /// Media flows of the server's that are watched, no more than the kernel's map holds; when full, further dialogs are not
     /// judged by their media.
     pub flows: usize,
+    /// Flows that are kept open by `keepalive`; when full, further ones are not, which is no event.
+    pub keepalives: usize,
 }
 
 impl Default for Limits {
@@ -35,6 +37,7 @@ impl Default for Limits {
             remembered: 4_096,
             waiting: 65_536,
             flows: st_ebpf::abi::FLOWS as usize,
+            keepalives: 65_536,
         }
     }
 }
@@ -133,6 +136,8 @@ pub struct Stats {
     pub waiting: usize,
     /// Media flows of the server's that are watched.
     pub flows: usize,
+    /// Flows that are kept open by `keepalive`.
+    pub kept_alive: usize,
     /// Trunks whose breaker is open.
     pub open_breakers: usize,
     /// Messages read.
@@ -176,6 +181,10 @@ pub struct Stats {
     pub evicted_waiting: u64,
     /// Dialogs whose media are not watched because of [`Limits::flows`].
     pub unwatched: u64,
+    /// Keep-alives that were due.
+    pub keepalives: u64,
+    /// Dialogs whose flow is not kept open because of [`Limits::keepalives`].
+    pub refused_keepalives: u64,
     /// How often a breaker has opened.
     pub breakers_opened: u64,
     /// Refreshes that were sent to try a trunk whose breaker was open.

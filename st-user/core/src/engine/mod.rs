@@ -22,6 +22,7 @@ mod hangup;
 mod hash;
 mod heard;
 mod invite;
+mod keepalive;
 pub mod limits;
 mod media;
 mod negotiate;
@@ -129,7 +130,7 @@ impl Engine {
         self.sx.unassisted.clear();
         self.sx.policy = policy;
         self.dialogs.all.values_mut().for_each(|dialog| dialog.mark(&mut self.sx));
-        self.dialogs.recount_all(&self.sx);
+        self.dialogs.recount_all(&mut self.sx);
     }
 
     /// Whether a session is not forgotten yet.
@@ -162,6 +163,7 @@ impl Engine {
         Stats {
             sessions: self.dialogs.all.len(),
             flows: self.sx.flows.len(),
+            kept_alive: self.sx.keepalives.len(),
             waiting: self.sx.gate.waiting(),
             open_breakers: self.sx.gate.open_breakers(),
             delayed: gate.delayed,
@@ -189,7 +191,10 @@ impl Engine {
     pub fn poll_output(&mut self) -> Output {
         let output = self.sx.poll();
         if matches!(output, Output::Timeout(_)) {
-            self.dialogs.recount(&self.sx, self.sx.now);
+            let now = self.sx.now;
+            self.dialogs.recount(&mut self.sx, now);
+            // What has changed may have something kept alive.
+            return self.sx.poll();
         }
         output
     }
@@ -206,6 +211,7 @@ impl Engine {
 
     fn take_in(&mut self, now: Time, packet: &Packet<'_>, assist: Option<Assist>) {
         self.advance(now);
+        self.sx.keepalives.saw(self.sx.now, packet);
         // Large, so that it stays where it is.
         let scanned = Message::scan(packet.bytes, packet.truncated);
         let Ok(message) = &scanned else {
@@ -241,6 +247,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         self.run_timers();
+        self.sx.run_keepalives();
         self.give_turns();
     }
 
@@ -318,6 +325,7 @@ impl Engine {
             Command::Outage => {
                 sx.resumed = sx.now;
                 self.dialogs.each(|dialog| dialog.after_outage(sx));
+                sx.spread_keepalives();
             }
             Command::HostRestarted => self.dialogs.each(|dialog| dialog.after_restart(sx)),
             Command::Loss { packets: 0 } => {}

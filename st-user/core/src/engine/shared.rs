@@ -17,6 +17,7 @@ use super::{
     gate::Gate,
     habits::Habit,
     hash::{Fingerprint, Secret},
+    keepalive::Keepalives,
     limits::{Limits, Stats},
     reason,
     target::OwnHeaders,
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     /// When refreshes may leave.
     pub(super) gate: Gate,
     pub(super) stats: Stats,
+    /// What holds flows open.
+    pub(super) keepalives: Keepalives,
     /// Tokens of requests of ours, ACKs included.
     pub(super) tokens: HashMap<u64, SessionId, Secret>,
     pub(super) peers: Bounded<SocketAddr, Ways, Secret>,
@@ -96,6 +99,7 @@ impl Shared {
         Self {
             mode,
             gate: Gate::new(limits.waiting, policy.refresh_rate),
+            keepalives: Keepalives::new(secret),
             policy,
             limits,
             secret,
@@ -134,7 +138,9 @@ impl Shared {
     pub(super) fn poll(&mut self) -> Output {
         match self.outputs.pop_front() {
             Some(output) => output,
-            None => Output::Timeout([self.timers.next(), self.gate.next()].into_iter().flatten().min()),
+            None => Output::Timeout(
+                [self.timers.next(), self.gate.next(), self.keepalives.next()].into_iter().flatten().min(),
+            ),
         }
     }
 

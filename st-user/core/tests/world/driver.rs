@@ -252,11 +252,12 @@ impl World {
                 }
                 Output::Arm(arm) => self.driver.arming.push_back(arm),
                 Output::Inject(inject) => self.inject(&inject),
-                // No plan has `respond` or `assist`.
+                // No plan has `respond`, `assist` or `keepalive`.
                 output @ (Output::Mark(_)
                 | Output::Unmark { .. }
                 | Output::Weigh { .. }
                 | Output::Send(_)
+                | Output::KeepAlive(_)
                 | Output::StopAssisting { .. }) => {
                     panic!("{output:?}")
                 }

@@ -259,6 +259,13 @@ const RULES: &[Key] = &[
         "trunks:\n  - name: carrier\n    match: { peers: [203.0.113.0/24] }\n    action: refresh\n    assist: true",
     ),
     key(
+        "trunks[].keepalive",
+        "How often at least something leaves the server's address and port for the peer's while a call is up, so that translators and \
+         firewalls between them do not forget the flow: where the server has sent nothing for so long, sipst sends an empty line \
+         (CRLFCRLF). 5s to 5m. Over UDP. Needs `action: refresh`.",
+        "trunks:\n  - name: carrier\n    action: refresh\n    keepalive: 30s",
+    ),
+    key(
         "trunks[].on_expired",
         "What is done with a session that has expired. `alert` tells it. `bye` also hangs up on both sides, where nobody has said \
          anything for a whole interval and more and no RTP was seen for 60 s either way, after both sides had sent it. Needs \

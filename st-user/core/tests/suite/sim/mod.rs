@@ -21,8 +21,8 @@ use std::{
 use disk::Disk;
 use kernel::Kernel;
 use st_core::{
-    Action, Arm, Assist, Command, Datagram, Direction, Engine, Event, EventKind, Inject, Mark, MediaSeen, Output,
-    Packet, Policy, Refusal, Rules, Side, Time,
+    Action, Arm, Assist, Command, Datagram, Direction, Engine, Event, EventKind, Inject, KeepAlive, Mark, MediaSeen,
+    Output, Packet, Policy, Refusal, Rules, Side, Time,
     engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
@@ -142,6 +142,8 @@ pub struct Sim {
     pub taken: Vec<String>,
     /// Trunks whose INVITEs are let be from now on.
     pub unassisted: Vec<String>,
+    /// What was sent to hold flows open, and when.
+    pub kept_alive: Vec<(Time, KeepAlive)>,
     /// What the kernel programs make of the INVITEs that are to come.
     pub assist: Option<Assist>,
     answers: VecDeque<Vec<u8>>,
@@ -213,6 +215,7 @@ impl Sim {
             acks: Vec::new(),
             taken: Vec::new(),
             unassisted: Vec::new(),
+            kept_alive: Vec::new(),
             assist: None,
             answers: VecDeque::new(),
             highest: HashMap::new(),
@@ -501,6 +504,7 @@ impl Sim {
                     self.engine.handle_command(self.now, Command::Weighed { session });
                 }
                 Output::Send(datagram) => self.send(datagram),
+                Output::KeepAlive(keep_alive) => self.kept_alive.push((self.now, keep_alive)),
                 Output::Watch { flow } => {
                     assert!(self.flows.insert(flow, MediaSeen::default()).is_none(), "watched twice: {flow}")
                 }
