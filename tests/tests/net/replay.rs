@@ -12,7 +12,7 @@ use crate::plan::{INTERVAL_S, Plan, SOON, config};
 fn essence(events: &[Value]) -> Vec<String> {
     let line = |event: &Value| {
         let fields = event.as_object().unwrap().iter();
-        let fields = fields.filter(|(name, _)| !["time", "deadline"].contains(&name.as_str()));
+        let fields = fields.filter(|(name, _)| !["time", "deadline", "lag_s"].contains(&name.as_str()));
         fields.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     };
     events.iter().map(line).collect()
