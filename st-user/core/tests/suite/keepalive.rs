@@ -107,7 +107,8 @@ fn calls_that_an_operator_holds_or_that_are_passed_on_keep_nothing_open() {
     // The same call, the other way round.
     let mut out = Call::new("b", Side::Server);
     let mut back = Call::new("b", Side::Peer);
-    (back.local.clone_from(&out.remote), back.remote.clone_from(&out.local));
+    back.local.clone_from(&out.remote);
+    back.remote.clone_from(&out.local);
     let mut sim = self::sim();
     sim.establish(&mut out, "", true);
     sim.establish(&mut back, "", true);
