@@ -28,8 +28,7 @@ use crate::{
     hep::{self, Hep},
     journal::{self, Journal},
     kernel::{self, Kernel, Options},
-    metrics,
-    output::{Format, Printer},
+    output::{Format, Printer, chain},
     paper, privilege,
     recorder::{self, Recorder},
     replay::{self, Calls, Progress, ReplayError, Stories, Summary, report},
@@ -319,7 +318,7 @@ fn replay(file: &Path, options: &replay::Options, calls: bool, html: Option<&Pat
     let told = told.map_or(Ok(()), |calls| calls.write(options.format, &mut out, &mut io::stderr()));
     drop(out);
     if let Some(page) = page {
-        let trouble = result.as_ref().err().map(|error| metrics::chain(error));
+        let trouble = result.as_ref().err().map(|error| chain(error));
         page.write(&report::page(file, &summary, trouble.as_deref()))?;
     }
     if !matches!(&result, Err(ReplayError::Output(_))) {

@@ -169,6 +169,12 @@ fn time_of_day(time: Time) -> String {
     whole.split_once('T').map_or(whole.clone(), |(_, clock)| clock.to_owned())
 }
 
+/// An error with its sources, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}
+
 /// What came from the wire, with nothing in it that a terminal obeys.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -27,6 +27,17 @@ impl SinkCounts {
         Arc::new(Self { name, ..Self::default() })
     }
 
+    /// Counts one in that waits, once `send` has found room for it; else it is dropped, and `slow` is said of the first.
+    pub(crate) fn queue(&self, send: impl FnOnce() -> bool, slow: &str) {
+        Self::add(&self.queued, 1);
+        if !send() {
+            self.queued.fetch_sub(1, Relaxed);
+            if self.dropped.fetch_add(1, Relaxed) == 0 {
+                tracing::warn!("{slow}");
+            }
+        }
+    }
+
     /// Adds to one of them.
     pub(crate) fn add(counter: &AtomicU64, number: u64) {
         counter.fetch_add(number, Relaxed);

@@ -62,6 +62,18 @@ fn meaning(reason: &str) -> String {
     text.map_or(String::new(), |text| format!(" ({})", text.trim_end_matches('.')))
 }
 
+/// What is special about a call, each behind a comma: it follows the state.
+pub(crate) fn marks(row: &Row) -> String {
+    let marks = [
+        (row.held, "held"),
+        (row.relayed, "relayed by this host"),
+        (row.mid_call, "met in the middle"),
+        (row.unsure, "unsure: it may be over"),
+        (row.proven, "refreshed by sipst before"),
+    ];
+    marks.iter().filter(|(is, _)| *is).map(|(_, mark)| format!(", {mark}")).collect()
+}
+
 /// All about a call.
 pub(crate) fn call(call: &Call) -> String {
     let Row { call_id, local_tag, remote_tag, server, peer, trunk, action, state, caller, started, age_s, .. } =
@@ -75,15 +87,7 @@ pub(crate) fn call(call: &Call) -> String {
     line("call", printable(call_id));
     line("server", format!("{server}  tag {}", printable(local_tag)));
     line("peer", format!("{peer}  tag {}", printable(remote_tag)));
-    let marks = [
-        (row.held, "held"),
-        (row.relayed, "relayed by this host"),
-        (row.mid_call, "met in the middle"),
-        (row.unsure, "unsure: it may be over"),
-        (row.proven, "refreshed by sipst before"),
-    ];
-    let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| format!(", {mark}")).collect();
-    line("state", format!("{state}{marks}"));
+    line("state", format!("{state}{}", marks(row)));
     line("trunk", format!("{} (action: {action})", printable(trunk)));
     line("started", format!("{started}, {} ago, by the {caller}", left(*age_s as f64)));
     if let (Some(interval), Some(refresher)) = (row.interval_s, &row.refresher) {

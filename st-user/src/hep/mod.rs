@@ -94,13 +94,8 @@ impl Hep {
     }
 
     fn queue(&self, what: What) {
-        SinkCounts::add(&self.counts.queued, 1);
-        if self.reports.try_send(what).is_err() {
-            self.counts.queued.fetch_sub(1, Relaxed);
-            if self.counts.dropped.fetch_add(1, Relaxed) == 0 {
-                tracing::warn!("reports to Homer do not leave fast enough: the newest are dropped");
-            }
-        }
+        let slow = "reports to Homer do not leave fast enough: the newest are dropped";
+        self.counts.queue(|| self.reports.try_send(what).is_ok(), slow);
     }
 
     /// What became of the reports.

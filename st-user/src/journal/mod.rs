@@ -61,13 +61,8 @@ impl Journal {
 
     /// Queues an event.
     pub fn event(&self, event: &Event) {
-        SinkCounts::add(&self.counts.queued, 1);
-        if self.entries.try_send(entry(event)).is_err() {
-            self.counts.queued.fetch_sub(1, Relaxed);
-            if self.counts.dropped.fetch_add(1, Relaxed) == 0 {
-                tracing::warn!("the journal takes events too slowly: the newest are dropped");
-            }
-        }
+        let slow = "the journal takes events too slowly: the newest are dropped";
+        self.counts.queue(|| self.entries.try_send(entry(event)).is_ok(), slow);
     }
 
     /// What became of the events.

@@ -65,17 +65,6 @@ impl Metrics {
     }
 }
 
-/// An error and what it comes from, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
-}
-
 /// 200 or 503, and why.
 fn reply(well: Result<(), Vec<String>>) -> crate::http::Reply {
     match well {

@@ -77,13 +77,8 @@ impl Recorder {
 
     /// Queues a packet.
     pub fn keep(&self, sighting: &Arc<Sighting>) {
-        SinkCounts::add(&self.counts.queued, 1);
-        if self.packets.try_send(Arc::clone(sighting)).is_err() {
-            self.counts.queued.fetch_sub(1, Relaxed);
-            if self.counts.dropped.fetch_add(1, Relaxed) == 0 {
-                tracing::warn!("the flight recorder does not keep up: the newest packets are not kept");
-            }
-        }
+        let slow = "the flight recorder does not keep up: the newest packets are not kept";
+        self.counts.queue(|| self.packets.try_send(Arc::clone(sighting)).is_ok(), slow);
     }
 
     /// What became of the packets.

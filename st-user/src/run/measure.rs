@@ -45,7 +45,7 @@ impl Measure {
             sessions: HashMap::new(),
             receivers: HashSet::new(),
         };
-        match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::metrics::chain(&error)) {
+        match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::output::chain(&error)) {
             Ok(listener) => measure.listen(listener),
             Err(error) => error!("nobody can ask for metrics in this run; calls are kept alive all the same: {error}"),
         }
@@ -67,7 +67,7 @@ impl Measure {
                 let restart = "take another port, or `systemctl restart sipst`: calls live through that";
                 format!("`metrics.listen` cannot go from {now} to {wanted} while sipst runs, for the port is its own; {restart}")
             }
-            _ => crate::metrics::chain(&error),
+            _ => crate::output::chain(&error),
         })
     }
 

@@ -200,13 +200,7 @@ fn read(file: &Path, lookout: &Lookout) -> Fresh {
 }
 
 fn refused(error: &crate::kernel::KernelError) -> Failure {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    Failure::new("refused", message)
+    Failure::new("refused", crate::output::chain(error))
 }
 
 fn joined(ports: &[u16]) -> String {

@@ -17,7 +17,9 @@ use st_core::{Engine, Event, EventKind, Time, engine::reason};
 
 pub use file::{About, MAX_SET_ASIDE, StoreError};
 use file::{NAME, StateFile};
-use writer::{Batch, WAITING, Writer, chain};
+use writer::{Batch, WAITING, Writer};
+
+use crate::output::chain;
 
 /// Where state is kept, unless the configuration says otherwise.
 pub const STATE_DIR: &str = "/var/lib/sipst";

@@ -15,6 +15,7 @@ use std::{
 use st_core::engine::record::Change;
 
 use super::file::{About, StateFile, StoreError};
+use crate::output::chain;
 
 /// How many batches wait while one is written.
 pub(super) const WAITING: usize = 2;
@@ -165,10 +166,4 @@ impl Inner {
             Err(error) => tracing::debug!(error = chain(&error), "the state directory still cannot be used"),
         }
     }
-}
-
-/// An error with its sources.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }

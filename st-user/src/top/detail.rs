@@ -95,15 +95,7 @@ fn facts(row: &Row, call: Option<&Call>, late: f64) -> Vec<(&'static str, String
     } else {
         facts.push(("timer", "none: nobody has to refresh it".to_owned()));
     }
-    let marks = [
-        (row.held, "held"),
-        (row.relayed, "relayed by this host"),
-        (row.mid_call, "met in the middle"),
-        (row.unsure, "unsure: it may be over"),
-        (row.proven, "refreshed by sipst before"),
-    ];
-    let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| format!(", {mark}")).collect();
-    facts.push(("state", format!("{}{marks}", printable(&row.state))));
+    facts.push(("state", format!("{}{}", printable(&row.state), show::marks(row))));
     facts.push(("sipst", call.map_or("...".to_owned(), show::outlook)));
     let tag = |tag: &str| format!("tag {}", printable(tag));
     facts.push(("server", format!("{}  {}", row.server, tag(&row.local_tag))));

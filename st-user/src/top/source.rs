@@ -13,7 +13,7 @@ use crate::{
         client::{Client, ClientError},
         protocol::{Answer, Only, Order, Request},
     },
-    metrics::chain,
+    output::chain,
 };
 
 /// Between two reports.
