@@ -57,18 +57,8 @@ fn f01_a_call_without_a_timer_outlives_the_age_at_which_its_peer_drops_calls() {
             scope.spawn(move || {
                 let call =
                     plan(family, attach, &HOLDS, Profile { update, joins, ..Profile::dropping_peer(AGE) }).start();
-                call.refreshed(3);
-                call.server.request("INFO");
-                assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{}", call.story());
-                call.refreshed(7);
-                let first = call.sipst.event("refresh_due", SOON).unwrap();
+                let first = call.kept_up(1_800, &["refresh_failed", "session_expiring", "session_expired", "bye_sent"]);
                 assert_eq!((&first["reason"], &first["by"]), (&"assumed: 8s".into(), &"sipst".into()), "{first}");
-                for refresh in call.peer.refreshes() {
-                    assert_eq!(refresh.session_expires(), Some((1_800, Some("uac"))), "{}", call.story());
-                }
-                for kind in ["refresh_failed", "session_expiring", "session_expired", "bye_sent"] {
-                    assert_eq!(call.sipst.count(kind), 0, "{}", call.story());
-                }
                 call.server_hangs_up();
             });
         }

@@ -99,18 +99,9 @@ fn f01_with_take_over_the_servers_side_becomes_the_refresher_and_the_call_lives(
                 let plan = plan(family, attach, &TAKES_OVER, refusing());
                 let peer = Profile { update, ..plan.peer.clone() };
                 let call = Plan { peer, ..plan }.start();
-                call.refreshed(3);
-                call.server.request("INFO");
-                assert_eq!(call.server.answered("INFO", SOON).unwrap(), 200, "{}", call.story());
-                call.refreshed(7);
-                let first = call.sipst.event("refresh_due", SOON).unwrap();
+                let quiet = ["refresh_rejected", "refresh_overdue", "refresh_failed", "at_risk", "session_expiring"];
+                let first = call.kept_up(INTERVAL_S, &quiet);
                 assert_eq!(first["reason"], "take_over", "{first}");
-                for refresh in call.peer.refreshes() {
-                    assert_eq!(refresh.session_expires(), Some((INTERVAL_S, Some("uac"))), "{}", call.story());
-                }
-                for kind in ["refresh_rejected", "refresh_overdue", "refresh_failed", "at_risk", "session_expiring"] {
-                    assert_eq!(call.sipst.count(kind), 0, "{}", call.story());
-                }
                 call.server_hangs_up();
             });
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use st_tests::{
     Family, Host, Lab, Sipst, Tap,
     agent::{Agent, Profile, Timer, refreshes},
@@ -126,6 +127,23 @@ impl Call {
             (over || refreshes(records).len() >= count).then_some(!over)
         });
         assert!(refreshed.is_ok_and(|alive| alive), "{count} refreshes were expected\n{}", self.story());
+    }
+
+    /// sipst keeps it up by seven refreshes, each of which asks for so many seconds and names its own side the refresher, and the peer
+    /// takes the server's INFO between them. Of `quiet` nothing is told. The first `refresh_due`.
+    pub(crate) fn kept_up(&self, seconds: u32, quiet: &[&str]) -> Value {
+        self.refreshed(3);
+        self.server.request("INFO");
+        assert_eq!(self.server.answered("INFO", SOON).unwrap(), 200, "{}", self.story());
+        self.refreshed(7);
+        let first = self.sipst.event("refresh_due", SOON).unwrap();
+        for refresh in self.peer.refreshes() {
+            assert_eq!(refresh.session_expires(), Some((seconds, Some("uac"))), "{}", self.story());
+        }
+        for kind in quiet {
+            assert_eq!(self.sipst.count(kind), 0, "{}", self.story());
+        }
+        first
     }
 
     /// The server hangs up, as the server it is; the peer must accept that, and neither end may have met anything odd.
