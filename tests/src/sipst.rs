@@ -78,7 +78,7 @@ impl Sipst {
     /// The same with a wall clock of its own, off by what the host's file `/run/clock` says at every moment; `off`: at first. The
     /// monotonic clock is the machine's.
     pub fn start_with_a_clock(host: &Host, config: &str, off: &str) -> Result<Self> {
-        let config = host.file("sipst.yaml", config)?;
+        let config = configuration(host, config)?;
         let clock = host.file("clock", off)?;
         let mut command = Command::new(binary()?);
         command.args(["run", "--json", "-c"]).arg(config).env("SIPST_LOG", "info,sipst=debug,st_core=debug");
