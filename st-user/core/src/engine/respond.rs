@@ -286,7 +286,8 @@ impl Dialog {
         };
         let branch = heard.transaction(sx.secret);
         let is_it = |known: &&Exchange| known.is(Side::Peer, method) && known.is_named(branch);
-        let exchange = self.exchanges.all().iter().rev().find(is_it).filter(|known| known.stage == Stage::Open);
+        // Where the peer has ACKed a refusal, that has gone out unseen.
+        let exchange = self.exchanges.all().iter().rev().find(is_it).filter(|known| known.is_unanswered());
         let talk = exchange.and_then(Exchange::of_peers).map(|(_, talk)| talk);
         let (Some(responding), Some(agreed)) = (&self.responding, self.session.agreed) else { return Err(None) };
         let (Some(talk), true) = (talk, is_refusal && self.responds(policy) && !self.is_over()) else {

@@ -522,3 +522,16 @@ fn after_a_loss_a_new_version_may_hide_a_change_until_the_next_reinvite_is_settl
     let asked = refused(&mut sim, &mut call, "INVITE", UAC_1800, &newer, 503);
     assert_eq!(statuses(&sim, &asked), [200]);
 }
+
+#[test]
+fn r33_a_refusal_that_the_peer_has_acked_goes_out_again_as_it_is() {
+    let (mut sim, mut call) = call(rules(), Side::Server);
+    sim.secs(900);
+    // The refusal itself went by unseen, and the ACK to it never reached the server.
+    let asked = sim.request(&mut call, Side::Peer, "INVITE", &(manners(Side::Peer, true) + UAC_1800), &sdp(Side::Peer));
+    let text = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+    sim.wire(Side::Peer, text.into_bytes());
+    sim.respond(&call, Side::Peer, &asked, "INVITE", 503, "");
+    assert_eq!(statuses(&sim, &asked), [503], "a 200 would say something else than the peer has heard");
+    assert_eq!((sim.count(RefreshAnswered), sim.count(SessionRefreshed)), (0, 0));
+}
