@@ -290,7 +290,7 @@ fn parse_filter(filter: &[String]) -> Result<OnlyEvents, UsageError> {
             ("event", kind) if is_kind(kind) => only.kinds.push(kind.into()),
             ("event", kind) => {
                 return Err(UsageError(format!(
-                    "--filter {given}: there is no event `{kind}`; docs/behaviour.md lists them"
+                    "--filter {given}: there is no event `{kind}`; docs/events.md lists them"
                 )));
             }
             ("trunk", name) if !name.is_empty() => only.trunk = Some(name.into()),

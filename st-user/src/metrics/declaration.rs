@@ -119,7 +119,7 @@ declare! {
     /// How long after a refresh of sipst's was due its first request left.
     refresh_lag: Histograms = "sipst_refresh_lag" in Seconds ["trunk"];
 
-    /// Events, by kind (docs/behaviour.md). `trunk` is empty where an event concerns no one call.
+    /// Events, by kind (docs/events.md). `trunk` is empty where an event concerns no one call.
     events: Counters = "sipst_events" ["event", "trunk"];
     /// Session timers that were agreed upon or changed, by who has to refresh.
     negotiations: Counters = "sipst_negotiations" ["trunk", "refresher"];
