@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    alert::{Alerts, Counts},
+    alert::{Alerts, Counts, SinkCounts},
     config::{self, Alerting, Attach, Config, ConfigError},
     control::{
         self,
@@ -434,6 +434,12 @@ impl EventSink for Sinks {
         }
         if let Some(hep) = &self.hep {
             hep.packet(sighting);
+    fn exports(&self) -> Vec<Arc<SinkCounts>> {
+        let journal = self.journal.as_ref().map(Journal::counts);
+        let recorder = self.recorder.as_ref().map(Recorder::counts);
+        [journal, recorder, self.hep.as_ref().map(Hep::counts)].into_iter().flatten().collect()
+    }
+
         }
     }
 

@@ -187,6 +187,11 @@ declare! {
     alerts: Counters = "sipst_alerts" ["sink", "result"];
     /// Alerts that wait for their receiver.
     alerts_waiting: Gauges = "sipst_alerts_waiting" ["sink"];
+    /// Events to the `journal`, packets to the flight `recorder`, and both to Homer (`hep` and its address), by what became of
+    /// them: `sent`, `failed` (not taken or not written), `dropped` (no room). Begins anew where a reload changes the sink.
+    exports: Counters = "sipst_exports" ["sink", "result"];
+    /// Events and packets that wait for these.
+    exports_waiting: Gauges = "sipst_exports_waiting" ["sink"];
 
     /// Times that another configuration was read while sipst ran, by what became of it: `taken` or `refused`.
     reloads: Counters = "sipst_reloads" ["result"];
