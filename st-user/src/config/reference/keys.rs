@@ -366,7 +366,9 @@ const ALERTS: &[Key] = &[
     key(
         "recorder",
         "The flight recorder: every packet that sipst sent, took, held back or rewrote (before and after), with the reason as its \
-         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated.",
+         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated. \
+         What the kernel programs do while no daemon lives waits in the ring (three quarters of 4 MiB; what finds no room is counted as \
+         `unrecorded`), and the next daemon that has a recorder writes it before anything else.",
         "recorder: { size: 64MiB, files: 4 }",
     ),
     key("recorder.size", "How large one of the files gets.", "recorder: { size: 256MiB }"),
