@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         setup::run(setup::Wants::MATRIX)?;
     }
     if parts.iter().any(|part| matches!(part, Part::Dist)) {
-        setup::run(setup::Wants::DIST)?;
+        setup::run(setup::Wants::TRIAL)?;
     }
     build::run(&build::Options { release: false })?;
 

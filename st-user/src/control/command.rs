@@ -195,7 +195,9 @@ fn sessions(at: &At, request: &Request) -> Result<()> {
     drop(out);
     if !at.json {
         match (done["sessions"].as_u64(), done["more"].as_bool(), done["found"].as_u64()) {
-            (Some(0), ..) => note("no such call"),
+            (Some(0), ..) => {
+                note("no such call (one that was up before sipst is known from its next re-INVITE or UPDATE on)");
+            }
             (Some(shown), Some(true), Some(found)) => {
                 note(&format!(
                     "{} more calls: `--limit`, `--all`, or a filter shows others",
