@@ -28,6 +28,7 @@ mod obligations;
 mod peers;
 mod rates;
 mod refresh;
+mod reload;
 mod replay;
 mod respond;
 mod restart;
