@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -388,6 +388,8 @@ counters! {
     Tcp = "tcp",
     /// Not sampled: headers cut short or contradictory.
     Malformed = "malformed",
+    /// Not sampled: over the loopback between two SIP ports, so that either end may be the server.
+    Loopback = "loopback",
     /// Not sampled: an empty datagram or a keep-alive (CRLF, STUN, one NUL).
     KeepAlive = "keep_alive",
     /// Not sampled: not SIP.

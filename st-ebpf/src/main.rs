@@ -24,6 +24,7 @@ mod programs {
     pub mod hold;
     pub mod ingress;
     pub mod lengthen;
+    pub mod loopback;
     pub mod maps;
     pub mod media;
     pub mod message;

@@ -18,6 +18,7 @@ use super::{
     assist::offer,
     hold::{Acks, Held, acks, acks_are_held, hold},
     ingress::beginning,
+    loopback::{End, end},
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
@@ -43,6 +44,14 @@ pub fn egress<A: Access>(access: &A) -> Fate {
         Packet::First(datagram) => return beginning(access, &datagram, false, Whose::Peer),
         Packet::Sip(datagram) => datagram,
     };
+    match end(access, datagram.source, datagram.destination) {
+        End::This => {}
+        End::Other => return Fate::Pass,
+        End::Unclear => {
+            count(Counter::Loopback);
+            return Fate::Pass;
+        }
+    }
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::EGRESS) else {
         return Fate::Pass;
     };

@@ -12,6 +12,7 @@ use super::{
     ack::acknowledge,
     assist::soften,
     hold::{Acks, acks, acks_are_held},
+    loopback::{End, end},
     maps::{Scratch, TOKENS, count},
     media,
     message::{
@@ -36,6 +37,9 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
         Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Server),
         Packet::Sip(datagram) => datagram,
     };
+    if end(access, datagram.destination, datagram.source) != End::This {
+        return Fate::Pass;
+    }
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
         return Fate::Pass;
     };

@@ -91,7 +91,7 @@ pub enum Packet {
 
 /// The bytes at a constant offset, if they can be read directly.
 #[inline(always)]
-fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
+pub fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
     if data + offset + N > end {
         return None;
     }
@@ -105,6 +105,12 @@ fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     // SAFETY: N bytes of room.
     unsafe { access.load(offset, bytes.as_mut_ptr(), N as u32) }.then_some(bytes)
+}
+
+/// Whether this port carries SIP.
+#[inline(always)]
+pub fn carries_sip(port: u16) -> bool {
+    PORTS.get(0).is_some_and(|ports| ports.words[(port >> 6) as usize & 1023] >> (port & 63) & 1 == 1)
 }
 
 /// Whether either port carries SIP; source and destination as in the header.

@@ -164,6 +164,9 @@ impl Driver<'_> {
     fn amiss(&self) -> Vec<String> {
         let bare = self.kernel.attached().filter(|(_, attached)| !attached);
         let mut amiss: Vec<String> = bare.map(|(name, _)| format!("interface {name}: not attached")).collect();
+        if self.kernel.configured().is_empty() {
+            amiss.push("nothing is attached: no interface is like what `interfaces` says".into());
+        }
         if !self.store.keeps() {
             amiss.push("what is known of the calls is not kept: a restart will not know them".into());
         }
