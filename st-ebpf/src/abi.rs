@@ -74,7 +74,7 @@ pub mod names {
     pub const INGRESS_TC: &str = "st_ingress_tc";
     pub const EGRESS: &str = "st_egress";
     pub const SETTINGS: &str = "SETTINGS";
-    pub const PORTS: &str = "PORTS";
+    pub const PORTS: &str = ".bss.ports";
     pub const RING: &str = "RING";
     pub const COUNTERS: &str = "COUNTERS";
     pub const SHIFTS: &str = "SHIFTS";
@@ -86,7 +86,7 @@ pub mod names {
     pub const HOLDS: &str = "HOLDS";
     pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
-    pub const FLOW_PORTS: &str = "FLOW_PORTS";
+    pub const FLOW_PORTS: &str = ".bss.flow_ports";
     /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
     pub const RECORDING: &str = "RECORDING";
     pub const ASSISTED: &str = "ASSISTED";
@@ -226,7 +226,8 @@ pub struct Settings {
     pub version: [u8; 16],
 }
 
-/// The ports that carry SIP, one bit each; one element.
+/// Ports, one bit each; one element. There are two of these, neither of which is pinned: those that carry SIP, and those of the
+/// media flows that are watched.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ports {

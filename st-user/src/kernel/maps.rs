@@ -28,9 +28,8 @@ const NOEXIST: u64 = 1;
 const EXIST: u64 = 2;
 
 /// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
-pub(crate) const SHAPES: [(&str, usize, usize, usize); 10] = [
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 9] = [
     (names::SETTINGS, 4, size_of::<Settings>(), 1),
-    (names::PORTS, 4, size_of::<Ports>(), 1),
     (names::RING, 0, 0, abi::RING_BYTES as usize),
     (names::COUNTERS, 4, 8, Counter::ALL.len()),
     (names::SHIFTS, 8, size_of::<Shift>(), abi::SHIFTS as usize),
