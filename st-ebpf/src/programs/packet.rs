@@ -113,14 +113,13 @@ fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N]> {
 /// Whether this port carries SIP.
 #[inline(always)]
 pub fn carries_sip(port: u16) -> bool {
-    PORTS.get(0).is_some_and(|ports| ports.words[(port >> 6) as usize & 1023] >> (port & 63) & 1 == 1)
+    bits_from(&raw const PORTS, u32::from(port)) & 1 == 1
 }
 
 /// Whether either port carries SIP; source and destination as in the header.
 #[inline(always)]
 fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
-    let bits = |port: u16| bits_from(&raw const PORTS, u32::from(port));
-    (bits(u16::from_be_bytes([s0, s1])) | bits(u16::from_be_bytes([d0, d1]))) & 1 == 1
+    carries_sip(u16::from_be_bytes([s0, s1])) | carries_sip(u16::from_be_bytes([d0, d1]))
 }
 
 /// What a plain packet (no tag, no option, no extension, no fragment) is, or `None` where it is not plain.
