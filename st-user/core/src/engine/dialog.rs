@@ -320,7 +320,10 @@ impl Dialog {
     }
 
     /// An offer of `offerer`'s was answered (F8). Whether the offer was the same session as before (R22).
-    pub(super) fn settle(&mut self, offerer: Side, offer: Said, answer: Said) -> bool {
+    pub(super) fn settle(&mut self, sx: &Shared, offerer: Side, offer: Said, answer: Said) -> bool {
+        if let Some(responding) = &mut self.responding {
+            responding.losses = sx.losses;
+        }
         let (server, peer) = match offerer {
             Side::Server => (offer, answer),
             Side::Peer => (answer, offer),

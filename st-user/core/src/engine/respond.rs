@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Action, AnsweredInvite, By, Datagram, Event, EventKind, Mark, Output, Policy, Refusal, Respond, Side, Time, build,
-    message::{CSeq, HeaderName, Message, MethodName, Role},
+    message::{Body, CSeq, HeaderName, Message, MethodName, Role},
 };
 
 /// The longest Retry-After that R29 allows is 10 s; this many seconds are enough for what is in the way.
@@ -317,7 +317,7 @@ impl Dialog {
         // Whether it is a refresh and nothing else.
         match (method, &talk.asked) {
             (MethodName::Update, Said::Nothing) => {}
-            (MethodName::Update, _) => return changes("an UPDATE with an offer"),
+            // sofia-sip's UPDATEs repeat the offer, and so do pjsip's where one without was turned down.
             (_, Said::Nothing) => return changes("no offer"),
             (_, Said::Unclear) => return changes("an offer that cannot be read"),
             (_, Said::Sdp(offer)) => {
@@ -372,14 +372,17 @@ impl Dialog {
             let invites = open.method == MethodName::Invite;
             return because(if invites { reason::INVITE_IN_PROGRESS } else { reason::REQUEST_IN_PROGRESS });
         }
-        // R29
-        let invites = method == MethodName::Invite;
-        if invites && self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
+        // R29; RFC 3311, section 5.2: an UPDATE with an offer is bound by the same.
+        let offers = talk.asked != Said::Nothing;
+        if offers && self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
             return Ok(Plan::Decline { status: 491, retry_after: None });
         }
-        let other = |known: &Exchange| known.method == method && !known.is_named(branch);
+        let other = |known: &Exchange| {
+            let asks = known.talk.as_ref().is_some_and(|talk| talk.asked != Said::Nothing);
+            (known.method == method || offers && asks) && !known.is_named(branch)
+        };
         let busy = self.exchanges.all_open_of(now, Side::Peer).any(|known| other(known) && known.stage == Stage::Open);
-        if busy || invites && self.telling.as_ref().is_some_and(|telling| telling.is_open()) {
+        if busy || offers && self.telling.as_ref().is_some_and(|telling| telling.is_open()) {
             return Ok(Plan::Decline { status: 500, retry_after: Some(RETRY_AFTER) });
         }
         Ok(Plan::Accept { interval, role })
@@ -417,7 +420,8 @@ impl Dialog {
         let (status, bytes) = match plan {
             Plan::Decline { status, retry_after } => (status, build::decline(refusal, status, retry_after)),
             Plan::Accept { interval, role } => {
-                let sdp = self.sdp.as_ref().filter(|_| invites);
+                let offers = Message::body(request) != Body::None;
+                let sdp = self.sdp.as_ref().filter(|_| offers);
                 let accept = build::Accept {
                     contact: self.look.contact(),
                     own: &own,
@@ -529,7 +533,7 @@ impl Dialog {
         self.peer_update = talk.update.or(self.peer_update);
         self.min_se = self.min_se.max(talk.terms.min_se);
         let unchanged =
-            cseq.method == MethodName::Update || self.settle(Side::Peer, talk.asked.clone(), Said::by(heard.message));
+            talk.asked == Said::Nothing || self.settle(sx, Side::Peer, talk.asked.clone(), Said::by(heard.message));
         let (by, method, terms) = (By::Peer, cseq.method, talk.terms);
         let deal = Deal { sender: Side::Peer, by, answered: true, method, terms, unchanged };
         self.agree(sx, heard.message, deal);

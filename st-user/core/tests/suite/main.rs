@@ -29,6 +29,7 @@ mod own;
 mod peers;
 mod rates;
 mod refresh;
+mod reload;
 mod replay;
 mod respond;
 mod restart;

@@ -89,6 +89,35 @@ fn f07_a_refusal_of_an_update_gives_way_to_a_200_and_the_session_goes_on() {
 }
 
 #[test]
+fn f07_an_update_that_repeats_the_offer_is_answered_with_the_servers_own_sdp() {
+    for caller in [Side::Server, Side::Peer] {
+        let (mut sim, mut call) = call(rules(), caller);
+        for round in 1..=4 {
+            sim.secs(900);
+            let offer = sdp(Side::Peer).replace("7 7", &format!("7 {}", 7 + round));
+            let asked = refused(&mut sim, &mut call, "UPDATE", UAC_1800, &offer, 405);
+            assert_eq!(statuses(&sim, &asked), [200], "{:?}", sim.kinds());
+            let text = sim.responses.last().unwrap();
+            assert!(text.ends_with(&format!("\r\n\r\n{}", sdp(Side::Server))), "{text}");
+            assert!(text.contains("Content-Type: application/sdp\r\n"), "{text}");
+            let answer = Message::scan(text.as_bytes(), false).unwrap();
+            let expires = answer.session_expires().unwrap().unwrap();
+            assert_eq!((expires.interval_s, expires.refresher), (1_800, Some(Role::Uac)));
+        }
+        // One that offers nothing is answered by nothing.
+        let asked = refreshes(&mut sim, &mut call, "UPDATE", 405);
+        assert_eq!(statuses(&sim, &asked), [200]);
+        assert!(sim.responses.last().unwrap().ends_with("Content-Length: 0\r\n\r\n"));
+        assert_eq!((sim.count(RefreshAnswered), sim.count(SessionRefreshed)), (5, 5));
+        assert_eq!(sim.count(NegotiationFault) + sim.count(RefreshRejected) + sim.count(SessionExpired), 0);
+        sim.secs(60);
+        assert!(sim.taken.is_empty() && sim.acks.is_empty(), "nothing of it is ACKed");
+        sim.hang_up(&mut call);
+        sim.assert_numbers();
+    }
+}
+
+#[test]
 fn f16_a_refusal_of_a_reinvite_gives_way_to_the_servers_own_sdp_and_both_acks_go_where_they_belong() {
     for caller in [Side::Server, Side::Peer] {
         for status in [405, 420, 488, 500, 501, 503] {
@@ -188,7 +217,8 @@ fn what_changes_anything_or_is_no_refresh_is_the_servers_alone() {
         ("hold", "INVITE", "", &*held, "another offer than before"),
         ("another codec", "INVITE", "", &*codec, "another offer than before"),
         ("no offer", "INVITE", "", "", "no offer"),
-        ("an UPDATE with an offer", "UPDATE", "", &*sdp(Side::Peer), "an UPDATE with an offer"),
+        ("media elsewhere by UPDATE", "UPDATE", "", &*moved, "another offer than before"),
+        ("hold by UPDATE", "UPDATE", "", &*held, "another offer than before"),
         (
             "a multipart body",
             "INVITE",
@@ -319,9 +349,11 @@ fn r29_while_a_request_of_sipsts_or_the_peers_is_under_way_the_peer_is_told_to_w
     assert!(sim.taken.is_empty() && sim.acks.is_empty());
     sim.respond(&call, Side::Peer, &asked, "INVITE", 503, "");
     assert_eq!(statuses(&sim, &asked), [491, 491], "a copy gets the same");
-    // No offer goes with an UPDATE (R28).
+    // No offer goes with an UPDATE (R28), unless it has one.
     let asked = refreshes(&mut sim, &mut call, "UPDATE", 405);
     assert_eq!(statuses(&sim, &asked), [200]);
+    let asked = refused(&mut sim, &mut call, "UPDATE", UAC_1800, &sdp(Side::Peer), 405);
+    assert_eq!(statuses(&sim, &asked), [491], "RFC 3311, section 5.2");
 
     // Another INVITE of the peer's waits for the server.
     let (mut sim, mut call) = self::call(rules(), Side::Server);
@@ -331,6 +363,10 @@ fn r29_while_a_request_of_sipsts_or_the_peers_is_under_way_the_peer_is_told_to_w
     let asked = refreshes(&mut sim, &mut call, "INVITE", 503);
     assert_eq!(statuses(&sim, &asked), [500]);
     assert!(sim.responses.last().unwrap().contains("Retry-After: 2\r\n"));
+    let asked = refused(&mut sim, &mut call, "UPDATE", UAC_1800, &sdp(Side::Peer), 405);
+    assert_eq!(statuses(&sim, &asked), [500], "its first offer has no answer");
+    let asked = refreshes(&mut sim, &mut call, "UPDATE", 405);
+    assert_eq!(statuses(&sim, &asked), [200]);
 }
 
 #[test]
@@ -508,19 +544,23 @@ fn the_answer_goes_the_way_of_the_servers_own_with_its_headers() {
 }
 
 #[test]
-fn after_a_loss_a_new_version_may_hide_a_change_until_the_next_reinvite_is_settled() {
-    let (mut sim, mut call) = call(rules(), Side::Server);
-    sim.command(Command::Loss { packets: 1 });
-    let newer = sdp(Side::Peer).replace("7 7", "7 8");
-    let asked = refused(&mut sim, &mut call, "INVITE", UAC_1800, &newer, 503);
-    assert_eq!(statuses(&sim, &asked), [503]);
-    assert_eq!(sim.last(AnswerWithheld).reason.as_deref(), Some("packets_lost"));
-    // The same bytes: no version was left out.
-    let asked = refreshes(&mut sim, &mut call, "INVITE", 503);
-    assert_eq!(statuses(&sim, &asked), [200]);
-    ack(&mut sim, &mut call, asked.0);
-    let asked = refused(&mut sim, &mut call, "INVITE", UAC_1800, &newer, 503);
-    assert_eq!(statuses(&sim, &asked), [200]);
+fn after_a_loss_a_new_version_may_hide_a_change_until_the_next_offer_is_settled() {
+    for method in ["INVITE", "UPDATE"] {
+        let (mut sim, mut call) = call(rules(), Side::Server);
+        sim.command(Command::Loss { packets: 1 });
+        let newer = sdp(Side::Peer).replace("7 7", "7 8");
+        let asked = refused(&mut sim, &mut call, method, UAC_1800, &newer, 503);
+        assert_eq!(statuses(&sim, &asked), [503]);
+        assert_eq!(sim.last(AnswerWithheld).reason.as_deref(), Some("packets_lost"));
+        // The same bytes: no version was left out.
+        let asked = refused(&mut sim, &mut call, method, UAC_1800, &sdp(Side::Peer), 503);
+        assert_eq!(statuses(&sim, &asked), [200]);
+        if method == "INVITE" {
+            ack(&mut sim, &mut call, asked.0);
+        }
+        let asked = refused(&mut sim, &mut call, method, UAC_1800, &newer, 503);
+        assert_eq!(statuses(&sim, &asked), [200]);
+    }
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn what_is_known_is_known_of_a_trunk_and_outlives_the_daemon() {
     sim.call("b", Side::Server, UAS_90);
     assert_eq!(sim.reasons(AtRisk), ["server_refuses_refresh"]);
     // The same server for another trunk.
-    sim.engine.set_policy(std::sync::Arc::new(Policy { trunks: vec![trunk("b", "0.0.0.0/0")], ..Policy::default() }));
+    sim.set_policy(Policy { trunks: vec![trunk("b", "0.0.0.0/0")], ..Policy::default() });
     sim.call("c", Side::Server, UAS_90);
     assert_eq!(sim.count(AtRisk), 1);
 }
