@@ -49,6 +49,11 @@ pub struct Injector {
 }
 
 impl Injector {
+    /// Whether the socket for an address is there.
+    pub fn is_open(&self, server: IpAddr) -> bool {
+        self.sockets.iter().any(|(address, _)| *address == server)
+    }
+
     /// Makes sure of the socket for an address of the server's. [`Refusal::Translated`]: it is no address of this host.
     pub fn open(&mut self, server: IpAddr) -> Result<&Socket, Refusal> {
         if let Some(at) = self.sockets.iter().position(|(address, _)| *address == server) {

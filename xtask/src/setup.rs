@@ -31,12 +31,13 @@ const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
 /// SIP software, a browser, a terminal and what tries alert rules, which only tests run, and what sets a clock for one process.
-const STACKS: [Need; 12] = [
+const STACKS: [Need; 13] = [
     (&["promtool"], PROMETHEUS),
     (&["chromium"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
     (&["tmux"], "tmux"),
+    (&["nft", "--version"], "nftables"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),

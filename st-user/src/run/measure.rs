@@ -1,7 +1,7 @@
 //! What the loop publishes of itself for monitoring, and the address that monitoring asks.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::TcpListener,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -31,6 +31,8 @@ pub(super) struct Measure {
     receivers: Published,
     /// Where else events and packets go, as last published.
     exports: Published,
+    /// Interfaces, as last published.
+    interfaces: HashSet<String>,
 }
 
 impl Measure {
@@ -44,6 +46,7 @@ impl Measure {
             sessions: HashMap::new(),
             receivers: Published::default(),
             exports: Published::default(),
+            interfaces: HashSet::new(),
         };
         match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::output::chain(&error)) {
             Ok(listener) => measure.listen(listener),
@@ -190,9 +193,14 @@ impl Driver<'_> {
         families.store_batches.set([], batches);
         families.store_written.set([], bytes);
         families.store_failures.set([], failures);
-        for (name, attached) in self.kernel.attached() {
-            families.attached.set([name.to_owned().into()], f64::from(u8::from(attached)));
+        let interfaces: HashMap<String, bool> = self.kernel.attached().collect();
+        for gone in self.measure.interfaces.iter().filter(|name| !interfaces.contains_key(*name)) {
+            families.attached.remove([gone.clone().into()]);
         }
+        for (name, attached) in &interfaces {
+            families.attached.set([name.clone().into()], f64::from(u8::from(*attached)));
+        }
+        self.measure.interfaces = interfaces.into_keys().collect();
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod assist;
 mod assume;
 mod attackers;
 mod bystanders;
+mod containers;
 mod control;
 mod crash;
 mod daemon;
