@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+mod fragments;
 pub mod hep;
 mod http;
 pub mod inject;
