@@ -16,6 +16,7 @@ mod dead;
 mod demand;
 mod ends;
 mod foreign;
+mod fragments;
 mod hangup;
 mod keepalive;
 mod loopback;
