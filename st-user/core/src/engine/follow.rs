@@ -226,6 +226,7 @@ impl Dialog {
             }
             return;
         }
+        self.heard_by_server(method);
         match sender {
             Side::Server => self.redirect(message.contact().map(|contact| contact.uri)),
             Side::Peer => {

@@ -4,6 +4,7 @@
 //! interval by the moments of `schedule`, `refresh` acts, `own` and `verdict` follow what was sent. What all
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
+mod aside;
 mod assist;
 mod assume;
 mod bounded;
@@ -243,6 +244,17 @@ impl Engine {
             None => self.sx.output(Output::Send(Datagram::of(packet))),
         }
         self.give_turns();
+    }
+
+    /// The same of one that was read too late, so that it has gone out as it was: nothing else is said to the peer's request.
+    pub fn handle_passed(&mut self, now: Time, packet: &Packet<'_>) {
+        self.advance(now);
+        let scanned = Message::scan(packet.bytes, packet.truncated);
+        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
+        let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
+        if let Some((heard, dialog)) = heard.zip(key.and_then(|key| self.dialogs.at(&key))) {
+            dialog.passed(&self.sx, &heard);
+        }
     }
 
     /// Runs what is due.

@@ -341,6 +341,13 @@ impl Sim {
         self.settle();
     }
 
+    /// A refusal that was held back longer than it may be has gone out by itself.
+    pub fn held_too_long(&mut self, bytes: &[u8]) {
+        let peer = text::PEER.parse().expect("an address");
+        self.engine.handle_passed(self.now, &packet(Direction::Egress, peer, SERVERS_COOKIE, bytes));
+        self.settle();
+    }
+
     /// The mark on a dialog: From has the peer's tag.
     fn mark_of(&self, message: &Message<'_>) -> Option<&Mark> {
         let tag = message.from().and_then(|from| from.tag)?;
