@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod container;
 pub mod control;
+mod fragments;
 pub mod hep;
 mod http;
 pub mod inject;

@@ -39,6 +39,7 @@ use crate::{
     clock::{Clock, monotonic_ns},
     config,
     control::{server::Control, timeline::Timeline},
+    fragments::{Fragments, Part},
     inject::{Envelope, ready_ack},
     kernel::{self, Kernel, KernelError, Released, Sight, Watch},
     leftover::Leftovers,
@@ -169,6 +170,7 @@ struct Driver<'a> {
     watch: Watch,
     leftovers: Leftovers,
     ring: AsyncFd<RingBuf<MapData>>,
+    fragments: Fragments,
     sites: Sites,
     sink: &'a mut dyn EventSink,
     arming: VecDeque<Arm>,
@@ -259,6 +261,7 @@ impl<'a> Driver<'a> {
             watch,
             leftovers,
             ring,
+            fragments: Fragments::default(),
             sites,
             sink,
             arming: VecDeque::new(),
@@ -413,12 +416,21 @@ impl<'a> Driver<'a> {
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
+                let whole;
+                let record: &[u8] = match self.fragments.take(self.clock.now(), &record) {
+                    Part::None => &record,
+                    Part::Kept => continue,
+                    Part::Whole(message) => {
+                        whole = message;
+                        &whole
+                    }
+                };
                 if self.sink.wants_packets() {
-                    for seen in Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at))) {
+                    for seen in Sighting::of_record(record, |at| self.clock.wall(self.clock.past(at))) {
                         self.sink.packet(&Arc::new(seen));
                     }
                 }
-                match ring::decode(&record) {
+                match ring::decode(record) {
                     Some(Record::Copy { .. }) => {}
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
@@ -673,13 +685,24 @@ impl<'a> Driver<'a> {
     /// Tells of what went by unseen since the last time.
     fn unseen(&mut self) -> Result<(), KernelError> {
         let before = std::mem::replace(&mut self.unseen, Unseen::read(&self.kernel)?);
-        let packets = self.unseen.messages.saturating_sub(before.messages);
+        let unread = self.kernel.maps.counter(Counter::FragmentUnread)?;
+        let lost = self.fragments.lost(self.clock.now(), unread);
+        let full = self.unseen.messages.saturating_sub(before.messages);
+        let packets = full + lost.unseen;
         let invites = self.unseen.strangers.saturating_sub(before.strangers);
         if invites > 0 {
             warn!(invites, "a flood of INVITEs: some went by unseen, and their calls are not followed");
         }
+        if lost.incomplete > 0 {
+            info!(messages = lost.incomplete, "messages came in without all their IP fragments");
+        }
+        if lost.unseen > 0 {
+            warn!(messages = lost.unseen, "not all IP fragments were seen: messages went by that could not be read");
+        }
+        if full > 0 {
+            warn!(packets = full, "the ring buffer was full: messages went by unseen");
+        }
         if packets > 0 {
-            warn!(packets, "the ring buffer was full: messages went by unseen");
             self.command(Command::Loss { packets });
             self.outputs();
         }

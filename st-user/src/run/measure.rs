@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use st_core::reassembly::Counts as FragmentCounts;
 use st_ebpf::abi::{Counter, RING_BYTES};
 use tracing::{error, info, warn};
 
@@ -188,6 +189,19 @@ impl Driver<'_> {
         }
         families.ring_size.set([], f64::from(RING_BYTES));
         families.ring_used.set([], self.level.most() as f64);
+        let FragmentCounts { whole, incomplete, headless, overlapping, too_many, malformed: _, displaced } =
+            self.fragments.counts();
+        for (result, count) in [
+            ("whole", whole),
+            ("incomplete", incomplete),
+            ("headless", headless),
+            ("overlapping", overlapping),
+            ("too_many", too_many),
+            ("displaced", displaced),
+        ] {
+            families.fragmented.set([result.into()], count);
+        }
+        families.fragmented_waiting.set([], self.fragments.waiting() as f64);
         let (batches, bytes, failures) = self.store.counts();
         families.store_keeps.set([], f64::from(u8::from(self.store.keeps())));
         families.store_batches.set([], batches);

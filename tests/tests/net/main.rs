@@ -17,6 +17,7 @@ mod dead;
 mod demand;
 mod ends;
 mod foreign;
+mod fragments;
 mod hangup;
 mod keepalive;
 mod loopback;
