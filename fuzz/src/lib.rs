@@ -8,15 +8,17 @@ mod headers;
 mod input;
 mod kernel;
 mod scanner;
+mod stream;
 
 pub use engine::engine;
 pub use headers::headers;
 pub use kernel::kernel;
 pub use scanner::scanner;
+pub use stream::stream;
 
 /// A property by its name.
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All of them: the names of the fuzz targets and of their corpora.
-pub const PROPERTIES: [Property; 4] =
-    [("scanner", scanner), ("headers", headers), ("kernel", kernel), ("engine", engine)];
+pub const PROPERTIES: [Property; 5] =
+    [("scanner", scanner), ("headers", headers), ("kernel", kernel), ("engine", engine), ("stream", stream)];

@@ -193,6 +193,7 @@ impl Player<'_> {
             direction,
             server,
             peer,
+            transport: st_core::Transport::Udp,
             interface: 0,
             tos: *tos,
             ttl: *ttl,

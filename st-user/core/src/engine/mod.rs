@@ -6,7 +6,7 @@
 
 mod assist;
 mod assume;
-mod bounded;
+pub(crate) mod bounded;
 mod breach;
 mod breaker;
 mod census;

@@ -231,6 +231,7 @@ impl World {
             direction,
             server: self.calls[index].server.host.parse().expect("an address"),
             peer,
+            transport: st_core::Transport::Udp,
             interface: 2,
             tos: 0,
             ttl: 64,

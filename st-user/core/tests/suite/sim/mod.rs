@@ -162,7 +162,8 @@ const SIPSTS_COOKIE: u64 = 77;
 
 fn packet(direction: Direction, peer: SocketAddr, cookie: u64, bytes: &[u8]) -> Packet<'_> {
     let server = text::SERVER.parse().expect("an address");
-    Packet { direction, server, peer, interface: 2, tos: 0x60, ttl: 64, cookie, truncated: false, bytes }
+    let transport = st_core::Transport::Udp;
+    Packet { direction, server, peer, transport, interface: 2, tos: 0x60, ttl: 64, cookie, truncated: false, bytes }
 }
 
 pub fn rules(action: Action) -> Rules {
