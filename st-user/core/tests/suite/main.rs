@@ -37,6 +37,7 @@ mod rules_table;
 mod shared_numbers;
 mod sim;
 mod take_over;
+mod tcp;
 mod telling;
 mod torture;
 mod waits;
