@@ -62,6 +62,9 @@ const PACKAGERS: [Need; 4] = [
     (&["test", "-f", KEYRING], "debian-archive-keyring"),
 ];
 
+/// What tries them at a terminal.
+const TERMINAL: [Need; 2] = [(&["tmux"], "tmux"), (&["nsenter"], "util-linux")];
+
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
 
@@ -87,17 +90,21 @@ pub(crate) struct Wants {
     pub(crate) guests: bool,
     /// What makes packages and tries them.
     pub(crate) packages: bool,
+    /// What somebody at a terminal needs.
+    pub(crate) terminal: bool,
 }
 
 impl Wants {
-    const NOTHING: Self = Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false };
+    const NOTHING: Self =
+        Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false, terminal: false };
     pub(crate) const EVERYTHING: Self =
-        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true };
+        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true, terminal: true };
     pub(crate) const KERNEL: Self = Self { kernel: true, ..Self::NOTHING };
     pub(crate) const LABORATORY: Self = Self { laboratory: true, ..Self::NOTHING };
     pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
     pub(crate) const MATRIX: Self = Self { guests: true, ..Self::LABORATORY };
     pub(crate) const DIST: Self = Self { packages: true, ..Self::KERNEL };
+    pub(crate) const TRIAL: Self = Self { laboratory: true, terminal: true, ..Self::DIST };
 }
 
 /// Brings what is wanted and missing.
@@ -124,6 +131,9 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
         programs(&PACKAGERS)?;
         bare()?;
         packager()?;
+    }
+    if wants.terminal {
+        programs(&TERMINAL)?;
     }
     Ok(())
 }
