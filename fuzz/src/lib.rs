@@ -9,16 +9,24 @@ mod headers;
 mod input;
 mod kernel;
 mod scanner;
+mod stream;
 
 pub use engine::engine;
 pub use fragments::fragments;
 pub use headers::headers;
 pub use kernel::kernel;
 pub use scanner::scanner;
+pub use stream::stream;
 
 /// A property by its name.
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All of them: the names of the fuzz targets and of their corpora.
-pub const PROPERTIES: [Property; 5] =
-    [("scanner", scanner), ("headers", headers), ("kernel", kernel), ("engine", engine), ("fragments", fragments)];
+pub const PROPERTIES: [Property; 6] = [
+    ("scanner", scanner),
+    ("headers", headers),
+    ("kernel", kernel),
+    ("engine", engine),
+    ("fragments", fragments),
+    ("stream", stream),
+];

@@ -83,6 +83,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         direction,
         server: address(bytes!(server), bytes!(server_port)),
         peer: address(bytes!(peer), bytes!(peer_port)),
+        transport: st_core::Transport::Udp,
         interface: field!(ifindex: u32),
         tos: field!(tos: u8),
         ttl: field!(ttl: u8),

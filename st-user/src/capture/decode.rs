@@ -1,17 +1,20 @@
-//! From a frame to the UDP datagram in it.
+//! From a frame to the UDP datagram or TCP segment in it.
 
 use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
 };
 
-use etherparse::{EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice};
+use etherparse::{
+    EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice, UdpSlice,
+};
 use st_core::{
-    Time,
+    Time, Transport,
     reassembly::{Counts, Fragment, Id, Outcome, Reassembly},
+    stream::Tcp,
 };
 
-use super::{Datagram, Decoded, Frame, Link};
+use super::{Datagram, Decoded, Frame, Link, Segment};
 
 /// Bytes of a Linux "cooked" header, and where the protocol stands in it.
 const SLL: (usize, usize) = (16, 14);
@@ -71,7 +74,7 @@ impl Decoder {
         }
         match packet.transport {
             Some(TransportSlice::Udp(udp)) => Decoded::Udp(datagram(&ip, &udp, payload.incomplete, Cow::Borrowed)),
-            Some(TransportSlice::Tcp(tcp)) => Decoded::Tcp(tcp.payload()),
+            Some(TransportSlice::Tcp(tcp)) => Decoded::Tcp(segment(&ip, &tcp)),
             Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_)) | None => {
                 Decoded::Other
             }
@@ -161,11 +164,24 @@ fn datagram<'a, 'b>(
     keep: impl FnOnce(&'b [u8]) -> Cow<'a, [u8]>,
 ) -> Datagram<'a> {
     Datagram {
+        transport: Transport::Udp,
         source: SocketAddr::new(ip.source, udp.source_port()),
         destination: SocketAddr::new(ip.destination, udp.destination_port()),
         tos: ip.tos,
         ttl: ip.ttl,
         cut: incomplete || usize::from(udp.length()) > udp.slice().len(),
         payload: keep(udp.payload()),
+    }
+}
+
+fn segment<'a>(ip: &Ip, tcp: &TcpSlice<'a>) -> Segment<'a> {
+    let (sequence, syn, ack) = (tcp.sequence_number(), tcp.syn(), tcp.ack());
+    Segment {
+        source: SocketAddr::new(ip.source, tcp.source_port()),
+        destination: SocketAddr::new(ip.destination, tcp.destination_port()),
+        tos: ip.tos,
+        ttl: ip.ttl,
+        tcp: Tcp { sequence, syn, ack, fin: tcp.fin(), rst: tcp.rst() },
+        payload: tcp.payload(),
     }
 }

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, shared::Shared};
-use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time};
+use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, reason, shared::Shared};
+use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time, Transport};
 
 /// How long one waits until it is known what another policy says of its calls.
 const POLICY: Duration = Duration::from_millis(100);
@@ -74,6 +74,7 @@ impl Keepalives {
     /// A packet was seen.
     pub(super) fn saw(&mut self, now: Time, packet: &Packet<'_>) {
         if packet.direction == Direction::Egress
+            && packet.transport == Transport::Udp
             && !self.kept.is_empty()
             && let Some(kept) = self.kept.get_mut(&(packet.server, packet.peer))
         {
@@ -176,7 +177,8 @@ impl Dialog {
 
     /// Has its flow kept open, or not any more, as it is now and its rules are.
     pub(super) fn keep_alive(&mut self, sx: &mut Shared, rules: &Rules) {
-        let is_up = !self.is_over() && !self.relayed && !self.held && sx.mode == Mode::Live;
+        let by_datagrams = !self.relayed && self.barred != Some(reason::OVER_TCP);
+        let is_up = !self.is_over() && by_datagrams && !self.held && sx.mode == Mode::Live;
         let period = rules.keeps_alive().filter(|_| is_up && self.is_confirmed(sx));
         let Some(period) = period else { return self.stop_keeping_alive(sx) };
         if self.keeps.is_some_and(|keeps| keeps.period != period) {

@@ -7,7 +7,7 @@
 mod aside;
 mod assist;
 mod assume;
-mod bounded;
+pub(crate) mod bounded;
 mod breach;
 mod breaker;
 mod census;

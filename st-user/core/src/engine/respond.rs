@@ -130,7 +130,8 @@ impl Dialog {
 
     /// Whose refusals are held back: bits of [`holds`].
     fn holds(&self, sx: &Shared) -> u32 {
-        let usable = sx.mode == Mode::Live && !self.is_over() && !self.relayed && !self.held && self.cookie != 0;
+        let by_datagrams = !self.relayed && self.barred != Some(reason::OVER_TCP);
+        let usable = sx.mode == Mode::Live && !self.is_over() && by_datagrams && !self.held && self.cookie != 0;
         if !usable || self.session.agreed.is_none() || !self.is_confirmed(sx) || !self.responds(&sx.policy) {
             return 0;
         }

@@ -39,6 +39,7 @@ mod rules_table;
 mod shared_numbers;
 mod sim;
 mod take_over;
+mod tcp;
 mod telling;
 mod torture;
 mod waits;

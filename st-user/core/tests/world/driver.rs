@@ -103,7 +103,8 @@ impl Driver {
 /// A packet as the ring has it.
 fn packet<'a>(direction: Direction, server: &Agent, peer: SocketAddr, cookie: u64, bytes: &'a [u8]) -> Packet<'a> {
     let server = server.host.parse().expect("an address");
-    Packet { direction, server, peer, interface: 2, tos: 0, ttl: 64, cookie, truncated: false, bytes }
+    let transport = st_core::Transport::Udp;
+    Packet { direction, server, peer, transport, interface: 2, tos: 0, ttl: 64, cookie, truncated: false, bytes }
 }
 
 impl World {
