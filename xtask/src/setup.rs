@@ -62,6 +62,9 @@ const PACKAGERS: [Need; 4] = [
     (&["test", "-f", KEYRING], "debian-archive-keyring"),
 ];
 
+/// What reads captures, beside which `sipst replay` is measured.
+const READERS: [Need; 3] = [(&["sipgrep"], "sipgrep"), (&["sngrep"], "sngrep"), (&["tshark"], "tshark")];
+
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
 
@@ -87,12 +90,22 @@ pub(crate) struct Wants {
     pub(crate) guests: bool,
     /// What makes packages and tries them.
     pub(crate) packages: bool,
+    /// What else reads captures.
+    pub(crate) readers: bool,
 }
 
 impl Wants {
-    const NOTHING: Self = Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false };
+    const NOTHING: Self = Self {
+        kernel: false,
+        laboratory: false,
+        stacks: false,
+        guests: false,
+        packages: false,
+        readers: false,
+    };
+    // But what only `cargo xtask bench` runs: it brings that itself.
     pub(crate) const EVERYTHING: Self =
-        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true };
+        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true, readers: false };
     pub(crate) const KERNEL: Self = Self { kernel: true, ..Self::NOTHING };
     pub(crate) const LABORATORY: Self = Self { laboratory: true, ..Self::NOTHING };
     pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
@@ -124,6 +137,10 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
         programs(&PACKAGERS)?;
         bare()?;
         packager()?;
+    }
+    if wants.readers {
+        programs(&READERS)?;
+        step("setup", "sipgrep, sngrep, tshark");
     }
     Ok(())
 }
