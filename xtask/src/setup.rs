@@ -95,14 +95,8 @@ pub(crate) struct Wants {
 }
 
 impl Wants {
-    const NOTHING: Self = Self {
-        kernel: false,
-        laboratory: false,
-        stacks: false,
-        guests: false,
-        packages: false,
-        readers: false,
-    };
+    const NOTHING: Self =
+        Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false, readers: false };
     // But what only `cargo xtask bench` runs: it brings that itself.
     pub(crate) const EVERYTHING: Self =
         Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true, readers: false };

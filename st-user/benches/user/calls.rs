@@ -194,9 +194,14 @@ impl Call {
         if !matches!(step, Trying | Bye | ByeOk) {
             line(format_args!("Contact: <sip:{}@{};transport=udp>", self.end(sender).user, host(sender)));
         }
-        line(format_args!("User-Agent: {}", ["Example Voice 4.2", "Carrier SBC 9.1"][usize::from(sender == Side::Peer)]));
+        line(format_args!(
+            "User-Agent: {}",
+            ["Example Voice 4.2", "Carrier SBC 9.1"][usize::from(sender == Side::Peer)]
+        ));
         if matches!(step, Invite | Answer | Refresh | Refreshed) {
-            line(format_args!("Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK\r\nSupported: timer, replaces"));
+            line(format_args!(
+                "Allow: INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK\r\nSupported: timer, replaces"
+            ));
             // Always the server, in the roles of this transaction: it is the one that sipst stands in for.
             let role = if client == Side::Server { "uac" } else { "uas" };
             line(format_args!("Session-Expires: 1800;refresher={role}"));

@@ -41,13 +41,28 @@ fn picture(svg: &mut String, left: f64, title: &str, points: &[(u64, f64)]) {
     let _ = writeln!(svg, "<path d=\"M{left} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"black\"/>");
     let line: Vec<String> =
         points.iter().map(|(sessions, value)| format!("{:.1},{:.1}", across(*sessions), down(*value))).collect();
-    let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"steelblue\" stroke-width=\"2\"/>", line.join(" "));
+    let _ = writeln!(
+        svg,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"steelblue\" stroke-width=\"2\"/>",
+        line.join(" ")
+    );
     for (sessions, value) in points {
         let (x, y) = (across(*sessions), down(*value));
-        let digits = if *value >= 100.0 { 0 } else if *value >= 1.0 { 2 } else { 3 };
+        let digits = if *value >= 100.0 {
+            0
+        } else if *value >= 1.0 {
+            2
+        } else {
+            3
+        };
         let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"steelblue\"/>");
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{value:.digits$}</text>", y - 8.0);
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{sessions}</text>", bottom + 16.0);
     }
-    let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">sessions</text>", left + WIDTH / 2.0, bottom + 34.0);
+    let _ = writeln!(
+        svg,
+        "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">sessions</text>",
+        left + WIDTH / 2.0,
+        bottom + 34.0
+    );
 }

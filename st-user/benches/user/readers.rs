@@ -69,6 +69,7 @@ fn took(program: &str, arguments: &[&str]) -> Took {
     assert!(status.success(), "{program} {arguments:?}: {status}");
     // SAFETY: the kernel has filled it in, and zeros are one.
     let usage = unsafe { usage.assume_init() };
-    let time = |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1_000);
+    let time =
+        |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1_000);
     Took { busy: time(usage.ru_utime) + time(usage.ru_stime), bytes: usage.ru_maxrss as f64 * 1_024.0 }
 }

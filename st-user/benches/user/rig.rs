@@ -40,6 +40,12 @@ impl Rig {
         }
     }
 
+    /// Has the engine do what it does when there is time.
+    pub(crate) fn idle(&mut self) {
+        self.engine.handle_timeout(self.now);
+        self.drain();
+    }
+
     pub(crate) fn packet(&mut self, packet: &Packet<'_>) {
         self.engine.handle_packet(self.now, packet);
         self.drain();

@@ -118,8 +118,10 @@ pub(crate) fn held(action: &str, sessions: u64, dir: &str) {
         setup(&mut rig, &Call::new(number));
     }
     // What is kept of their INVITEs for a while goes with the next one.
-    for _ in 0..70 {
-        rig.pass(Duration::from_secs(1));
+    rig.pass(Duration::from_secs(70));
+    // As often as other calls' messages would have it called.
+    for _ in 0..sessions / 32 {
+        rig.idle();
     }
     let mut first = sessions;
     setup(&mut rig, &Call::new(first));
@@ -154,7 +156,8 @@ fn mixed(rig: &mut Rig, sessions: u64, newest: &mut u64) -> f64 {
             let any = |turn: u64| Call::new(oldest + 1 + turn * 7_919 % (sessions - 1));
             let new = Call::new(*newest);
             let nth = u32::try_from(round * ROUND + turn).expect("a number of rounds");
-            let mut say = |call: &Call, steps: &[Step], nth: u32| said.extend(steps.iter().map(|step| call.say(*step, nth)));
+            let mut say =
+                |call: &Call, steps: &[Step], nth: u32| said.extend(steps.iter().map(|step| call.say(*step, nth)));
             say(&new, &SETUP, 0);
             for refresh in [2 * nth, 2 * nth + 1] {
                 say(&any(refresh.into()), &REFRESH, refresh);

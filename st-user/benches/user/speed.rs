@@ -84,9 +84,8 @@ fn record(message: &crate::calls::Message, time_ns: u64) -> Vec<u8> {
         ..SampleHeader::default()
     };
     // SAFETY: the header is `repr(C)` without padding.
-    let bytes = unsafe {
-        std::slice::from_raw_parts(std::ptr::from_ref(&header).cast::<u8>(), size_of::<SampleHeader>())
-    };
+    let bytes =
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(&header).cast::<u8>(), size_of::<SampleHeader>()) };
     [bytes, message.text.as_bytes()].concat()
 }
 

@@ -7,11 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{Dialogs, Engine, dialog::Dialog, hash::Fingerprint, shared::Shared, timers::Timer, view::Standing};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Dialogs, Engine, dialog::Dialog, hash::Fingerprint, packed::Entry, shared::Shared, timers::Timer, view::Standing,
+};
 use crate::{Policy, SessionId, Side, Time, policy::NO_TRUNK};
 
 /// As what a session is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     /// The trunk's place in the policy; behind the last one: none.
     trunk: u32,
@@ -21,6 +25,17 @@ pub(super) struct Place {
     held: bool,
     /// When the peer may hang up, in seconds; `None`: it is over, or nobody would.
     deadline_s: Option<u64>,
+}
+
+impl Place {
+    pub(super) const fn trunk(self) -> u32 {
+        self.trunk
+    }
+
+    /// The same under another trunk.
+    pub(super) const fn under(self, trunk: u32) -> Self {
+        Self { trunk, ..self }
+    }
 }
 
 /// So many sessions are alike.
@@ -109,8 +124,8 @@ impl Dialogs {
         let Self { all, census, .. } = self;
         let policy = Arc::clone(&sx.policy);
         while let Some(key) = census.touched.pop() {
-            // One that is gone has been taken out of the counts.
-            if let Some(dialog) = all.get_mut(&key) {
+            // One that is gone has been taken out of the counts, and none is packed before it is counted.
+            if let Some(Entry::Open(dialog)) = all.get_mut(&key) {
                 census.recount(sx, now, dialog);
                 dialog.keep_alive_as_counted(sx, &policy);
                 if let Some(at) = dialog.unattended(sx, now) {
@@ -122,12 +137,21 @@ impl Dialogs {
 
     /// Counts all of them anew, under another policy.
     pub(super) fn recount_all(&mut self, sx: &mut Shared) {
-        let Self { all, census, .. } = self;
         let policy = Arc::clone(&sx.policy);
+        let Self { all, census, packing, .. } = self;
         census.counts.clear();
         census.deadlines.clear();
         census.held = 0;
-        for dialog in all.values_mut() {
+        for entry in all.values_mut() {
+            let dialog = match entry {
+                Entry::Open(dialog) => dialog,
+                Entry::Packed(packed) => {
+                    if let Some(place) = packing.recount(packed, &policy) {
+                        census.count(place, |count| count + 1);
+                    }
+                    continue;
+                }
+            };
             let place = dialog.place(sx, sx.now, None);
             census.count(place, |count| count + 1);
             dialog.counted = Some(place);
@@ -171,8 +195,9 @@ impl Engine {
         let now = now.max(self.sx.now);
         while let Some((_, session)) = self.dialogs.census.unattended.first().copied().filter(|(at, _)| *at <= now) {
             self.dialogs.census.unattended.pop_first();
-            let Dialogs { all, keys, census, .. } = &mut self.dialogs;
-            if let Some((key, dialog)) = keys.get(&session).and_then(|key| Some((*key, all.get_mut(key)?))) {
+            let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
+            let Some(key) = keys.get(&session).copied() else { continue };
+            if let Some(dialog) = all.get_mut(&key).and_then(|entry| packing.open(&mut self.sx, entry)) {
                 census.touch(key, dialog);
             }
         }
@@ -205,9 +230,7 @@ impl Dialog {
     }
 
     fn trunk(&self, policy: &Policy) -> u32 {
-        let rules = self.rules(policy).1;
-        let at = policy.trunks.iter().position(|trunk| std::ptr::eq(&trunk.rules, rules));
-        u32::try_from(at.unwrap_or(policy.trunks.len())).unwrap_or(u32::MAX)
+        policy.place(self.names.peer.ip(), self.domain())
     }
 
     /// When its state changes next by time alone, if no timer goes off then.

@@ -300,6 +300,10 @@ impl Dialog {
         Some(dialog)
     }
 
+    pub(super) fn domain(&self) -> &str {
+        &self.domain
+    }
+
     /// An answer to a request of ours is a message of the dialog too.
     pub(super) fn hear_answer(&mut self, sx: &Shared, message: &Message<'_>) {
         self.heard = sx.now;

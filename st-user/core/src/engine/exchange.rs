@@ -154,6 +154,15 @@ impl Exchange {
         now.since(self.heard) >= TRANSACTION
     }
 
+    /// Whether it has had its final response, and ACK, and the time of their copies is over.
+    fn is_settled(&self, now: Time) -> bool {
+        let acked = self.acked || self.method != MethodName::Invite;
+        match self.stage {
+            Stage::Open => false,
+            Stage::Succeeded(at) | Stage::Failed(at) => acked && now.since(at.max(self.heard)) >= TRANSACTION,
+        }
+    }
+
     /// Whether a new INVITE or offer of ours has to wait for it (R27, R28): an INVITE until it is ACKed.
     fn is_open(&self, now: Time) -> bool {
         match self.stage {
@@ -241,6 +250,7 @@ impl Exchanges {
 
     /// Takes in a new one; whether an older one had to go.
     pub(super) fn push(&mut self, exchange: Exchange) -> bool {
+        self.all.retain(|known| !known.is_settled(exchange.heard));
         let full = self.all.len() >= MAX_EXCHANGES;
         if full {
             let now = exchange.heard;

@@ -14,10 +14,11 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use super::{
-    Engine, EngineConfig,
+    Dialogs, Engine, EngineConfig,
     dialog::{Dialog, Ids, Phase},
     habits::Habit,
     hash::{Fingerprint, Secret},
+    packed::Entry,
     reason,
     shared::Ways,
     target::OwnHeaders,
@@ -130,13 +131,21 @@ impl Engine {
         self.ignore_changes();
         self.dialogs.changes.wanted = true;
         self.sx.changed = true;
-        self.dialogs.each(|_| {});
+        let Dialogs { all, keys, changes, .. } = &mut self.dialogs;
+        for (session, key) in keys {
+            match all.get_mut(key) {
+                Some(Entry::Open(dialog)) => changes.list(dialog),
+                // Whoever changes it meanwhile has it written twice.
+                Some(Entry::Packed(_)) => changes.listed.push_back(*session),
+                None => {}
+            }
+        }
     }
 
     /// From now on it tells nothing.
     pub fn ignore_changes(&mut self) {
         self.dialogs.changes = Changes::default();
-        self.dialogs.all.values_mut().for_each(|dialog| dialog.listed = false);
+        self.dialogs.opened_mut().for_each(|dialog| dialog.listed = false);
     }
 
     /// Whether there is one.
@@ -158,15 +167,21 @@ impl Engine {
         }
         loop {
             let session = self.dialogs.changes.listed.pop_front()?;
+            let Dialogs { all, keys, packing, .. } = &mut self.dialogs;
             // One that is gone has been told as such.
-            let key = self.dialogs.keys.get(&session);
-            if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(key)) {
-                dialog.listed = false;
-                let timers = self.sx.timers.of(session);
-                let behind = Behind::of(dialog).0;
-                let record = if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) };
-                return Some(Change { key: session.0, record: Some(record) });
-            }
+            let record = match keys.get(&session).and_then(|key| all.get_mut(key)) {
+                Some(Entry::Open(dialog)) => {
+                    dialog.listed = false;
+                    let (timers, behind) = (self.sx.timers.of(session), Behind::of(dialog.held, dialog.assisted).0);
+                    if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) }
+                }
+                Some(Entry::Packed(packed)) => match packing.record(packed) {
+                    Some(record) => record,
+                    None => continue,
+                },
+                None => continue,
+            };
+            return Some(Change { key: session.0, record: Some(record) });
         }
     }
 
@@ -223,14 +238,14 @@ impl Engine {
         }
         dialog.mark(sx);
         self.next = self.next.max(id.0.saturating_add(1));
-        self.dialogs.insert(key, dialog);
+        self.dialogs.insert(&self.sx, key, dialog);
         Ok(Restored { session: id, names, followed, tokens })
     }
 
     /// Says of a restored session whether the kernel still has its numbers. Where they are lost, nothing is sent in it any
     /// more.
     pub fn set_followed(&mut self, session: SessionId, is_followed: bool) {
-        if let Some(dialog) = self.dialogs.of(session) {
+        if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
             dialog.set_followed(&mut self.sx, is_followed);
         }
     }
@@ -238,7 +253,8 @@ impl Engine {
     /// Takes in a request of sipst's own of which a restored session's record says nothing. False: there is no such session,
     /// or no room.
     pub fn adopt(&mut self, session: SessionId, unrecorded: Unrecorded) -> bool {
-        self.dialogs.of(session).is_some_and(|dialog| dialog.take_in(&mut self.sx, unrecorded))
+        let dialog = self.dialogs.of(&mut self.sx, session);
+        dialog.is_some_and(|dialog| dialog.take_in(&mut self.sx, unrecorded))
     }
 
     fn common(&self) -> Vec<u8> {
@@ -260,8 +276,8 @@ impl Behind {
     const HELD: u8 = 1;
     const ASSISTED: u8 = 2;
 
-    fn of(dialog: &Dialog) -> Self {
-        Self((u8::from(dialog.held) * Self::HELD) | (u8::from(dialog.assisted) * Self::ASSISTED))
+    fn of(held: bool, assisted: bool) -> Self {
+        Self((u8::from(held) * Self::HELD) | (u8::from(assisted) * Self::ASSISTED))
     }
 }
 
@@ -273,7 +289,19 @@ impl<'de> Deserialize<'de> for Behind {
 
 fn seal(fields: &impl Serialize) -> Vec<u8> {
     // Writing to memory fails for nothing that is in a record: all lengths are known.
-    let mut bytes = postcard::to_extend(fields, vec![VERSION]).unwrap_or_default();
+    summed(postcard::to_extend(fields, vec![VERSION]).unwrap_or_default())
+}
+
+/// The record of a session whose fields were written before.
+pub(super) fn sealed(fields: &[u8], held: bool, assisted: bool) -> Vec<u8> {
+    let Behind(behind) = Behind::of(held, assisted);
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(fields);
+    bytes.extend((behind != 0).then_some(behind));
+    summed(bytes)
+}
+
+fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend(sum(&bytes));
     bytes
 }

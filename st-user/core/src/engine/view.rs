@@ -187,7 +187,7 @@ impl Engine {
         let mut rest = self.dialogs.keys.range(from..);
         for _ in 0..most {
             let (session, key) = rest.next()?;
-            if self.dialogs.all.get(key).is_some_and(|dialog| !show(dialog.view(&self.sx, now))) {
+            if self.dialogs.see(key).is_some_and(|dialog| !show(dialog.view(&self.sx, now))) {
                 return Some(SessionId(session.0.saturating_add(1)));
             }
         }
@@ -195,14 +195,14 @@ impl Engine {
     }
 
     /// Shows one.
-    pub fn session(&self, now: Time, session: SessionId) -> Option<View<'_>> {
-        let dialog = self.dialogs.all.get(self.dialogs.keys.get(&session)?)?;
-        Some(dialog.view(&self.sx, now))
+    pub fn session<T>(&self, now: Time, session: SessionId, show: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        let dialog = self.dialogs.see(self.dialogs.keys.get(&session)?)?;
+        Some(show(dialog.view(&self.sx, now)))
     }
 
     /// The method by which sipst would refresh a session now, or one of the reasons in events for which it would not.
     pub fn outlook(&self, now: Time, session: SessionId) -> Option<Result<MethodName, &'static str>> {
-        let dialog = self.dialogs.all.get(self.dialogs.keys.get(&session)?)?;
+        let dialog = self.dialogs.see(self.dialogs.keys.get(&session)?)?;
         Some(dialog.outlook(&self.sx, now))
     }
 
@@ -213,7 +213,7 @@ impl Engine {
     pub fn handle_wish(&mut self, now: Time, session: SessionId, wish: Wish) -> Result<(), Denial> {
         self.advance(now);
         let sx = &mut self.sx;
-        let dialog = self.dialogs.of(session).ok_or(Denial::Gone)?;
+        let dialog = self.dialogs.of(sx, session).ok_or(Denial::Gone)?;
         let done = match wish {
             Wish::Refresh => dialog.refresh_now(sx),
             Wish::Hold => dialog.hold(sx),
@@ -232,7 +232,7 @@ impl Engine {
         let (mut undone, mut assuming) = (Vec::new(), Vec::new());
         let mut rest = self.dialogs.keys.range(from..);
         for (session, key) in rest.by_ref().take(most) {
-            let Some(dialog) = self.dialogs.all.get(key) else { continue };
+            let Some(dialog) = self.dialogs.see(key) else { continue };
             if dialog.would_assume_anew(&self.sx) {
                 assuming.push(*session);
             } else if dialog.is_undone(&self.sx) {
@@ -241,10 +241,12 @@ impl Engine {
         }
         let next = rest.next().map(|(session, _)| *session);
         for session in undone {
-            self.sx.timers.set(session, Timer::Act, now);
+            if self.dialogs.of(&mut self.sx, session).is_some() {
+                self.sx.timers.set(session, Timer::Act, now);
+            }
         }
         for session in assuming {
-            if let Some(dialog) = self.dialogs.of(session) {
+            if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
                 dialog.assume_anew(&mut self.sx);
             }
         }

@@ -25,6 +25,7 @@ mod mid_call;
 mod misfortunes;
 mod numbers;
 mod obligations;
+mod packed;
 mod peers;
 mod rates;
 mod refresh;
