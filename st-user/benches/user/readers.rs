@@ -39,8 +39,8 @@ fn compare(name: &str, file: &Path) {
     tell(&format!("user/replay of {name}"), ours.busy.as_secs_f64(), "s", Target::None);
     tell(&format!("user/replay of {name}: memory"), ours.bytes / 1e6, "MB", Target::None);
     let readers: [(&str, &[&str], f64); 3] = [
-        ("sipgrep", &["-q", "-I", path], 1.0),
-        ("sngrep", &["-N", "-q", "-I", path], 5.0),
+        ("sipgrep", &["-C", "-I", path], 1.0),
+        ("sngrep", &["-N", "-q", "-l", "1000000", "-I", path], 5.0),
         ("tshark", &["-n", "-r", path, "-Y", "sip.Session-Expires"], 20.0),
     ];
     for (program, arguments, wanted) in readers {

@@ -63,6 +63,7 @@ pub(super) struct Talk {
     /// The body of its last response that had one.
     pub(super) answered: Said,
     /// Contact of a request of the peer's.
+    #[serde(with = "serde_bytes")]
     pub(super) contact: Option<Vec<u8>>,
     /// Whether the Allow of a request of the peer's lists UPDATE, where there is one.
     pub(super) update: Option<bool>,

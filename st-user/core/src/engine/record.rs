@@ -332,34 +332,38 @@ fn sum(bytes: &[u8]) -> [u8; SUM] {
 
 /// What names a dialog.
 pub(super) mod names {
+    use serde_bytes::Bytes;
+
     use super::{Arc, Deserialize, Deserializer, Names, Serialize, Serializer, SocketAddr};
 
     pub(in crate::engine) fn serialize<S: Serializer>(names: &Arc<Names>, serializer: S) -> Result<S::Ok, S::Error> {
-        let parts = (names.call_id(), names.local_tag(), names.remote_tag(), names.server, names.peer);
+        let [call_id, local, remote] = [names.call_id(), names.local_tag(), names.remote_tag()].map(Bytes::new);
+        let parts = (call_id, local, remote, names.server, names.peer);
         parts.serialize(serializer)
     }
 
     pub(in crate::engine) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Names>, D::Error> {
-        type Parts = (Vec<u8>, Vec<u8>, Vec<u8>, SocketAddr, SocketAddr);
+        type Parts<'de> = (&'de Bytes, &'de Bytes, &'de Bytes, SocketAddr, SocketAddr);
         let (call_id, local, remote, server, peer) = Parts::deserialize(deserializer)?;
-        Ok(Arc::new(Names::new(&call_id, &local, &remote, server, peer)))
+        Ok(Arc::new(Names::new(call_id, local, remote, server, peer)))
     }
 }
 
 /// The server's own headers, each named by its place in [`REPEATED`].
 pub(super) mod headers {
     use serde::de::Error as _;
+    use serde_bytes::Bytes;
 
     use super::{Arc, Deserialize, Deserializer, OwnHeaders, REPEATED, Serializer};
 
     pub(in crate::engine) fn serialize<S: Serializer>(own: &OwnHeaders, serializer: S) -> Result<S::Ok, S::Error> {
         let place = |name| REPEATED.iter().position(|known| *known == name).unwrap_or(REPEATED.len());
-        serializer.collect_seq(own.iter().map(|(name, value)| (place(*name), value)))
+        serializer.collect_seq(own.iter().map(|(name, value)| (place(*name), Bytes::new(value))))
     }
 
     pub(in crate::engine) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnHeaders, D::Error> {
-        let own = Vec::<(usize, Box<[u8]>)>::deserialize(deserializer)?;
-        let named = |(place, value)| REPEATED.get(place).map(|name| (*name, value));
+        let own = Vec::<(usize, &Bytes)>::deserialize(deserializer)?;
+        let named = |(place, value): (usize, &Bytes)| REPEATED.get(place).map(|name| (*name, value[..].into()));
         own.into_iter().map(named).collect::<Option<_>>().map(Arc::new).ok_or_else(|| D::Error::custom("a header"))
     }
 }
