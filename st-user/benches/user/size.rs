@@ -27,8 +27,8 @@ use crate::{
 /// Numbers of sessions.
 const SIZES: [u64; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-/// Between two calls that are set up: a million of them before the first has to be refreshed.
-const PACE: Duration = Duration::from_micros(500);
+/// In which time all calls are set up: before the first has to be refreshed.
+const SETUPS: Duration = Duration::from_secs(800);
 
 /// How often each session is refreshed while messages are timed. As there are two refreshes in a call, it lasts twice as long.
 const REFRESHED: Duration = Duration::from_secs(600);
@@ -114,8 +114,9 @@ pub(crate) fn held(action: &str, sessions: u64, dir: &str) {
     let action = if action == "observe" { Action::Observe } else { Action::Refresh };
     let before = resident();
     let mut rig = Rig::new(action);
+    let pace = SETUPS / u32::try_from(sessions * SETUP.len() as u64).expect("a number of messages");
     for number in 0..sessions {
-        setup(&mut rig, &Call::new(number));
+        setup(&mut rig, &Call::new(number), pace);
     }
     // What is kept of their INVITEs for a while goes with the next one.
     rig.pass(Duration::from_secs(70));
@@ -124,7 +125,7 @@ pub(crate) fn held(action: &str, sessions: u64, dir: &str) {
         rig.idle();
     }
     let mut first = sessions;
-    setup(&mut rig, &Call::new(first));
+    setup(&mut rig, &Call::new(first), pace);
     let held = (resident() - before) as f64 / sessions as f64;
     let stats = rig.engine.stats();
     assert_eq!((stats.sessions as u64, stats.timed as u64), (sessions + 1, sessions + 1));
@@ -134,9 +135,9 @@ pub(crate) fn held(action: &str, sessions: u64, dir: &str) {
     println!("{}", serde_json::to_string(&cost).expect("numbers"));
 }
 
-fn setup(rig: &mut Rig, call: &Call) {
+fn setup(rig: &mut Rig, call: &Call, pace: Duration) {
     for step in SETUP {
-        rig.pass(PACE / 5);
+        rig.pass(pace);
         rig.hear(&call.say(step, 0));
     }
 }

@@ -34,6 +34,9 @@ pub(super) enum Entry {
     Packed(Packed),
 }
 
+/// It and its timers.
+type Whole = (Box<Dialog>, Vec<(Time, Timer)>);
+
 /// A [`Head`], then LZ4.
 pub(super) struct Packed(Box<[u8]>);
 
@@ -80,9 +83,14 @@ struct Label<'a> {
 impl Label<'_> {
     /// Whether it may be otherwise under other rules.
     fn depends_on(&self, rules: &Rules) -> bool {
-        let responds = rules.action == Action::Refresh && rules.respond == Respond::OnReject;
-        responds || self.keeps.is_some() || rules.keeps_alive().is_some()
+        self.keeps.is_some() || concern_the_quiet(rules)
     }
+}
+
+/// Whether rules ask for something in sessions in which nothing happens.
+fn concern_the_quiet(rules: &Rules) -> bool {
+    let responds = rules.action == Action::Refresh && rules.respond == Respond::OnReject;
+    responds || rules.keeps_alive().is_some()
 }
 
 /// A session of which others are written as what they differ in.
@@ -191,7 +199,7 @@ impl Packing {
     }
 
     /// The session, and its timers.
-    fn read(&self, packed: &Packed) -> Option<(Box<Dialog>, Vec<(Time, Timer)>)> {
+    fn read(&self, packed: &Packed) -> Option<Whole> {
         let plain = self.unpack(packed)?;
         let (label, record): (Label<'_>, _) = postcard::take_from_bytes(&plain).ok()?;
         let (mut dialog, timers): (Box<Dialog>, _) = postcard::from_bytes(record).ok()?;
@@ -322,6 +330,10 @@ impl Dialogs {
 
     /// Those that may be otherwise under these rules are unpacked.
     pub(super) fn open_for(&mut self, sx: &mut Shared, policy: &Policy) {
+        let mut rules = policy.trunks.iter().map(|trunk| &trunk.rules).chain([&policy.default]);
+        if sx.keepalives.len() == 0 && !rules.any(concern_the_quiet) {
+            return;
+        }
         let Self { all, packing, .. } = self;
         for entry in all.values_mut() {
             if matches!(entry, Entry::Packed(packed) if packing.depends_on(packed, policy)) {
