@@ -11,7 +11,7 @@ use crate::{
     ack::now,
     agrees,
     frame::{Frame, checksum_is_right},
-    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request},
+    tester::{INGRESS, Lent, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request},
 };
 
 const ENDS: [(&str, &str); 2] = [(SERVER, PEER), (SERVER_V6, PEER_V6)];
@@ -32,7 +32,7 @@ fn with_body(more: &str, body: &str) -> String {
 }
 
 /// A tester whose peers are marked, with a daemon that lives.
-fn marked() -> Tester {
+fn marked() -> Lent {
     let mut tester = Tester::new();
     mark(&mut tester);
     tester

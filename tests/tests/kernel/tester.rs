@@ -2,8 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    ops::{Deref, DerefMut},
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
+    sync::Mutex,
+    thread,
 };
 
 use aya::{
@@ -60,17 +63,69 @@ pub(crate) struct Tester {
     ebpf: Ebpf,
     /// What the counters said at the last [`Tester::reset`].
     before: Vec<u64>,
+    /// Ports that [`Tester::mark`] has marked since.
+    marked: Vec<u16>,
+}
+
+/// A tester for one test, which leaves it to the next: the verifier takes three seconds for the programs.
+pub(crate) struct Lent {
+    tester: Option<Tester>,
+    back_to: &'static Mutex<Vec<Tester>>,
+}
+
+impl Lent {
+    fn from(shelf: &'static Mutex<Vec<Tester>>, recording: bool) -> Self {
+        let left = shelf.lock().unwrap().pop();
+        let tester = left.map(Tester::emptied).unwrap_or_else(|| Tester::with(recording));
+        Self { tester: Some(tester), back_to: shelf }
+    }
+
+    /// The programs and maps themselves; they are left to nobody.
+    pub(crate) fn into_ebpf(mut self) -> Ebpf {
+        self.tester.take().unwrap().ebpf
+    }
+}
+
+impl Deref for Lent {
+    type Target = Tester;
+
+    fn deref(&self) -> &Tester {
+        self.tester.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Tester {
+        self.tester.as_mut().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // What a test left that failed is not looked into.
+        if let Some(tester) = self.tester.take().filter(|_| !thread::panicking()) {
+            self.back_to.lock().unwrap().push(tester);
+        }
+    }
 }
 
 impl Tester {
-    /// Fresh programs and maps; port 5060 carries SIP.
-    pub(crate) fn new() -> Self {
-        Self::with(false)
+    /// Programs and maps without a trace of other tests; port 5060 carries SIP.
+    #[allow(clippy::new_ret_no_self, reason = "it is lent")]
+    pub(crate) fn new() -> Lent {
+        static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
+        Lent::from(&SHELF, false)
     }
 
     /// The same for a daemon that keeps a flight recorder.
-    pub(crate) fn recording() -> Self {
-        Self::with(true)
+    pub(crate) fn recording() -> Lent {
+        static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
+        Lent::from(&SHELF, true)
+    }
+
+    fn emptied(mut self) -> Self {
+        self.reset();
+        self
     }
 
     fn with(recording: bool) -> Self {
@@ -93,7 +148,7 @@ impl Tester {
         }
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
-        Self { ebpf, before: vec![0; Counter::ALL.len()] }
+        Self { ebpf, before: vec![0; Counter::ALL.len()], marked: vec![] }
     }
 
     /// The file descriptor of a program.
@@ -108,11 +163,6 @@ impl Tester {
             Program::IngressTc => tc(names::INGRESS_TC).fd().unwrap().as_fd(),
             Program::Egress => tc(names::EGRESS).fd().unwrap().as_fd(),
         }
-    }
-
-    /// The programs and maps themselves.
-    pub(crate) fn into_ebpf(self) -> Ebpf {
-        self.ebpf
     }
 
     /// Runs a packet through a program and takes out what stands in the ring.
@@ -163,7 +213,8 @@ impl Tester {
         records
     }
 
-    /// Empties maps and ring and counts from 0 again: as good as fresh programs, and much quicker.
+    /// Empties maps and ring and counts from 0 again: as good as fresh programs, and much quicker. Whatever a test can write
+    /// into a map has its line here.
     pub(crate) fn reset(&mut self) -> &mut Self {
         self.drain();
         let mut shifts = self.shifts();
@@ -199,6 +250,9 @@ impl Tester {
         let mut assisted = self.assisted();
         for network in assisted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             assisted.remove(&network).unwrap();
+        }
+        for port in std::mem::take(&mut self.marked) {
+            self.mark(port, false);
         }
         self.before = Counter::ALL.iter().map(|counter| self.raw_counter(*counter)).collect();
         self
@@ -293,6 +347,9 @@ impl Tester {
 
     /// Says that there are flows on a port, or none.
     pub(crate) fn mark(&mut self, port: u16, on: bool) {
+        if on {
+            self.marked.push(port);
+        }
         let mut ports: Array<&mut MapData, u64> = self.ebpf.map_mut(names::FLOW_PORTS).unwrap().try_into().unwrap();
         let index = u32::from(port / 64);
         let word = ports.get(&index, 0).unwrap();

@@ -10,12 +10,12 @@ use st_ebpf::{
 use crate::{
     frame::{Frame, checksum_is_right},
     shift::known,
-    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request, response},
+    tester::{INGRESS, Lent, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request, response},
 };
 
 /// A dialog that is armed.
 struct Dialog {
-    tester: Tester,
+    tester: Lent,
     key: DialogKey,
     token: u64,
 }
