@@ -29,8 +29,7 @@ fn main() {
         ["start", dir] => return size::start(dir),
         _ => {}
     }
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("user-bench");
-    let _ = fs::remove_dir_all(&dir);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("user-bench-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a writable target/");
     let most = arguments.get(1).map_or(MOST, |most| number(most));
     let wants = |part: &str| arguments.first().is_none_or(|one| *one == part);

@@ -56,6 +56,7 @@ fn best(program: &str, arguments: &[&str]) -> Took {
     runs.min_by_key(|took| took.busy).expect("a run")
 }
 
+#[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells what it took")]
 fn took(program: &str, arguments: &[&str]) -> Took {
     let null = || Stdio::from(File::options().write(true).open("/dev/null").expect("a null device"));
     let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(null()).stderr(null()).spawn();

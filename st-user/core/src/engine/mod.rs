@@ -622,7 +622,7 @@ impl Dialogs {
     fn insert(&mut self, sx: &Shared, key: Fingerprint, mut dialog: Dialog) {
         self.changes.list(&mut dialog);
         self.census.touch(key, &mut dialog);
-        self.packing.opened(sx.now, dialog.id);
+        self.packing.opened(sx, dialog.id);
         self.keys.insert(dialog.id, key);
         self.all.insert(key, Entry::Open(Box::new(dialog)));
     }

@@ -8,7 +8,7 @@ use lz4_flex::block::{compress_into_with_dict, decompress_into_with_dict, get_ma
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dialogs,
+    Dialogs, Mode,
     census::Place,
     dialog::Dialog,
     hash::Fingerprint,
@@ -22,8 +22,13 @@ use super::{
 use crate::{Action, Policy, Respond, Rules, SessionId, Side, Time};
 
 /// How long nobody may have spoken in a session that is packed. What is said in one breath is over by then, and nothing is lost where
-/// it is not: whatever stands in a record is packed, open transactions too.
-const QUIET: Duration = Duration::from_secs(10);
+/// it is not: whatever stands in a record is packed, open transactions too. A capture is read as fast as can be.
+const fn quiet(mode: Mode) -> Duration {
+    Duration::from_secs(match mode {
+        Mode::Live => 10,
+        Mode::Replay => 60,
+    })
+}
 
 /// So many sessions in a row that a template does not make half as small want another one.
 const POOR: u8 = 16;
@@ -122,8 +127,8 @@ impl Packing {
     }
 
     /// A session was made or unpacked.
-    pub(super) fn opened(&mut self, now: Time, session: SessionId) {
-        self.open.push_back((now + QUIET, session));
+    pub(super) fn opened(&mut self, sx: &Shared, session: SessionId) {
+        self.open.push_back((sx.now + quiet(sx.mode), session));
     }
 
     /// The place of the template for such a session: the youngest one, unless that is of little use. One that is not there yet, or is to
@@ -215,7 +220,7 @@ impl Packing {
         if let Entry::Packed(packed) = entry {
             let (mut dialog, timers) = self.read(packed)?;
             self.gone(packed);
-            self.opened(sx.now, dialog.id);
+            self.opened(sx, dialog.id);
             sx.timers.bring_back(dialog.id, timers);
             dialog.look.share(&mut sx.own_headers);
             *entry = Entry::Open(dialog);
@@ -276,7 +281,7 @@ impl Dialogs {
             let Some((_, session)) = self.packing.open.pop_front_if(|(at, _)| *at <= sx.now) else { return };
             let Some(key) = self.keys.get(&session).copied() else { continue };
             if !self.pack(sx, &key) {
-                self.packing.opened(sx.now, session);
+                self.packing.opened(sx, session);
             }
         }
     }
@@ -347,7 +352,7 @@ impl Dialog {
     /// Whether nothing is under way in it that its record would not tell, so that it can be packed.
     fn is_at_rest(&self, sx: &Shared) -> bool {
         !self.is_over()
-            && self.heard + QUIET <= sx.now
+            && self.heard + quiet(sx.mode) <= sx.now
             && self.own.is_empty()
             && self.cycle.stage == Stage::Idle
             && self.cycle.due.is_none()
