@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -74,7 +74,7 @@ pub mod names {
     pub const INGRESS_TC: &str = "st_ingress_tc";
     pub const EGRESS: &str = "st_egress";
     pub const SETTINGS: &str = "SETTINGS";
-    pub const PORTS: &str = "PORTS";
+    pub const PORTS: &str = ".bss.ports";
     pub const RING: &str = "RING";
     pub const COUNTERS: &str = "COUNTERS";
     pub const SHIFTS: &str = "SHIFTS";
@@ -86,7 +86,7 @@ pub mod names {
     pub const HOLDS: &str = "HOLDS";
     pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
-    pub const FLOW_PORTS: &str = "FLOW_PORTS";
+    pub const FLOW_PORTS: &str = ".bss.flow_ports";
     /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
     pub const RECORDING: &str = "RECORDING";
     pub const ASSISTED: &str = "ASSISTED";
@@ -226,7 +226,8 @@ pub struct Settings {
     pub version: [u8; 16],
 }
 
-/// The ports that carry SIP, one bit each; one element.
+/// Ports, one bit each; one element. There are two of these, neither of which is pinned: those that carry SIP, and those of the
+/// media flows that are watched.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ports {
@@ -388,6 +389,8 @@ counters! {
     Tcp = "tcp",
     /// Not sampled: headers cut short or contradictory.
     Malformed = "malformed",
+    /// Not sampled: over the loopback between two SIP ports, so that either end may be the server.
+    Loopback = "loopback",
     /// Not sampled: an empty datagram or a keep-alive (CRLF, STUN, one NUL).
     KeepAlive = "keep_alive",
     /// Not sampled: not SIP.

@@ -17,6 +17,7 @@ mod level;
 mod metrics;
 #[cfg(test)]
 mod namespace;
+mod needed;
 mod netlink;
 mod notify;
 pub mod output;

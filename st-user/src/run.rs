@@ -439,11 +439,13 @@ impl<'a> Driver<'a> {
                         self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
                             self.engine.handle_held(now, &packet);
-                        } else if let Err(refusal) =
-                            let_out(&mut self.injector, &mut *self.sink, &self.clock, &Datagram::of(&packet))
-                        {
+                        } else {
                             // Too late to say anything else: the next copy has gone out by itself.
-                            warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
+                            self.engine.handle_passed(now, &packet);
+                            let datagram = Datagram::of(&packet);
+                            if let Err(refusal) = let_out(&mut self.injector, &mut *self.sink, &self.clock, &datagram) {
+                                warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
+                            }
                         }
                     }
                     Some(Record::Refused { token, refusal }) => {

@@ -65,6 +65,9 @@ const PACKAGERS: [Need; 4] = [
 /// What reads captures, beside which `sipst replay` is measured.
 const READERS: [Need; 3] = [(&["sipgrep"], "sipgrep"), (&["sngrep"], "sngrep"), (&["tshark"], "tshark")];
 
+/// What tries them at a terminal.
+const TERMINAL: [Need; 2] = [(&["tmux"], "tmux"), (&["nsenter"], "util-linux")];
+
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
 
@@ -92,19 +95,36 @@ pub(crate) struct Wants {
     pub(crate) packages: bool,
     /// What else reads captures.
     pub(crate) readers: bool,
+    /// What somebody at a terminal needs.
+    pub(crate) terminal: bool,
 }
 
 impl Wants {
-    const NOTHING: Self =
-        Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false, readers: false };
+    const NOTHING: Self = Self {
+        kernel: false,
+        laboratory: false,
+        stacks: false,
+        guests: false,
+        packages: false,
+        terminal: false,
+        readers: false,
+    };
     // But what only `cargo xtask bench` runs: it brings that itself.
-    pub(crate) const EVERYTHING: Self =
-        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true, readers: false };
+    pub(crate) const EVERYTHING: Self = Self {
+        kernel: true,
+        laboratory: true,
+        stacks: true,
+        guests: true,
+        packages: true,
+        terminal: true,
+        readers: false,
+    };
     pub(crate) const KERNEL: Self = Self { kernel: true, ..Self::NOTHING };
     pub(crate) const LABORATORY: Self = Self { laboratory: true, ..Self::NOTHING };
     pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
     pub(crate) const MATRIX: Self = Self { guests: true, ..Self::LABORATORY };
     pub(crate) const DIST: Self = Self { packages: true, ..Self::KERNEL };
+    pub(crate) const TRIAL: Self = Self { laboratory: true, terminal: true, ..Self::DIST };
 }
 
 /// Brings what is wanted and missing.
@@ -135,6 +155,9 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     if wants.readers {
         programs(&READERS)?;
         step("setup", "sipgrep, sngrep, tshark");
+    }
+    if wants.terminal {
+        programs(&TERMINAL)?;
     }
     Ok(())
 }

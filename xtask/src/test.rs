@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         setup::run(if guests == Guests::All { setup::Wants::MATRIX } else { setup::Wants::LABORATORY })?;
     }
     if parts.iter().any(|part| matches!(part, Part::Dist)) {
-        setup::run(setup::Wants::DIST)?;
+        setup::run(setup::Wants::TRIAL)?;
     }
     build::run(&build::Options { release: false })?;
 

@@ -3,15 +3,16 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop, bpf_probe_read_kernel};
 use st_ebpf::{
-    abi::{ACK_BYTES, Ack, CAPTURE, Counter, SILENT_NS},
+    abi::{ACK_BYTES, Ack, CAPTURE, Counter, SILENT_NS, direction, flags, kind},
     scan::Window,
 };
 
 use super::{
     access::{Access, Change},
     maps::{ACKS, HEARTBEAT, Scratch, count},
+    message::submit,
     packet::Datagram,
 };
 
@@ -53,7 +54,30 @@ pub fn acknowledge<A: Access>(
     let Some(payload) = payload_change(scratch, captured, ack) else { return false };
     let sent = send_back(access, scratch, datagram, payload, ack);
     count(if sent { Counter::AckedHere } else { Counter::AckFailed });
+    // What TC sends to the peer, `st_egress` sees leave; the rest nobody sees.
+    if sent && (A::FLAGS & flags::XDP != 0 || scratch.header.direction == direction::EGRESS) {
+        show(scratch, ack);
+    }
     sent
+}
+
+/// Puts the ACK into the ring as a request of sipst's own that has left. The 2xx has been read.
+#[inline(always)]
+fn show(scratch: &mut Scratch, ack: &Ack) {
+    let len = core::hint::black_box(ack.len) & (2 * ACK_BYTES as u32 - 1);
+    let len = if len > ACK_BYTES as u32 { ACK_BYTES as u32 } else { len };
+    // SAFETY: the window has room for more than the message's place, which has as many bytes.
+    if unsafe { bpf_probe_read_kernel((&raw mut scratch.window).cast(), len, ack.message.as_ptr().cast()) } != 0 {
+        return;
+    }
+    let header = &mut scratch.header;
+    header.kind = kind::INJECTED;
+    header.direction = direction::EGRESS;
+    header.wire_len = len as u16;
+    header.captured_len = len as u16;
+    header.flags = 0;
+    header.cookie = 0;
+    submit(scratch, len);
 }
 
 /// Whether the daemon is dead or hangs.

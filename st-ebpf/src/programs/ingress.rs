@@ -12,6 +12,7 @@ use super::{
     ack::acknowledge,
     assist::soften,
     hold::{Acks, acks, acks_are_held},
+    loopback::{End, end},
     maps::{Scratch, TOKENS, count},
     media,
     message::{
@@ -36,6 +37,9 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
         Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Server),
         Packet::Sip(datagram) => datagram,
     };
+    if end(access, datagram.destination, datagram.source) != End::This {
+        return Fate::Pass;
+    }
     let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
         return Fate::Pass;
     };
@@ -120,8 +124,10 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
 /// A response: taken where sipst asked, else sampled by its method, and its number shifted back.
 #[inline(always)]
 fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
-    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM);
     let described = describe(access, scratch, datagram, direction::INGRESS, captured);
+    let shifted = is_shifted(scratch);
+    let dialog = if shifted { part::CALL_ID | part::FROM } else { 0 };
+    scan(scratch, captured, part::VIA | part::CSEQ | dialog);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
         // Never for the server, whatever the token says.
         return match take_answer(scratch, captured, described) {
@@ -137,7 +143,7 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     } else {
         submit(scratch, captured);
     }
-    if is_shifted(scratch) {
+    if shifted {
         shift_back(access, scratch, datagram, Whose::Server);
     }
     Fate::Pass

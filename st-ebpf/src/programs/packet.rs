@@ -4,7 +4,10 @@
 
 use st_ebpf::abi::{Counter, SampleHeader};
 
-use super::{access::Access, maps::PORTS};
+use super::{
+    access::Access,
+    maps::{PORTS, bits_from},
+};
 
 /// How many extension headers are passed over (RFC 8200, section 4).
 const MAX_EXTENSIONS: usize = 6;
@@ -91,7 +94,7 @@ pub enum Packet {
 
 /// The bytes at a constant offset, if they can be read directly.
 #[inline(always)]
-fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
+pub fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
     if data + offset + N > end {
         return None;
     }
@@ -107,12 +110,16 @@ fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N]> {
     unsafe { access.load(offset, bytes.as_mut_ptr(), N as u32) }.then_some(bytes)
 }
 
+/// Whether this port carries SIP.
+#[inline(always)]
+pub fn carries_sip(port: u16) -> bool {
+    bits_from(&raw const PORTS, u32::from(port)) & 1 == 1
+}
+
 /// Whether either port carries SIP; source and destination as in the header.
 #[inline(always)]
 fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
-    let Some(ports) = PORTS.get(0) else { return false };
-    let bit = |port: u16| ports.words[(port >> 6) as usize & 1023] >> (port & 63) & 1;
-    bit(u16::from_be_bytes([s0, s1])) | bit(u16::from_be_bytes([d0, d1])) == 1
+    carries_sip(u16::from_be_bytes([s0, s1])) | carries_sip(u16::from_be_bytes([d0, d1]))
 }
 
 /// What a plain packet (no tag, no option, no extension, no fragment) is, or `None` where it is not plain.
@@ -237,8 +244,10 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result
             let [s0, s1, d0, d1, l0, l1] = bytes::<6>(access, ip.next).ok_or(Packet::Other)?;
             let sip = is_sip([s0, s1, d0, d1]);
             if ip.first {
-                let datagram = beginning(access, ip, [s0, s1, d0, d1]);
-                return Ok(if sip { Packet::First(datagram) } else { Packet::Unread(Counter::Fragment) });
+                if !sip {
+                    return Ok(Packet::Unread(Counter::Fragment));
+                }
+                return Ok(Packet::First(beginning(access, ip, [s0, s1, d0, d1])));
             }
             if !sip {
                 no_sip(ip, Ports::of([s0, s1, d0, d1]));

@@ -284,12 +284,6 @@ impl Policy {
         }
     }
 
-    /// The place of its trunk among all; behind the last one where none covers it.
-    pub(crate) fn place(&self, peer: IpAddr, domain: &str) -> u32 {
-        let at = self.trunks.iter().position(|trunk| trunk.matcher.matches(peer, domain));
-        u32::try_from(at.unwrap_or(self.trunks.len())).unwrap_or(u32::MAX)
-    }
-
     /// Networks of peers, each with the name of the trunk that covers it, where INVITEs are changed ([`Rules::assist`]), and `None` where
     /// not: of those that an address is in the longest counts. Empty where there is nothing to be changed. Trunks that go by domains
     /// are left out.

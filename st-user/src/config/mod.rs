@@ -43,11 +43,11 @@ const MAX_FILE: u64 = 1 << 20;
 /// How packets are seen on the way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// TC on a link that is up and on veth, XDP elsewhere.
+    /// TC on a link that is up, on veth and on the loopback, XDP elsewhere.
     Auto,
     /// TC.
     Tc,
-    /// XDP.
+    /// XDP, or TC where that cannot be attached.
     Xdp,
 }
 
@@ -63,7 +63,8 @@ pub struct Control {
 /// All that the operator can say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where to attach; at least one, none twice. Whether they exist is for `run` to find out.
+    /// Where to attach, by names, patterns, exclusions and `default`; at least one, none twice. Whether they exist is for `run` to find
+    /// out.
     pub interfaces: Vec<String>,
     /// How.
     pub attach: Attach,

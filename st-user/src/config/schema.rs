@@ -148,13 +148,21 @@ fn some<T>(
     }
 }
 
-fn interfaces(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Placed<String>>> {
-    let name = parsed("the name of an interface", "a name that `ip link` shows", |text| {
-        let bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte.is_ascii_control();
-        let good = text.len() <= MAX_INTERFACE_NAME && text != "." && text != ".." && !text.bytes().any(bad);
-        good.then(|| text.to_owned())
+pub(super) fn interfaces(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Placed<String>>> {
+    let example = "a name that `ip link` shows, `\"eth*\"`, `\"!eth9\"` or `default`";
+    let name = parsed("the name of an interface", example, |text| {
+        let bad =
+            |byte: u8| matches!(byte, b'/' | b':' | b'!') || byte.is_ascii_whitespace() || byte.is_ascii_control();
+        let name = text.strip_prefix('!').unwrap_or(text);
+        let good = !name.is_empty() && name.len() <= MAX_INTERFACE_NAME && name != "." && name != "..";
+        (good && !name.bytes().any(bad)).then(|| text.to_owned())
     });
-    list(MAX_INTERFACES, name)(given, problems)
+    let names = list(MAX_INTERFACES, name)(given, problems)?;
+    if !names.is_empty() && names.iter().all(|placed| placed.value.starts_with('!')) {
+        given.wrong("says only what is left out", "name what is meant first, such as `\"*\"` for all", problems);
+        return None;
+    }
+    Some(names)
 }
 
 fn absolute(text: &str) -> Option<PathBuf> {

@@ -336,6 +336,18 @@ fn wrong_values_are_told_with_the_right_ones() {
         says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
     }
     assert_eq!(said("interfaces: [an-interface-too-long, eth/0]").len(), 2);
+    parse("interfaces: [\"*\", \"!docker*\", \"ens?\", default, lo]").unwrap();
+    assert!(
+        said("interfaces: [\"!\", \"!!a\", \"a!b\"]").iter().all(|said| said.contains("not the name of an interface"))
+    );
+    assert!(
+        said("interfaces: [\"!eth0\"]")[0]
+            .starts_with("f:1:13: `interfaces` says only what is left out: name what is meant")
+    );
+    assert!(
+        said("interfaces: [eth0, !eth1 ]")[0]
+            .starts_with("f:1:20: a tag (`!...`): take it away, or put the value in quotes")
+    );
     assert_eq!(said("interfaces: []"), ["f:1:13: `interfaces` is an empty list: name one at least"]);
 }
 

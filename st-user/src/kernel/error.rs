@@ -128,11 +128,13 @@ pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// What an operator can do about an attach that failed.
+/// What an attach that failed means.
 fn cure(error: &ProgramError) -> &'static str {
     match errno(error) {
-        Some(libc::EBUSY) => ": another XDP program is there, `attach: tc` goes beside it",
-        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL) => ": the driver cannot do it, `attach: tc` does without",
+        Some(libc::EBUSY) => ": another XDP program is there",
+        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL) => {
+            ": the driver cannot do it, as it is or at all (MTU, queues, offloads)"
+        }
         Some(libc::ENODEV) => ": the interface has just gone",
         _ => "",
     }

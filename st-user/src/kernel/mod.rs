@@ -9,8 +9,12 @@ mod flows;
 mod holds;
 mod interfaces;
 mod maps;
+#[cfg(test)]
+mod once;
 mod pins;
+mod place;
 mod reconfigure;
+mod select;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -19,11 +23,10 @@ mod watch;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     maps::{MapData, RingBuf},
     util::KernelVersion,
 };
@@ -42,10 +45,10 @@ pub(crate) use watch::{Lookout, View, Watch};
 
 use crate::{config::Attach, privilege};
 use attach::Hooks;
-use interfaces::covered;
 use maps::SHAPES;
 use pins::{Lock, Pins};
-use reconfigure::Leaving;
+use place::{Loaded, Place};
+use select::Chosen;
 use upgrade::Older;
 
 /// The kernel programs.
@@ -64,7 +67,7 @@ const GONE: u32 = 0;
 /// What to attach where.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Names of interfaces.
+    /// Names of interfaces, patterns, exclusions, `default`.
     pub interfaces: Vec<String>,
     /// By which hook packets are seen on their way in.
     pub attach: Attach,
@@ -126,20 +129,10 @@ pub enum Released {
 
 /// The programs, loaded and attached. They stay so when this is dropped.
 pub struct Kernel {
-    ebpf: Ebpf,
-    hooks: Hooks,
-    pins: Pins,
-    attach: Attach,
-    /// Those that are configured, as they were when they were attached to.
-    interfaces: Vec<Interface>,
-    /// Those that are no longer, and that calls may depend on.
-    leaving: Vec<Leaving>,
-    /// All of this namespace, as last seen.
-    all: Vec<Interface>,
-    /// Indexes of the configured interfaces where the programs are, as last seen.
-    held: Vec<u32>,
-    /// When something was attached.
-    changed: Instant,
+    loaded: Loaded,
+    /// The namespace that the daemon lives in.
+    here: Place,
+    lookout: Lookout,
     /// The maps.
     pub maps: Maps,
     /// Media flows of the server's.
@@ -162,36 +155,15 @@ impl Kernel {
         check_release()?;
         check_privilege(CapabilitySet::NET_ADMIN)?;
         let all = list().map_err(KernelError::Interfaces)?;
-        let interfaces = choose(&all, &options.interfaces)?;
+        let chosen = choose(&all, &options.interfaces)?;
         let lock = pins.prepare()?;
         let fresh = !pins.complete();
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
-        match bring_up(&hooks, &pins, older, &interfaces, options) {
-            Ok((ebpf, (maps, flows, holds, assists), ring)) => {
-                let attach = options.attach;
-                let held = interfaces.iter().map(|one| one.index).collect();
-                let changed = Instant::now();
-                let leaving = Vec::new();
-                Ok((
-                    Self {
-                        ebpf,
-                        hooks,
-                        pins,
-                        attach,
-                        interfaces,
-                        leaving,
-                        all,
-                        held,
-                        changed,
-                        maps,
-                        flows,
-                        holds,
-                        assists,
-                        _lock: lock,
-                    },
-                    ring,
-                ))
+        match bring_up(hooks, &pins, older, chosen, all, options) {
+            Ok((loaded, here, (maps, flows, holds, assists), ring)) => {
+                let lookout = Lookout::new(pins, here.follows_routes());
+                Ok((Self { loaded, here, lookout, maps, flows, holds, assists, _lock: lock }, ring))
             }
             Err(error) => {
                 // Nothing half done is left behind; what an earlier daemon left to go on does go on.
@@ -249,81 +221,46 @@ impl Kernel {
     /// At a clean end: takes everything away, or leaves it where dialogs depend on it.
     pub fn release(self) -> Result<Released, KernelError> {
         match self.maps.shifting() {
-            0 => self.pins.remove().map(|_| Released::Unloaded),
+            0 => self.here.pins.remove().map(|_| Released::Unloaded),
             dialogs => Ok(Released::Kept { dialogs }),
         }
     }
 
-    /// Names of the configured interfaces.
+    /// Names of the interfaces that the configuration stands for.
     pub(crate) fn configured(&self) -> Vec<&str> {
-        self.interfaces.iter().map(|one| one.name.as_str()).collect()
+        self.attached().map(|(name, _)| name).collect()
     }
 
     /// The same, each with whether the programs are attached to it, as last seen.
     pub(crate) fn attached(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.interfaces.iter().map(|one| (one.name.as_str(), self.held.contains(&one.index)))
+        self.here.attached()
+    }
+
+    /// What is not as the configuration has it, for people.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        self.here.remarks()
     }
 
     /// The capabilities that are needed from now on.
     pub(crate) fn needs(&self) -> CapabilitySet {
-        privilege::running(!self.hooks.links())
+        privilege::running(!self.loaded.hooks.links())
     }
 
     /// Who looks whether all is still as it was attached.
     pub(crate) fn lookout(&self) -> Lookout {
-        Lookout { pins: self.pins.clone() }
+        self.lookout.clone()
     }
 
     /// Whether every packet that leaves by the interface crosses `st_egress`, as last seen: what leaves where that is not
     /// takes a number that nobody has committed.
     pub(crate) fn covers(&self, index: u32) -> bool {
-        covered(&self.all, &self.held, index)
+        self.here.covers(index)
     }
 
-    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away. False: until
-    /// now the programs have not seen all.
+    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away, and to those that the
+    /// configuration has come to stand for. False: until now the programs have not seen all.
     pub(crate) fn follow(&mut self, view: View) -> bool {
-        if view.began < self.changed {
-            return true;
-        }
-        self.all = view.interfaces;
-        self.held = self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE).collect();
-        self.held.retain(|index| self.all.iter().any(|one| one.index == *index) && view.linked.contains(index));
-        let saw_all = self.interfaces.iter().all(|one| self.held.contains(&one.index));
-        for interface in &mut self.interfaces {
-            let name = &interface.name;
-            match self.all.iter().find(|one| one.name == *name) {
-                None if interface.index == GONE => {}
-                None => {
-                    tracing::warn!(interface = name, "the interface is gone: nothing is seen there until it is back");
-                    interface.index = GONE;
-                }
-                Some(now) if now.index == interface.index && self.held.contains(&now.index) => {}
-                Some(now) => {
-                    match self.hooks.attach(&mut self.ebpf, &self.pins, now, self.attach) {
-                        Ok(()) => {
-                            tracing::warn!(
-                                interface = name,
-                                "the interface or its programs were taken away: attached again"
-                            );
-                            *interface = now.clone();
-                            self.held.push(now.index);
-                            self.changed = Instant::now();
-                        }
-                        // Tried again the next time; until then nothing may be sent there.
-                        Err(error) => {
-                            let error: &dyn std::error::Error = &error;
-                            tracing::error!(
-                                interface = name,
-                                error,
-                                "the interface or its programs were taken away: cannot attach yet"
-                            );
-                        }
-                    }
-                }
-            }
-        }
-        saw_all
+        self.here.follow(&mut self.loaded, &self.maps, view)
     }
 }
 
@@ -350,12 +287,13 @@ impl fmt::Display for Attached {
 type AllMaps = (Maps, Flows, Holds, Assists);
 
 fn bring_up(
-    hooks: &Hooks,
+    hooks: Hooks,
     pins: &Pins,
     older: Option<Older>,
-    interfaces: &[Interface],
+    chosen: Chosen,
+    all: Vec<Interface>,
     options: &Options,
-) -> Result<(Ebpf, AllMaps, RingBuf<MapData>), KernelError> {
+) -> Result<(Loaded, Place, AllMaps, RingBuf<MapData>), KernelError> {
     maps::check_shapes(pins)?;
     let mut loader = EbpfLoader::new();
     for (name, ..) in SHAPES {
@@ -378,20 +316,13 @@ fn bring_up(
         }
         None => None,
     };
-    for link in pins.links() {
-        if !interfaces.iter().any(|one| one.name == link.interface) {
-            tracing::info!(interface = link.interface, "no longer configured: detached");
-            Pins::drop_link(&link.path)?;
-        }
-    }
-    for interface in interfaces {
-        hooks.attach(&mut ebpf, pins, interface, options.attach)?;
-    }
+    let mut loaded = Loaded { ebpf, hooks, attach: options.attach };
+    let here = Place::attach(&mut loaded, pins.clone(), &options.interfaces, chosen, all)?;
     if let Some(older) = older {
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((ebpf, (maps, flows, holds, assists), ring))
+    Ok((loaded, here, (maps, flows, holds, assists), ring))
 }
 
 fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
@@ -401,21 +332,11 @@ fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
     }
 }
 
-fn choose(all: &[Interface], names: &[String]) -> Result<Vec<Interface>, KernelError> {
-    let mut chosen: Vec<Interface> = Vec::new();
-    for name in names {
-        let Some(found) = all.iter().find(|one| one.name == *name) else {
-            let there: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
-            return Err(KernelError::NoInterface { name: name.clone(), there: there.join(", ") });
-        };
-        if !found.ethernet {
-            return Err(KernelError::NotEthernet { name: name.clone() });
-        }
-        if !chosen.iter().any(|one| one.index == found.index) {
-            chosen.push(found.clone());
-        }
-    }
-    if chosen.is_empty() { Err(KernelError::NoInterfaces) } else { Ok(chosen) }
+/// What the entries stand for on this host.
+fn choose(all: &[Interface], terms: &[String]) -> Result<Chosen, KernelError> {
+    select::check(all, terms)?;
+    let routes = if select::follows_routes(terms) { interfaces::default_routes() } else { Ok(Vec::new()) };
+    Ok(select::choose(all, &routes.map_err(KernelError::Interfaces)?, terms))
 }
 
 fn check_release() -> Result<(), KernelError> {

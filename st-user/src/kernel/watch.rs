@@ -3,7 +3,11 @@
 
 use std::{
     io,
-    sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -27,24 +31,43 @@ pub(crate) struct View {
     pub(super) interfaces: Vec<Interface>,
     /// Indexes of the interfaces that have both programs, in links or filters.
     pub(super) linked: Vec<u32>,
+    /// Indexes of those that default routes leave by; none where nobody wants to know.
+    pub(super) defaults: Vec<u32>,
 }
 
 /// Looks. What it says is the namespace's of the thread that it is asked on.
 #[derive(Clone, Debug)]
 pub(crate) struct Lookout {
     pub(super) pins: Pins,
+    /// Whether the default routes matter: they are asked for by a list of all routes, which can be long.
+    routes: Arc<AtomicBool>,
 }
 
 impl Lookout {
+    pub(super) fn new(pins: Pins, routes: bool) -> Self {
+        Self { pins, routes: Arc::new(AtomicBool::new(routes)) }
+    }
+
+    /// Whether all lookouts that were made of this one ask for the default routes from now on.
+    pub(super) fn follow_routes(&self, routes: bool) {
+        self.routes.store(routes, Ordering::Relaxed);
+    }
+
+    /// One that asks for the default routes in any case.
+    pub(crate) fn with_routes(&self) -> Self {
+        Self::new(self.pins.clone(), true)
+    }
+
     /// Waits for the rtnl lock.
     pub(crate) fn look(&self) -> io::Result<View> {
         let began = Instant::now();
         let interfaces = interfaces::list()?;
+        let defaults = if self.routes.load(Ordering::Relaxed) { interfaces::default_routes()? } else { Vec::new() };
         let links = self.pins.links();
         let holds = |index: u32, side: Side| links.iter().any(|one| one.side == side && one.info.interface == index);
         let both = |index: &u32| holds(*index, Side::Egress) && holds(*index, Side::Ingress);
         let linked = interfaces.iter().map(|one| one.index).filter(both).collect();
-        Ok(View { began, interfaces, linked })
+        Ok(View { began, interfaces, linked, defaults })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the loop publishes of itself for monitoring, and the address that monitoring asks.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::TcpListener,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -15,12 +15,9 @@ use crate::{
     config,
     http::{Counts, Server},
     kernel::KernelError,
-    metrics::{Metrics, Word, process},
+    metrics::{Metrics, Published, RESULTS, Word, process},
     page::{self, Page},
 };
-
-/// What becomes of an alert.
-const RESULTS: [&str; 4] = ["sent", "failed", "dropped", "folded"];
 
 /// What is measured, and where it can be asked for.
 pub(super) struct Measure {
@@ -31,7 +28,9 @@ pub(super) struct Measure {
     /// By trunk, state and refresher, as last published.
     sessions: HashMap<[Word; 3], usize>,
     /// Receivers of alerts, as last published.
-    receivers: HashSet<String>,
+    receivers: Published,
+    /// Where else events and packets go, as last published.
+    exports: Published,
 }
 
 impl Measure {
@@ -43,7 +42,8 @@ impl Measure {
             server: None,
             counts: Arc::default(),
             sessions: HashMap::new(),
-            receivers: HashSet::new(),
+            receivers: Published::default(),
+            exports: Published::default(),
         };
         match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::output::chain(&error)) {
             Ok(listener) => measure.listen(listener),
@@ -100,35 +100,16 @@ impl Measure {
         warn!("whoever reaches {address} can read {what}: nobody is asked who they are");
     }
 
-    /// Publishes what became of the alerts. Receivers that have the same name are one here; of those that are no more
-    /// nothing is left.
+    /// Publishes what became of the alerts.
     fn publish_alerts(&mut self, receivers: &[Arc<SinkCounts>]) {
         let families = &self.metrics.families;
-        let mut counts: HashMap<&str, [u64; 5]> = HashMap::new();
-        for receiver in receivers {
-            let SinkCounts { name, queued, sent, failed, dropped, folded } = &**receiver;
-            let sums = counts.entry(name).or_default();
-            for (sum, count) in sums.iter_mut().zip([queued, sent, failed, dropped, folded]) {
-                *sum += count.load(Relaxed);
-            }
-        }
-        self.receivers.retain(|name| {
-            let stays = counts.contains_key(&**name);
-            if !stays {
-                families.alerts_waiting.remove([name.clone().into()]);
-                for result in RESULTS {
-                    families.alerts.remove([name.clone().into(), result.into()]);
-                }
-            }
-            stays
-        });
-        for (name, [queued, results @ ..]) in counts {
-            families.alerts_waiting.set([name.to_owned().into()], queued as f64);
-            for (result, count) in RESULTS.into_iter().zip(results) {
-                families.alerts.set([name.to_owned().into(), result.into()], count);
-            }
-            self.receivers.insert(name.to_owned());
-        }
+        self.receivers.publish(&families.alerts, &families.alerts_waiting, &RESULTS, receivers);
+    }
+
+    /// Publishes what became of what goes to the journal, the flight recorder and Homer.
+    fn publish_exports(&mut self, sinks: &[Arc<SinkCounts>]) {
+        let families = &self.metrics.families;
+        self.exports.publish(&families.exports, &families.exports_waiting, &RESULTS[..3], sinks);
     }
 
     /// Whether somebody can ask.
@@ -164,6 +145,7 @@ impl Driver<'_> {
         self.publish_engine();
         self.publish_sessions();
         self.measure.publish_alerts(&self.sink.receivers().sinks());
+        self.measure.publish_exports(&self.sink.exports());
         process::publish(&self.measure.metrics.families);
         let families = &self.measure.metrics.families;
         families.started.set([], self.started.as_micros() as f64 / 1e6);
@@ -182,6 +164,9 @@ impl Driver<'_> {
     fn amiss(&self) -> Vec<String> {
         let bare = self.kernel.attached().filter(|(_, attached)| !attached);
         let mut amiss: Vec<String> = bare.map(|(name, _)| format!("interface {name}: not attached")).collect();
+        if self.kernel.configured().is_empty() {
+            amiss.push("nothing is attached: no interface is like what `interfaces` says".into());
+        }
         if !self.store.keeps() {
             amiss.push("what is known of the calls is not kept: a restart will not know them".into());
         }

@@ -89,7 +89,7 @@ impl Driver<'_> {
         let Some(file) = self.config.file.clone() else {
             return Err(Failure::new("no_file", "this sipst was not started from a file"));
         };
-        let lookout = self.kernel.lookout();
+        let lookout = self.kernel.lookout().with_routes();
         let (send, reading) = oneshot::channel();
         let start = || {
             let read = move || drop(send.send(read(&file, &lookout)));

@@ -11,6 +11,7 @@ mod frame;
 mod harmless;
 mod hold;
 mod latest;
+mod loopback;
 mod media;
 mod peer;
 mod quoted;

@@ -350,11 +350,11 @@ impl Tester {
         if on {
             self.marked.push(port);
         }
-        let mut ports: Array<&mut MapData, u64> = self.ebpf.map_mut(names::FLOW_PORTS).unwrap().try_into().unwrap();
-        let index = u32::from(port / 64);
-        let word = ports.get(&index, 0).unwrap();
-        let bit = 1 << (port % 64);
-        ports.set(index, if on { word | bit } else { word & !bit }, 0).unwrap();
+        let mut ports: Array<&mut MapData, Ports> = self.ebpf.map_mut(names::FLOW_PORTS).unwrap().try_into().unwrap();
+        let mut marked = ports.get(&0, 0).unwrap();
+        let (word, bit) = (&mut marked.words[usize::from(port / 64)], 1 << (port % 64));
+        *word = if on { *word | bit } else { *word & !bit };
+        ports.set(0, marked, 0).unwrap();
     }
 
     /// Fills the map of flows to its limit.

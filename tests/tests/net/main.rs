@@ -18,6 +18,7 @@ mod ends;
 mod foreign;
 mod hangup;
 mod keepalive;
+mod loopback;
 mod media;
 mod methods;
 mod metrics;

@@ -2,6 +2,8 @@
 //! are the same, byte for byte, wherever and whenever one commit is packed.
 
 mod check;
+mod machine;
+mod walk;
 
 use std::{
     fs,
@@ -37,7 +39,7 @@ pub(crate) fn run() -> Result<()> {
     build::kernel()?;
     step("dist", "sipst, optimised: some minutes");
     stage(true)?;
-    for file in [deb(VERSION, &directory())?, archive(&directory())?] {
+    for file in [deb(VERSION, &directory(), Packing::Small)?, archive(&directory(), Packing::Small)?] {
         step("dist", file.display());
     }
     Ok(())
@@ -85,8 +87,17 @@ fn stage(release: bool) -> Result<()> {
     Ok(())
 }
 
+/// How well a package is compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    /// As well as can be.
+    Small,
+    /// For a moment: what is in it is the same.
+    Fast,
+}
+
 /// The Debian package of what is staged.
-fn deb(version: &str, to: &Path) -> Result<PathBuf> {
+fn deb(version: &str, to: &Path, packing: Packing) -> Result<PathBuf> {
     make(to)?;
     let file = to.join(format!("sipst_{version}_amd64.deb"));
     let mut cargo_deb = shell::clean(shell::tools().join("bin/cargo-deb"));
@@ -95,12 +106,15 @@ fn deb(version: &str, to: &Path) -> Result<PathBuf> {
         .args(["deb", "--quiet", "--no-build", "--no-strip", "--package", "sipst", "--deb-version", version])
         .args(["--target", Bare::find().target(), "--output"])
         .arg(&file);
+    if packing == Packing::Fast {
+        cargo_deb.arg("--fast");
+    }
     shell::run(&mut cargo_deb)?;
     Ok(file)
 }
 
 /// The archive of what is staged, with the files that the package puts elsewhere.
-fn archive(to: &Path) -> Result<PathBuf> {
+fn archive(to: &Path, packing: Packing) -> Result<PathBuf> {
     make(to)?;
     let name = format!("sipst-{VERSION}-x86_64");
     let file = to.join(format!("{name}.tar.gz"));
@@ -116,8 +130,9 @@ fn archive(to: &Path) -> Result<PathBuf> {
     }
     // The package's own scripts.
     fs::remove_dir_all(home.join("config/deb")).context("cannot leave out config/deb")?;
+    let level = if packing == Packing::Fast { 1 } else { 9 };
     let tar = format!(
-        "tar --sort=name --mtime=@{} --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -c {name} | gzip -9n > '{}'",
+        "tar --sort=name --mtime=@{} --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -c {name} | gzip -{level}n > '{}'",
         epoch()?,
         file.display(),
     );

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    aside::Aside,
     census::Place,
     evidence::Evidence,
     exchange::{Exchange, Exchanges},
@@ -134,6 +135,9 @@ pub(super) struct Dialog {
     /// Whether the INVITE that made it was changed, so that it has timers for sipst's sake alone. On record likewise.
     #[serde(skip)]
     pub(super) assisted: bool,
+    /// What the peer has said to sipst alone. On record likewise.
+    #[serde(skip)]
+    pub(super) aside: Aside,
     /// Whether the kernel follows the server's numbers.
     pub(super) followed: bool,
     /// And the peer's.
@@ -246,6 +250,7 @@ impl Dialog {
             barred: None,
             held: false,
             assisted: invite.assist == Some(Assist::Done),
+            aside: Aside::default(),
             followed: false,
             peer_followed: false,
             telling: None,
@@ -303,10 +308,6 @@ impl Dialog {
         Some(dialog)
     }
 
-    pub(super) fn domain(&self) -> &str {
-        &self.domain
-    }
-
     /// An answer to a request of ours is a message of the dialog too.
     pub(super) fn hear_answer(&mut self, sx: &Shared, message: &Message<'_>) {
         self.heard = sx.now;
@@ -322,7 +323,10 @@ impl Dialog {
     }
 
     /// An offer of `offerer`'s was answered (F8). Whether the offer was the same session as before (R22).
-    pub(super) fn settle(&mut self, offerer: Side, offer: Said, answer: Said) -> bool {
+    pub(super) fn settle(&mut self, sx: &Shared, offerer: Side, offer: Said, answer: Said) -> bool {
+        if let Some(responding) = &mut self.responding {
+            responding.losses = sx.losses;
+        }
         let (server, peer) = match offerer {
             Side::Server => (offer, answer),
             Side::Peer => (answer, offer),

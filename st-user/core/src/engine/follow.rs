@@ -185,7 +185,7 @@ impl Dialog {
                 } else if self.is_over() {
                     cseq.method == MethodName::Update
                 } else {
-                    self.settle(sender, talk.asked, talk.answered)
+                    self.settle(sx, sender, talk.asked, talk.answered)
                 };
                 let (by, method) = (sender.into(), cseq.method);
                 let deal = Deal { sender, by, answered: false, method, terms, unchanged };
@@ -226,6 +226,7 @@ impl Dialog {
             }
             return;
         }
+        self.heard_by_server(method);
         match sender {
             Side::Server => self.redirect(message.contact().map(|contact| contact.uri)),
             Side::Peer => {
@@ -255,7 +256,7 @@ impl Dialog {
         }
         // The 2xx made the offer, the ACK answers it.
         if let Some(talk) = exchange.talk.take() {
-            self.settle(sender.other(), talk.answered, Said::by(message));
+            self.settle(sx, sender.other(), talk.answered, Said::by(message));
             self.watch(sx);
         }
         // R26

@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, shared::Shared};
 use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time};
 
+/// How long one waits until it is known what another policy says of its calls.
+const POLICY: Duration = Duration::from_millis(100);
+
 /// The server's address and the peer's.
 type Flow = (SocketAddr, SocketAddr);
 
@@ -27,6 +30,8 @@ pub(super) struct Wanted {
 /// A flow that is kept open.
 #[derive(Debug)]
 struct Kept {
+    /// By which policy a dialog last wanted that ([`Shared::policy_number`]).
+    policy: u16,
     /// How many of its dialogs want which period.
     periods: Vec<(Duration, usize)>,
     /// When something last left on it, where that is known.
@@ -99,6 +104,11 @@ impl Shared {
                 self.keepalives.queue.pop_first();
                 continue;
             };
+            if kept.policy != self.policy_number {
+                // There is another policy, and what that says of these calls is about to be seen.
+                self.keepalives.put_off(flow, self.now + POLICY);
+                continue;
+            }
             if let Some(later) = kept.left.map(|left| left + period).filter(|later| *later > self.now) {
                 self.keepalives.put_off(flow, later);
                 continue;
@@ -130,7 +140,8 @@ impl Shared {
             }
             let due = self.now + self.random(Duration::ZERO, period);
             let Dialog { id: by, cookie, tos, ttl, .. } = *dialog;
-            let kept = Kept { periods: Vec::new(), left: None, due, by, cookie, tos, ttl };
+            let policy = self.policy_number;
+            let kept = Kept { policy, periods: Vec::new(), left: None, due, by, cookie, tos, ttl };
             self.keepalives.kept.insert(flow, kept);
             self.keepalives.queue.insert((due, flow));
         }
@@ -178,6 +189,9 @@ impl Dialog {
             // Where it finds no room, it is counted once and tries again.
             sx.stats.refused_keepalives += u64::from(!counts && self.keeps.is_none());
             self.keeps = Some(Wanted { period, counts });
+        }
+        if let Some(kept) = sx.keepalives.kept.get_mut(&self.flow()) {
+            kept.policy = sx.policy_number;
         }
         // The server's socket and marks, as the newest call on the flow has them.
         if let Some(kept) = sx.keepalives.kept.get_mut(&self.flow()).filter(|kept| kept.by <= self.id) {

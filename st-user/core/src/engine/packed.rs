@@ -2,7 +2,7 @@
 //! kept in place of them, written as what it differs in from another session's of the same trunk: a trunk's session descriptions,
 //! addresses and headers differ in few bytes. Whoever wants to change one has it unpacked, and it is packed again later.
 
-use std::{collections::VecDeque, net::IpAddr, ops::Deref, time::Duration};
+use std::{collections::VecDeque, ops::Deref, time::Duration};
 
 use lz4_flex::block::{compress_into_with_dict, decompress_into_with_dict, get_maximum_output_size};
 use serde::{Deserialize, Serialize};
@@ -14,12 +14,12 @@ use super::{
     hash::Fingerprint,
     keepalive::Wanted,
     limits::{MAX_PACKED, MAX_TEMPLATES},
-    record::sealed,
+    record::{Behind, sealed},
     refresh::Stage,
     shared::Shared,
     timers::Timer,
 };
-use crate::{Action, Policy, Respond, Rules, SessionId, Side, Time};
+use crate::{SessionId, Side, Time};
 
 /// How long nobody may have spoken in a session that is packed. What is said in one breath is over by then, and nothing is lost where
 /// it is not: whatever stands in a record is packed, open transactions too. A capture is read as fast as can be.
@@ -51,51 +51,30 @@ struct Head {
     template: u16,
     /// Of the bytes that were packed.
     length: u16,
-    /// The trunk under which the session is counted: other rules may have other numbers.
-    trunk: u32,
 }
 
 impl Head {
-    const LENGTH: usize = 8;
+    const LENGTH: usize = 4;
 
     fn bytes(&self) -> [u8; Self::LENGTH] {
-        let Self { template, length, trunk } = self;
-        (u64::from(*template) | u64::from(*length) << 16 | u64::from(*trunk) << 32).to_le_bytes()
+        let ([a, b], [c, d]) = (self.template.to_le_bytes(), self.length.to_le_bytes());
+        [a, b, c, d]
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "each takes its bits")]
     fn of(packed: &Packed) -> Option<Self> {
-        let all = u64::from_le_bytes(*packed.0.first_chunk::<{ Self::LENGTH }>()?);
-        Some(Self { template: all as u16, length: (all >> 16) as u16, trunk: (all >> 32) as u32 })
+        let &[a, b, c, d] = packed.0.first_chunk::<{ Self::LENGTH }>()?;
+        Some(Self { template: u16::from_le_bytes([a, b]), length: u16::from_le_bytes([c, d]) })
     }
 }
 
-/// What is not in a session's record, and what others than the session itself want to know of it.
+/// What does not stand among the fields of a session's record.
 #[derive(Serialize, Deserialize)]
-struct Label<'a> {
-    peer: IpAddr,
-    #[serde(borrow)]
-    domain: &'a str,
-    /// But for the trunk.
+struct Label {
     counted: Option<Place>,
     keeps: Option<Wanted>,
-    held: bool,
-    assisted: bool,
     restored: bool,
     forsaken: bool,
-}
-
-impl Label<'_> {
-    /// Whether it may be otherwise under other rules.
-    fn depends_on(&self, rules: &Rules) -> bool {
-        self.keeps.is_some() || concern_the_quiet(rules)
-    }
-}
-
-/// Whether rules ask for something in sessions in which nothing happens.
-fn concern_the_quiet(rules: &Rules) -> bool {
-    let responds = rules.action == Action::Refresh && rules.respond == Respond::OnReject;
-    responds || rules.keeps_alive().is_some()
+    behind: Behind,
 }
 
 /// A session of which others are written as what they differ in.
@@ -155,14 +134,11 @@ impl Packing {
     /// Writes a session into `plain`.
     fn write(&mut self, dialog: &Dialog, timers: &[(Time, Timer)]) -> postcard::Result<()> {
         let label = Label {
-            peer: dialog.names.peer.ip(),
-            domain: dialog.domain(),
-            counted: dialog.counted.map(|place| place.under(0)),
+            counted: dialog.counted,
             keeps: dialog.keeps,
-            held: dialog.held,
-            assisted: dialog.assisted,
             restored: dialog.restored,
             forsaken: dialog.forsaken,
+            behind: Behind::of(dialog),
         };
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
@@ -175,7 +151,7 @@ impl Packing {
     fn pack(&mut self, trunk: u32, caller: Side) -> Option<Packed> {
         let length = u16::try_from(self.plain.len()).ok().filter(|length| usize::from(*length) <= MAX_PACKED)?;
         let at = self.template((trunk, caller))?;
-        let head = Head { template: u16::try_from(at).ok()?, length, trunk };
+        let head = Head { template: u16::try_from(at).ok()?, length };
         self.packed.resize(Head::LENGTH + get_maximum_output_size(self.plain.len()), 0);
         let (front, room) = self.packed.split_at_mut(Head::LENGTH);
         front.copy_from_slice(&head.bytes());
@@ -206,12 +182,11 @@ impl Packing {
     /// The session, and its timers.
     fn read(&self, packed: &Packed) -> Option<Whole> {
         let plain = self.unpack(packed)?;
-        let (label, record): (Label<'_>, _) = postcard::take_from_bytes(&plain).ok()?;
+        let (label, record): (Label, _) = postcard::take_from_bytes(&plain).ok()?;
         let (mut dialog, timers): (Box<Dialog>, _) = postcard::from_bytes(record).ok()?;
-        let trunk = Head::of(packed)?.trunk;
-        (dialog.counted, dialog.keeps) = (label.counted.map(|place| place.under(trunk)), label.keeps);
-        (dialog.held, dialog.assisted) = (label.held, label.assisted);
+        (dialog.counted, dialog.keeps) = (label.counted, label.keeps);
         (dialog.restored, dialog.forsaken) = (label.restored, label.forsaken);
+        label.behind.put_into(&mut dialog);
         Some((dialog, timers))
     }
 
@@ -234,26 +209,8 @@ impl Packing {
     /// The session's record.
     pub(super) fn record(&self, packed: &Packed) -> Option<Vec<u8>> {
         let plain = self.unpack(packed)?;
-        let (label, fields): (Label<'_>, _) = postcard::take_from_bytes(&plain).ok()?;
-        Some(sealed(fields, label.held, label.assisted))
-    }
-
-    /// Whether a session may be otherwise under these rules.
-    fn depends_on(&self, packed: &Packed, policy: &Policy) -> bool {
-        self.unpack(packed).is_some_and(|plain| {
-            let label = postcard::take_from_bytes::<Label<'_>>(&plain);
-            label.is_ok_and(|(label, _)| label.depends_on(policy.find(label.peer, label.domain).1))
-        })
-    }
-
-    /// Counts a session anew, under another policy.
-    pub(super) fn recount(&self, packed: &mut Packed, policy: &Policy) -> Option<Place> {
-        let plain = self.unpack(packed)?;
-        let (label, _) = postcard::take_from_bytes::<Label<'_>>(&plain).ok()?;
-        let trunk = policy.place(label.peer, label.domain);
-        let head = Head { trunk, ..Head::of(packed)? };
-        packed.0[..Head::LENGTH].copy_from_slice(&head.bytes());
-        Some(label.counted?.under(trunk))
+        let (label, fields): (Label, _) = postcard::take_from_bytes(&plain).ok()?;
+        Some(sealed(fields, label.behind))
     }
 }
 
@@ -287,7 +244,7 @@ impl Dialogs {
     }
 
     /// Whether that could be done.
-    fn pack(&mut self, sx: &mut Shared, key: &Fingerprint) -> bool {
+    pub(super) fn pack(&mut self, sx: &mut Shared, key: &Fingerprint) -> bool {
         let Some(entry) = self.all.get_mut(key) else { return true };
         let Entry::Open(dialog) = entry else { return true };
         if !dialog.is_at_rest(sx) {
@@ -331,20 +288,6 @@ impl Dialogs {
             Entry::Open(dialog) => Some(dialog),
             Entry::Packed(_) => None,
         })
-    }
-
-    /// Those that may be otherwise under these rules are unpacked.
-    pub(super) fn open_for(&mut self, sx: &mut Shared, policy: &Policy) {
-        let mut rules = policy.trunks.iter().map(|trunk| &trunk.rules).chain([&policy.default]);
-        if sx.keepalives.len() == 0 && !rules.any(concern_the_quiet) {
-            return;
-        }
-        let Self { all, packing, .. } = self;
-        for entry in all.values_mut() {
-            if matches!(entry, Entry::Packed(packed) if packing.depends_on(packed, policy)) {
-                packing.open(sx, entry);
-            }
-        }
     }
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::{
     Dialogs, Engine, EngineConfig,
+    aside::Aside,
     dialog::{Dialog, Ids, Phase},
     habits::Habit,
     hash::{Fingerprint, Secret},
@@ -172,7 +173,7 @@ impl Engine {
             let record = match keys.get(&session).and_then(|key| all.get_mut(key)) {
                 Some(Entry::Open(dialog)) => {
                     dialog.listed = false;
-                    let (timers, behind) = (self.sx.timers.of(session), Behind::of(dialog.held, dialog.assisted).0);
+                    let (timers, behind) = (self.sx.timers.of(session), Behind::of(dialog).0);
                     if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) }
                 }
                 Some(Entry::Packed(packed)) => match packing.record(packed) {
@@ -211,7 +212,7 @@ impl Engine {
             return Err(RecordError::Full);
         }
         let (mut dialog, timers, behind): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
-        (dialog.held, dialog.assisted) = (behind.0 & Behind::HELD != 0, behind.0 & Behind::ASSISTED != 0);
+        behind.put_into(&mut dialog);
         let (id, names) = (dialog.id, Arc::clone(&dialog.names));
         let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
         let key = self.key(ids);
@@ -270,14 +271,29 @@ impl Engine {
 }
 
 /// What stands behind all else in a record, one bit each, and only where any of it is true.
-struct Behind(u8);
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Behind(u8);
 
 impl Behind {
     const HELD: u8 = 1;
     const ASSISTED: u8 = 2;
+    const ASIDE_CONTACT: u8 = 4;
+    const ASIDE_SDP: u8 = 8;
 
-    fn of(held: bool, assisted: bool) -> Self {
-        Self((u8::from(held) * Self::HELD) | (u8::from(assisted) * Self::ASSISTED))
+    pub(super) fn put_into(self, dialog: &mut Dialog) {
+        let has = |bit| self.0 & bit != 0;
+        (dialog.held, dialog.assisted) = (has(Self::HELD), has(Self::ASSISTED));
+        dialog.aside = Aside { contact: has(Self::ASIDE_CONTACT), sdp: has(Self::ASIDE_SDP) };
+    }
+
+    pub(super) fn of(dialog: &Dialog) -> Self {
+        let bits = [
+            (dialog.held, Self::HELD),
+            (dialog.assisted, Self::ASSISTED),
+            (dialog.aside.contact, Self::ASIDE_CONTACT),
+            (dialog.aside.sdp, Self::ASIDE_SDP),
+        ];
+        Self(bits.iter().map(|(is_so, bit)| u8::from(*is_so) * bit).sum())
     }
 }
 
@@ -293,8 +309,7 @@ fn seal(fields: &impl Serialize) -> Vec<u8> {
 }
 
 /// The record of a session whose fields were written before.
-pub(super) fn sealed(fields: &[u8], held: bool, assisted: bool) -> Vec<u8> {
-    let Behind(behind) = Behind::of(held, assisted);
+pub(super) fn sealed(fields: &[u8], Behind(behind): Behind) -> Vec<u8> {
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(fields);
     bytes.extend((behind != 0).then_some(behind));

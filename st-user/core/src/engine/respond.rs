@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Action, AnsweredInvite, By, Datagram, Event, EventKind, Mark, Output, Policy, Refusal, Respond, Side, Time, build,
-    message::{CSeq, HeaderName, Message, MethodName, Role},
+    message::{Body, CSeq, HeaderName, Message, MethodName, Role},
 };
 
 /// The longest Retry-After that R29 allows is 10 s; this many seconds are enough for what is in the way.
@@ -39,6 +39,8 @@ pub(super) struct Responding {
     /// A refusal that was held back, while it is found out whether the server still lives.
     weighed: Option<Refused>,
     answer: Option<Answer>,
+    /// The request whose refusal went out last: nothing else is said to it.
+    passed: Option<Fingerprint>,
     /// [`Shared::losses`] when the two session descriptions were last settled.
     pub(super) losses: u64,
 }
@@ -110,7 +112,8 @@ impl Dialog {
         let Some(responding) = &mut self.responding else {
             if methods != 0 {
                 let (cookie, losses) = (self.cookie, sx.losses);
-                let fresh = Responding { methods, cookie, asked: None, weighed: None, answer: None, losses };
+                let fresh =
+                    Responding { methods, cookie, asked: None, weighed: None, answer: None, passed: None, losses };
                 self.responding = Some(Box::new(fresh));
                 self.set_mark(sx);
             }
@@ -247,7 +250,18 @@ impl Dialog {
                     sx.output(Output::Weigh { session, media });
                 }
             }
-            Err(why) => self.let_out(sx, datagram, heard.cseq.method, status, why),
+            Err(why) => {
+                self.passed(sx, heard);
+                self.let_out(sx, datagram, heard.cseq.method, status, why);
+            }
+        }
+    }
+
+    /// A refusal of the server's goes out as it is.
+    pub(super) fn passed(&mut self, sx: &Shared, heard: &Heard<'_>) {
+        let branch = heard.transaction(sx.secret);
+        if let Some(responding) = &mut self.responding {
+            responding.passed = branch;
         }
     }
 
@@ -286,10 +300,12 @@ impl Dialog {
         };
         let branch = heard.transaction(sx.secret);
         let is_it = |known: &&Exchange| known.is(Side::Peer, method) && known.is_named(branch);
-        let exchange = self.exchanges.all().iter().rev().find(is_it).filter(|known| known.stage == Stage::Open);
+        // Where the peer has ACKed a refusal, that has gone out unseen.
+        let exchange = self.exchanges.all().iter().rev().find(is_it).filter(|known| known.is_unanswered());
         let talk = exchange.and_then(Exchange::of_peers).map(|(_, talk)| talk);
         let (Some(responding), Some(agreed)) = (&self.responding, self.session.agreed) else { return Err(None) };
-        let (Some(talk), true) = (talk, is_refusal && self.responds(policy) && !self.is_over()) else {
+        let passed = branch.is_some() && responding.passed == branch;
+        let (Some(talk), true) = (talk, is_refusal && !passed && self.responds(policy) && !self.is_over()) else {
             return Err(None);
         };
         let Some(asked) = responding.asked.as_ref().filter(|asked| Some(asked.branch) == branch) else {
@@ -301,7 +317,7 @@ impl Dialog {
         // Whether it is a refresh and nothing else.
         match (method, &talk.asked) {
             (MethodName::Update, Said::Nothing) => {}
-            (MethodName::Update, _) => return changes("an UPDATE with an offer"),
+            // sofia-sip's UPDATEs repeat the offer, and so do pjsip's where one without was turned down.
             (_, Said::Nothing) => return changes("no offer"),
             (_, Said::Unclear) => return changes("an offer that cannot be read"),
             (_, Said::Sdp(offer)) => {
@@ -322,6 +338,9 @@ impl Dialog {
         let remote = self.target.as_ref().map(super::target::Target::remote);
         if talk.contact.is_some() && talk.contact.as_deref() != remote {
             return changes("another Contact");
+        }
+        if let Some(what) = self.aside.of(method) {
+            return changes(what);
         }
         if request.values(HeaderName::Require).any(|option| !option.eq_ignore_ascii_case(b"timer")) {
             return changes("it requires more than timers");
@@ -353,14 +372,17 @@ impl Dialog {
             let invites = open.method == MethodName::Invite;
             return because(if invites { reason::INVITE_IN_PROGRESS } else { reason::REQUEST_IN_PROGRESS });
         }
-        // R29
-        let invites = method == MethodName::Invite;
-        if invites && self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
+        // R29; RFC 3311, section 5.2: an UPDATE with an offer is bound by the same.
+        let offers = talk.asked != Said::Nothing;
+        if offers && self.own.iter().any(|own| own.method == MethodName::Invite && own.is_open()) {
             return Ok(Plan::Decline { status: 491, retry_after: None });
         }
-        let other = |known: &Exchange| known.method == method && !known.is_named(branch);
+        let other = |known: &Exchange| {
+            let asks = known.talk.as_ref().is_some_and(|talk| talk.asked != Said::Nothing);
+            (known.method == method || offers && asks) && !known.is_named(branch)
+        };
         let busy = self.exchanges.all_open_of(now, Side::Peer).any(|known| other(known) && known.stage == Stage::Open);
-        if busy || invites && self.telling.as_ref().is_some_and(|telling| telling.is_open()) {
+        if busy || offers && self.telling.as_ref().is_some_and(|telling| telling.is_open()) {
             return Ok(Plan::Decline { status: 500, retry_after: Some(RETRY_AFTER) });
         }
         Ok(Plan::Accept { interval, role })
@@ -398,7 +420,8 @@ impl Dialog {
         let (status, bytes) = match plan {
             Plan::Decline { status, retry_after } => (status, build::decline(refusal, status, retry_after)),
             Plan::Accept { interval, role } => {
-                let sdp = self.sdp.as_ref().filter(|_| invites);
+                let offers = Message::body(request) != Body::None;
+                let sdp = self.sdp.as_ref().filter(|_| offers);
                 let accept = build::Accept {
                     contact: self.look.contact(),
                     own: &own,
@@ -510,7 +533,7 @@ impl Dialog {
         self.peer_update = talk.update.or(self.peer_update);
         self.min_se = self.min_se.max(talk.terms.min_se);
         let unchanged =
-            cseq.method == MethodName::Update || self.settle(Side::Peer, talk.asked.clone(), Said::by(heard.message));
+            talk.asked == Said::Nothing || self.settle(sx, Side::Peer, talk.asked.clone(), Said::by(heard.message));
         let (by, method, terms) = (By::Peer, cseq.method, talk.terms);
         let deal = Deal { sender: Side::Peer, by, answered: true, method, terms, unchanged };
         self.agree(sx, heard.message, deal);

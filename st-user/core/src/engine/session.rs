@@ -263,6 +263,7 @@ impl Dialog {
         if by != By::Peer || before.is_none() {
             self.tell_risk(sx, true);
         }
+        // The answer to a re-INVITE of sipst's shows the peer's once more.
         if let Some(responding) = self.responding.as_mut().filter(|_| method == MethodName::Invite) {
             responding.losses = sx.losses;
         }

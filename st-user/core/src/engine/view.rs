@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Engine,
+    Dialogs, Engine,
     dialog::Dialog,
     hash::Fingerprint,
     limits::MAX_ATTEMPTS,
+    packed::Entry,
     reason,
     refresh::{Cycle, Stage},
     shared::Shared,
@@ -224,19 +225,26 @@ impl Engine {
         done
     }
 
-    /// After [`Engine::set_policy`]: refreshes that the rules did not allow when they were due are due now, and what they assume
-    /// begins or ends. Goes through `most`
-    /// sessions from `from` on, and returns where to go on; `None` at the end.
+    /// After [`Engine::set_policy`]: refreshes that the rules did not allow when they were due are due now, what they assume
+    /// begins or ends, and marks, keep-alives and counts follow. Goes through `most` sessions from `from` on, and returns
+    /// where to go on; `None` at the end. Sessions that are new need none of that.
     pub fn handle_policy(&mut self, now: Time, from: SessionId, most: usize) -> Option<SessionId> {
         self.advance(now);
-        let (mut undone, mut assuming) = (Vec::new(), Vec::new());
-        let mut rest = self.dialogs.keys.range(from..);
+        let (mut undone, mut assuming, mut quiet) = (Vec::new(), Vec::new(), Vec::new());
+        let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
+        let mut rest = keys.range(from..);
         for (session, key) in rest.by_ref().take(most) {
-            let Some(dialog) = self.dialogs.see(key) else { continue };
+            let Some(entry) = all.get_mut(key) else { continue };
+            let was_packed = matches!(entry, Entry::Packed(_));
+            let Some(dialog) = packing.open(&mut self.sx, entry) else { continue };
+            dialog.mark(&mut self.sx);
+            census.touch(*key, dialog);
             if dialog.would_assume_anew(&self.sx) {
                 assuming.push(*session);
             } else if dialog.is_undone(&self.sx) {
                 undone.push(*session);
+            } else if was_packed {
+                quiet.push(*key);
             }
         }
         let next = rest.next().map(|(session, _)| *session);
@@ -249,6 +257,11 @@ impl Engine {
             if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
                 dialog.assume_anew(&mut self.sx);
             }
+        }
+        // Or a million of them would be open at once.
+        self.dialogs.recount(&mut self.sx, now);
+        for key in quiet {
+            self.dialogs.pack(&mut self.sx, &key);
         }
         next
     }

@@ -1,7 +1,7 @@
 //! A session in which nothing happens is packed, and nobody notices. That what comes later finds it as it was, every other test here
 //! and the world say too: all that last longer than that pack.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use st_core::{
     Action, EventKind, Policy, Respond, Rules, SessionId, Side,
@@ -93,11 +93,11 @@ fn other_rules_reach_sessions_that_are_packed() {
     let mut sim = quiet(3);
     assert_eq!((packed(&sim), sim.marks.len()), (3, 0));
     let rules = Rules { respond: Respond::OnReject, ..rules(Action::Refresh) };
-    sim.engine.set_policy(Arc::new(Policy { default: rules, ..Policy::default() }));
+    sim.set_policy(Policy { default: rules, ..Policy::default() });
     sim.settle();
     assert_eq!((packed(&sim), sim.marks.len()), (0, 3), "they are marked");
     let mut sim = quiet(3);
-    sim.engine.set_policy(Arc::new(Policy::default()));
+    sim.set_policy(Policy::default());
     sim.settle();
     let tallies: Vec<_> = sim.engine.census(sim.now).map(|tally| (tally.trunk.to_owned(), tally.sessions)).collect();
     assert_eq!((packed(&sim), tallies), (3, vec![("default".into(), 3)]));

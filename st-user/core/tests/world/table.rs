@@ -37,7 +37,8 @@ const ONCE_IN: u64 = 4_000;
 
 /// The table's own words.
 const LEGEND: &str = "\
-doomed:  without sipst its session timer ends it, though both ends want to go on: beyond + saved + lost
+doomed:  without sipst its session timer ends it, or the peer whose refresh the server turns down, though both ends want to go
+         on: beyond + saved + lost
 beyond:  of these, what nobody could have refreshed in the server's name; the second block says why
 saved:   of the other ones, lives until a user hangs up; lost: does not
 alerted: of the lost ones, an alert told before the peer hung up
@@ -96,7 +97,8 @@ pub(crate) struct Lives<'a> {
 impl Lives<'_> {
     fn was_doomed(&self) -> bool {
         let call = &self.control.calls[self.index];
-        call.came_up() && matches!(end(call), Some((_, Why::Expired)))
+        let doomed = |why| why == Why::Expired || why == Why::GaveUp && call.promised;
+        call.came_up() && end(call).is_some_and(|(_, why)| doomed(why))
     }
 
     /// How it ended with sipst, if that was sooner than without it and nobody wanted it.
@@ -174,6 +176,9 @@ impl Table {
             harmed: harm.is_some().into(),
         };
         self.by_the_rule += u64::from(by_the_rule);
+        if by_the_rule {
+            println!("R12: c{} {:?}\n{:?}", lives.index, lives.sooner(), lives.world.plan);
+        }
         self.harms.extend(harm.map(|what| format!("c{} {what}\n{:?}", lives.index, lives.world.plan)));
         // One refusal after the other, and the server speaks in between: the kernel keeps so many numbers apart, no more.
         let full = faults.met(Fault::RangesFull) > 0;

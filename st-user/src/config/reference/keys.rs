@@ -47,15 +47,18 @@ pub(super) const SECTIONS: &[Section] = &[
 const WATCHED: &[Key] = &[
     key(
         "interfaces",
-        "The interfaces that the server's SIP packets cross, in and out, as `ip -brief link` names them. A packet must not cross \
-         two of them (a VLAN and its parent, a bond and its member): with `action: refresh` that is refused, for its numbers would \
-         be shifted twice. With `on_expired: bye` they must be all that the calls' RTP crosses.",
-        "interfaces: [eth0, eth1]",
+        "The interfaces that the server's SIP packets cross, in and out: names as `ip -brief link` has them, patterns (`\"eth*\"`), \
+         `\"!eth9\"` for all but that, `default` for those of the default routes. What they stand for is followed while sipst runs. No \
+         packet is seen at two of them (a VLAN and its parent, a bond and its member): of what patterns cover one is passed over, and two \
+         that are named are refused with `action: refresh`, for numbers would be shifted twice. [attaching.md](attaching.md) has it all. \
+         With `on_expired: bye` they must be all that the calls' RTP crosses.",
+        "interfaces: [eth0, \"ens*\", \"!ens9\"]",
     ),
     key(
         "attach",
-        "How packets are seen on the way in. `auto` is TC on a link that is up and on veth, XDP elsewhere, because attaching XDP \
-         resets many network cards. `tc` and `xdp` insist. On the way out it is always TC.",
+        "How packets are seen on the way in. `auto` is TC on a link that is up, on veth and on the loopback, XDP in the driver elsewhere, \
+         because attaching XDP resets many network cards. `xdp` wants XDP; where it cannot be attached TC takes its place, and the log \
+         and `sipst status` say so. On the way out it is always TC.",
         "attach: tc",
     ),
     key("ports", "The UDP ports that SIP is spoken on, at either end.", "ports: [5060, 5080]"),
@@ -366,7 +369,9 @@ const ALERTS: &[Key] = &[
     key(
         "recorder",
         "The flight recorder: every packet that sipst sent, took, held back or rewrote (before and after), with the reason as its \
-         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated.",
+         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated. \
+         What the kernel programs do while no daemon lives waits in the ring (three quarters of 4 MiB; what finds no room is counted as \
+         `unrecorded`), and the next daemon that has a recorder writes it before anything else.",
         "recorder: { size: 64MiB, files: 4 }",
     ),
     key("recorder.size", "How large one of the files gets.", "recorder: { size: 256MiB }"),

@@ -22,7 +22,7 @@ use disk::Disk;
 use kernel::Kernel;
 use st_core::{
     Action, Arm, Assist, Command, Datagram, Direction, Engine, Event, EventKind, Inject, KeepAlive, Mark, MediaSeen,
-    Output, Packet, Policy, Refusal, Rules, Side, Time,
+    Output, Packet, Policy, Refusal, Rules, SessionId, Side, Time,
     engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
@@ -341,6 +341,13 @@ impl Sim {
         self.settle();
     }
 
+    /// A refusal that was held back longer than it may be has gone out by itself.
+    pub fn held_too_long(&mut self, bytes: &[u8]) {
+        let peer = text::PEER.parse().expect("an address");
+        self.engine.handle_passed(self.now, &packet(Direction::Egress, peer, SERVERS_COOKIE, bytes));
+        self.settle();
+    }
+
     /// The mark on a dialog: From has the peer's tag.
     fn mark_of(&self, message: &Message<'_>) -> Option<&Mark> {
         let tag = message.from().and_then(|from| from.tag)?;
@@ -470,6 +477,15 @@ impl Sim {
     }
 
     // The driver
+
+    /// Other rules from now on, and what follows from them, a session at a time.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.engine.set_policy(Arc::new(policy));
+        let mut next = Some(SessionId(0));
+        while let Some(from) = next {
+            next = self.engine.handle_policy(self.now, from, 1);
+        }
+    }
 
     /// Does what the engine wants until it wants nothing more now.
     pub fn settle(&mut self) {
