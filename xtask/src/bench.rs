@@ -23,10 +23,12 @@ pub(crate) struct Options {
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
     /// What the kernel programs cost a packet
     Kernel,
+    /// What user space costs a message and a session, beside other readers of captures
+    User,
 }
 
 /// What a bench prints of a figure. Lines that are none are for people.
@@ -42,7 +44,8 @@ struct Figure {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let parts = options.part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
     shell::need_root("measuring")?;
-    setup::run(setup::Wants::KERNEL)?;
+    let wants = setup::Wants { readers: parts.contains(&Part::User), ..setup::Wants::KERNEL };
+    setup::run(wants)?;
     build::kernel()?;
     let mut figures = Vec::new();
     for part in parts {
@@ -59,6 +62,7 @@ impl Part {
     fn run(self, json: bool) -> Result<Vec<Figure>> {
         let (name, what) = match self {
             Self::Kernel => ("kernel", ["--package", "st-tests", "--bench", "kernel"]),
+            Self::User => ("user", ["--package", "sipst", "--bench", "user"]),
         };
         step("bench", name);
         let mut cargo = shell::cargo();

@@ -63,6 +63,9 @@ const PACKAGERS: [Need; 4] = [
     (&["test", "-f", KEYRING], "debian-archive-keyring"),
 ];
 
+/// What reads captures, beside which `sipst replay` is measured.
+const READERS: [Need; 3] = [(&["sipgrep"], "sipgrep"), (&["sngrep"], "sngrep"), (&["tshark"], "tshark")];
+
 /// What tries them at a terminal.
 const TERMINAL: [Need; 2] = [(&["tmux"], "tmux"), (&["nsenter"], "util-linux")];
 
@@ -91,15 +94,32 @@ pub(crate) struct Wants {
     pub(crate) guests: bool,
     /// What makes packages and tries them.
     pub(crate) packages: bool,
+    /// What else reads captures.
+    pub(crate) readers: bool,
     /// What somebody at a terminal needs.
     pub(crate) terminal: bool,
 }
 
 impl Wants {
-    const NOTHING: Self =
-        Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false, terminal: false };
-    pub(crate) const EVERYTHING: Self =
-        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true, terminal: true };
+    const NOTHING: Self = Self {
+        kernel: false,
+        laboratory: false,
+        stacks: false,
+        guests: false,
+        packages: false,
+        terminal: false,
+        readers: false,
+    };
+    // But what only `cargo xtask bench` runs: it brings that itself.
+    pub(crate) const EVERYTHING: Self = Self {
+        kernel: true,
+        laboratory: true,
+        stacks: true,
+        guests: true,
+        packages: true,
+        terminal: true,
+        readers: false,
+    };
     pub(crate) const KERNEL: Self = Self { kernel: true, ..Self::NOTHING };
     pub(crate) const LABORATORY: Self = Self { laboratory: true, ..Self::NOTHING };
     pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
@@ -132,6 +152,10 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
         programs(&PACKAGERS)?;
         bare()?;
         packager()?;
+    }
+    if wants.readers {
+        programs(&READERS)?;
+        step("setup", "sipgrep, sngrep, tshark");
     }
     if wants.terminal {
         programs(&TERMINAL)?;

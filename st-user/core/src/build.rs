@@ -44,9 +44,26 @@ pub fn own_headers<'a, 'm>(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     /// The Request-URI.
+    #[serde(with = "serde_bytes")]
     pub uri: Vec<u8>,
     /// The Route elements, in order.
+    #[serde(with = "lists")]
     pub routes: Vec<Vec<u8>>,
+}
+
+/// Lists of bytes in records, as serde has them, but not byte by byte.
+pub(crate) mod lists {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use serde_bytes::{ByteBuf, Bytes};
+
+    pub(crate) fn serialize<S: Serializer>(list: &[Vec<u8>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(list.iter().map(|bytes| Bytes::new(bytes)))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Vec<u8>>, D::Error> {
+        let list = Vec::<ByteBuf>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(ByteBuf::into_vec).collect())
+    }
 }
 
 impl Path {

@@ -6,6 +6,7 @@ mod sim;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
 };
 
 use sim::{Call, Sim, manners, sdp};
@@ -13,7 +14,7 @@ use st_core::{
     Action, Direction, Packet, Policy, Side,
     engine::{
         Limits, Mode,
-        limits::{MAX_FORKS, MAX_HEADERS, MAX_IDENTIFIER, MAX_INVITE, MAX_SDP, MAX_TRIES},
+        limits::{MAX_FORKS, MAX_HEADERS, MAX_IDENTIFIER, MAX_INVITE, MAX_SDP, MAX_TRIES, PACKED_PER_CALL},
     },
 };
 
@@ -147,4 +148,33 @@ fn what_floods_make_the_engine_hold_stays_below_what_the_limits_say() {
     let bound = 16 * exchange + 4 * MAX_HEADERS + 4 * MAX_SDP + 16 * OVERHEAD;
     assert!(grown < bound, "one call: {grown} of {bound}");
     assert_eq!(sim.engine.stats().sessions, 1);
+
+    // Calls in which nothing happens, as a trunk has them: what repeats is held once.
+    let mut sim = fresh();
+    let calls = 1_000;
+    let set_up = |sim: &mut Sim, number: usize| {
+        let call = Call::new(&format!("{number}-{}", "x".repeat(50)), Side::Server);
+        let branch = format!("z9hG4bKi{number}");
+        let own = manners(Side::Server, true) + "Supported: timer\r\n";
+        let invite = call.request(Side::Server, "INVITE", 1, &branch, false, &own, &sdp(Side::Server));
+        let via = format!("SIP/2.0/UDP {};branch={branch}", sim::text::SERVER);
+        let extra = manners(Side::Peer, true) + "Session-Expires: 1800;refresher=uac\r\n";
+        let ok = call.response(Side::Peer, 200, "INVITE", 1, &via, &extra, &sdp(Side::Peer));
+        let ack = call.request(Side::Server, "ACK", 1, &format!("{branch}a"), true, "", "");
+        for (direction, text) in [(Direction::Egress, invite), (Direction::Ingress, ok), (Direction::Egress, ack)] {
+            feed(sim, direction, text.as_bytes());
+        }
+    };
+    let grown = growth(&mut sim, |sim| {
+        (0..calls).for_each(|number| set_up(sim, number));
+        sim.now = sim.now + Duration::from_secs(60);
+        for _ in 0..=calls / PACKED_PER_CALL {
+            sim.engine.handle_timeout(sim.now);
+            while !matches!(sim.engine.poll_output(), st_core::Output::Timeout(_)) {}
+        }
+        // With it goes what was kept of the others' INVITEs.
+        set_up(sim, calls);
+    });
+    assert_eq!((sim.engine.stats().sessions, sim.engine.stats().packed), (calls + 1, calls));
+    assert!(grown < 700 * calls, "{} bytes of a quiet call", grown / calls);
 }

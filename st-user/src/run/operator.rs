@@ -5,6 +5,7 @@ use serde_json::json;
 use st_core::{
     Event, SessionId, Side, Time,
     engine::{Denial, Standing, View, Wish},
+    message::MethodName,
 };
 
 use super::Driver;
@@ -84,8 +85,11 @@ impl Driver<'_> {
     }
 
     fn show(&self, now: Time, session: SessionId) -> Option<Box<Call>> {
-        let view = self.engine.session(now, session)?;
         let outlook = self.engine.outlook(now, session)?;
+        self.engine.session(now, session, |view| self.call(&view, outlook, now))
+    }
+
+    fn call(&self, view: &View<'_>, outlook: Result<MethodName, &'static str>, now: Time) -> Box<Call> {
         let (would_send, would_not) = match (view.state, view.refresher, outlook) {
             (Standing::Ended, ..) => (None, Some("ended")),
             (Standing::Untimed | Standing::Ignored, ..) => (None, Some("untimed")),
@@ -94,19 +98,19 @@ impl Driver<'_> {
             (_, _, Err(reason)) => (None, Some(reason)),
         };
         let timeline = self.timeline.of(view.names);
-        Some(Box::new(Call {
-            row: self.row(&view, now),
+        Box::new(Call {
+            row: self.row(view, now),
             would_send: would_send.map(Into::into),
             would_not: would_not.map(Into::into),
             timeline: timeline.into_iter().filter_map(|event| serde_json::to_value(event).ok()).collect(),
             kept_since: self.timeline.since().to_string(),
-        }))
+        })
     }
 
     fn wish(&mut self, now: Time, session: SessionId, wish: Wish, by: &str) -> Result<(), Denial> {
         let done = self.engine.handle_wish(now, session, wish);
         let call_id =
-            self.engine.session(now, session).map(|view| String::from_utf8_lossy(view.names.call_id()).into_owned());
+            self.engine.session(now, session, |view| String::from_utf8_lossy(view.names.call_id()).into_owned());
         match done {
             Ok(()) => tracing::info!(?wish, by, call_id, "an operator's command"),
             Err(denial) => tracing::info!(?wish, by, call_id, %denial, "an operator's command is not done"),

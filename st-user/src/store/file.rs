@@ -13,11 +13,16 @@ use std::{
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
 use st_core::engine::record::{Change, VERSION};
 
+use super::sample::Sample;
+
 /// Its name.
 pub(super) const NAME: &str = "sessions.redb";
 
 /// The version of all that this module writes; raised with every change of it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// The version before, in which records stand as they are. It is read, and written anew.
+const PLAIN: u64 = 1;
 
 /// How long another process may take to let go of the directory.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -97,6 +102,8 @@ pub struct About {
 pub(super) struct StateFile {
     path: PathBuf,
     database: Database,
+    /// Of the records in it; `None` where they stand as they are.
+    sample: Option<Sample>,
     /// Locked for as long as the file is open.
     _lock: File,
 }
@@ -116,8 +123,12 @@ impl StateFile {
             builder.set_cache_size(CACHE);
             builder.create(&path).map_err(|error| database_error(&path, error))
         })?;
-        let file = Self { path, database, _lock: lock };
-        let about = sheltered(&file.path, || file.about())?;
+        let mut file = Self { path, database, sample: Some(Sample::default()), _lock: lock };
+        let found = sheltered(&file.path, || file.about())?;
+        let about = found.map(|(about, sample)| {
+            file.sample = sample;
+            about
+        });
         Ok((file, about))
     }
 
@@ -141,28 +152,37 @@ impl StateFile {
         Ok(to)
     }
 
-    fn about(&self) -> Result<Option<About>, StoreError> {
-        let read = || -> Result<Option<[Vec<u8>; 5]>, redb::Error> {
+    /// Whether all of it has to be written anew before anything else is.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.sample.is_none()
+    }
+
+    /// What the records were written with, and by.
+    fn about(&self) -> Result<Option<(About, Option<Sample>)>, StoreError> {
+        let read = || -> Result<Option<[Vec<u8>; 6]>, redb::Error> {
             let transaction = self.database.begin_read()?;
             let table = match transaction.open_table(ABOUT) {
                 Ok(table) => table,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
                 Err(error) => return Err(error.into()),
             };
-            let mut fields = ["format", "records", "boot", "offset_ns", "unseen"].map(|_| Vec::new());
-            for (field, name) in fields.iter_mut().zip(["format", "records", "boot", "offset_ns", "unseen"]) {
+            let names = ["format", "records", "boot", "offset_ns", "unseen", SAMPLE];
+            let mut fields = names.map(|_| Vec::new());
+            for (field, name) in fields.iter_mut().zip(names) {
                 *field = table.get(name)?.map(|value| value.value().to_vec()).unwrap_or_default();
             }
             Ok(Some(fields))
         };
-        let Some([format, records, boot, offset_ns, unseen]) = read().map_err(|error| self.unreadable(error))? else {
+        let Some([format, records, boot, offset_ns, unseen, sample]) =
+            read().map_err(|error| self.unreadable(error))?
+        else {
             return Ok(None);
         };
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
         let [format, records, offset_ns, unseen] = [format, records, offset_ns, unseen].map(|field| number(&field));
         let (Some(format), Some(records)) = (format, records) else { return Err(self.damaged("no version in it")) };
         let own = (u64::from(FORMAT), u64::from(VERSION));
-        if (format, records) != own {
+        if ![PLAIN, own.0].contains(&format) || records != own.1 {
             let word = if format > own.0 || records > own.1 { "newer" } else { "older" };
             let why = format!("a file of version {format}.{records}; this sipst reads {}.{}", own.0, own.1);
             return Err(StoreError::Unreadable { path: self.path.clone(), why, word });
@@ -170,7 +190,8 @@ impl StateFile {
         let (Ok(boot), Some(offset_ns), Some(unseen)) = (String::from_utf8(boot), offset_ns, unseen) else {
             return Err(self.damaged("not what was written"));
         };
-        Ok(Some(About { boot, offset_ns, unseen }))
+        let sample = (format != PLAIN).then_some(Sample(sample));
+        Ok(Some((About { boot, offset_ns, unseen }, sample)))
     }
 
     /// Hands all records to `take`, that of key 0 first, which says whether they are as they were written.
@@ -186,7 +207,11 @@ impl StateFile {
                 };
                 for entry in table.iter()? {
                     let (key, record) = entry?;
-                    damaged += u64::from(!take(key.value(), record.value()));
+                    let unpacked = match &self.sample {
+                        Some(sample) => sample.unpack(record.value()),
+                        None => Some(record.value().to_vec()),
+                    };
+                    damaged += u64::from(!unpacked.is_some_and(|record| take(key.value(), &record)));
                 }
                 Ok(())
             };
@@ -199,7 +224,13 @@ impl StateFile {
     }
 
     /// Writes changes, all or none; `fresh`: in place of all that is there.
-    pub(super) fn write(&self, about: &About, fresh: bool, changes: &[Change]) -> Result<(), StoreError> {
+    pub(super) fn write(&mut self, about: &About, fresh: bool, changes: &[Change]) -> Result<(), StoreError> {
+        // What is there was written by the sample that there is.
+        let has_sample = self.sample.as_ref().is_some_and(|sample| !sample.0.is_empty());
+        if fresh || !has_sample {
+            self.sample = Some(Sample::of(changes));
+        }
+        let Some(sample) = &self.sample else { return Ok(()) };
         let write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             if fresh {
@@ -209,12 +240,13 @@ impl StateFile {
                 let mut records = transaction.open_table(RECORDS)?;
                 for Change { key, record } in changes {
                     match record {
-                        Some(record) => drop(records.insert(key, record.as_slice())?),
+                        Some(record) => drop(records.insert(key, sample.pack(record).as_slice())?),
                         None => drop(records.remove(key)?),
                     }
                 }
                 let mut table = transaction.open_table(ABOUT)?;
                 table.insert("boot", about.boot.as_bytes())?;
+                table.insert(SAMPLE, sample.0.as_slice())?;
                 for (name, number) in [
                     ("format", FORMAT.into()),
                     ("records", VERSION.into()),
@@ -238,6 +270,28 @@ impl StateFile {
         Ok(transaction.commit()?)
     }
 
+    /// As the version before wrote it.
+    #[cfg(test)]
+    pub(super) fn make_plain(&self) -> Result<(), redb::Error> {
+        let mut all = Vec::new();
+        self.read(&mut |key, record| {
+            all.push((key, record.to_vec()));
+            true
+        })
+        .expect("records");
+        let transaction = self.database.begin_write()?;
+        {
+            let mut records = transaction.open_table(RECORDS)?;
+            for (key, record) in &all {
+                records.insert(key, record.as_slice())?;
+            }
+            let mut about = transaction.open_table(ABOUT)?;
+            about.insert("format", &PLAIN.to_le_bytes()[..])?;
+            about.remove(SAMPLE)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
     fn unreadable(&self, error: redb::Error) -> StoreError {
         if let redb::Error::Io(source) = error {
             return io_error(&self.path, "it cannot be read", source);
@@ -249,6 +303,9 @@ impl StateFile {
         StoreError::Unreadable { path: self.path.clone(), why: why.into(), word: DAMAGED }
     }
 }
+
+/// Under which the sample stands.
+const SAMPLE: &str = "sample";
 
 /// In the names of files that are not as they were written.
 const DAMAGED: &str = "damaged";

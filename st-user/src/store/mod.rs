@@ -2,6 +2,7 @@
 //! starts. Where that cannot be, the calls go on as ever and an alert says so.
 
 mod file;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -96,6 +97,7 @@ impl Opened {
     /// The system has no thread left.
     pub fn follow(self, engine: &mut Engine, fresh: bool) -> io::Result<Store> {
         let keeps = self.file.is_some();
+        let fresh = fresh || self.file.as_ref().is_some_and(StateFile::is_outdated);
         let writer = Writer::start(self.dir, self.file)?;
         let store = Store {
             writer: Some(writer),

@@ -188,7 +188,7 @@ fn a_file_that_is_damaged_anywhere_is_put_aside_and_its_good_records_are_kept() 
 fn one_damaged_record_costs_no_other() {
     let dir = Dir::new("record");
     keep(&dir.0, &["a", "b"]);
-    let (file, found) = StateFile::open(&dir.0).unwrap();
+    let (mut file, found) = StateFile::open(&dir.0).unwrap();
     let found = found.unwrap();
     let mut keys = Vec::new();
     file.read(&mut |key, _| {
@@ -220,6 +220,28 @@ fn a_newer_file_is_put_aside_and_not_overwritten() {
     let aside = file::set_aside(&dir.0);
     assert!(aside[0].to_string_lossy().contains(".newer-"), "{aside:?}");
     assert!(fs::read(&aside[0]).unwrap().windows(8).any(|bytes| bytes == b"one-call"), "nothing is lost");
+}
+
+#[test]
+fn a_file_of_the_format_before_is_read_and_written_anew() {
+    let dir = Dir::new("before");
+    keep(&dir.0, &["a", "b"]);
+    let (file, _) = StateFile::open(&dir.0).unwrap();
+    file.make_plain().unwrap();
+    drop(file);
+    let (engine, store, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2, vec![]));
+    drop((engine, store));
+    // As after a kill before anything was written: it is still there.
+    until("the directory is free", || !Kept::look(&dir.0).in_use);
+    let (mut engine, store, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2, vec![]));
+    assert!(store.finish(&mut engine, &about()));
+    let (file, _) = StateFile::open(&dir.0).unwrap();
+    assert!(!file.is_outdated());
+    drop(file);
+    let (engine, _, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2, vec![]));
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Inner {
 
     fn write(&mut self, Batch { about, fresh, changes }: &Batch) {
         // What was handed over before the failure was known is written anew with all else.
-        let Some(file) = &self.file else { return };
+        let Some(file) = &mut self.file else { return };
         match file.write(about, *fresh, changes) {
             Ok(()) => {
                 let bytes = changes.iter().map(|change| change.record.as_ref().map_or(0, Vec::len) as u64).sum();

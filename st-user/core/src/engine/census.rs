@@ -7,11 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{Dialogs, Engine, dialog::Dialog, hash::Fingerprint, shared::Shared, timers::Timer, view::Standing};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Dialogs, Engine, dialog::Dialog, hash::Fingerprint, packed::Entry, shared::Shared, timers::Timer, view::Standing,
+};
 use crate::{Policy, SessionId, Side, Time, policy::NO_TRUNK};
 
 /// As what a session is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     /// By which policy ([`Shared::policy_number`]).
     policy: u16,
@@ -25,6 +29,12 @@ pub(super) struct Place {
     held: bool,
     /// When the peer may hang up, in seconds; `None`: it is over, or nobody would.
     deadline_s: Option<u64>,
+}
+
+impl Place {
+    pub(super) const fn trunk(self) -> u32 {
+        self.trunk
+    }
 }
 
 /// So many sessions are alike.
@@ -161,8 +171,8 @@ impl Dialogs {
         let Self { all, census, .. } = self;
         let policy = Arc::clone(&sx.policy);
         while let Some(key) = census.touched.pop() {
-            // One that is gone has been taken out of the counts.
-            if let Some(dialog) = all.get_mut(&key) {
+            // One that is gone has been taken out of the counts, and none is packed before it is counted.
+            if let Some(Entry::Open(dialog)) = all.get_mut(&key) {
                 census.recount(sx, now, dialog);
                 dialog.keep_alive_as_counted(sx, &policy);
                 if let Some(at) = dialog.unattended(sx, now) {
@@ -207,8 +217,9 @@ impl Engine {
         let now = now.max(self.sx.now);
         while let Some((_, session)) = self.dialogs.census.unattended.first().copied().filter(|(at, _)| *at <= now) {
             self.dialogs.census.unattended.pop_first();
-            let Dialogs { all, keys, census, .. } = &mut self.dialogs;
-            if let Some((key, dialog)) = keys.get(&session).and_then(|key| Some((*key, all.get_mut(key)?))) {
+            let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
+            let Some(key) = keys.get(&session).copied() else { continue };
+            if let Some(dialog) = all.get_mut(&key).and_then(|entry| packing.open(&mut self.sx, entry)) {
                 census.touch(key, dialog);
             }
         }

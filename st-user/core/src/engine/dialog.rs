@@ -98,7 +98,9 @@ pub(super) struct Dialog {
     pub(super) tos: u8,
     pub(super) ttl: u8,
     /// Values of the server's From and To in its own requests.
+    #[serde(with = "serde_bytes")]
     pub(super) from: Vec<u8>,
+    #[serde(with = "serde_bytes")]
     pub(super) to: Vec<u8>,
     pub(super) target: Option<Target>,
     pub(super) look: Look,
@@ -110,6 +112,7 @@ pub(super) struct Dialog {
     /// F8: what the server last sent in an offer or answer that held; `None` while that is not known.
     pub(super) sdp: Option<Sdp>,
     /// The peer's, likewise.
+    #[serde(with = "serde_bytes")]
     pub(super) peer_sdp: Option<Vec<u8>>,
     /// Whether the peer's Allow lists UPDATE (R21).
     pub(super) peer_update: Option<bool>,

@@ -63,6 +63,7 @@ pub(super) struct Talk {
     /// The body of its last response that had one.
     pub(super) answered: Said,
     /// Contact of a request of the peer's.
+    #[serde(with = "serde_bytes")]
     pub(super) contact: Option<Vec<u8>>,
     /// Whether the Allow of a request of the peer's lists UPDATE, where there is one.
     pub(super) update: Option<bool>,
@@ -154,6 +155,15 @@ impl Exchange {
         now.since(self.heard) >= TRANSACTION
     }
 
+    /// Whether it has had its final response, and ACK, and the time of their copies is over.
+    fn is_settled(&self, now: Time) -> bool {
+        let acked = self.acked || self.method != MethodName::Invite;
+        match self.stage {
+            Stage::Open => false,
+            Stage::Succeeded(at) | Stage::Failed(at) => acked && now.since(at.max(self.heard)) >= TRANSACTION,
+        }
+    }
+
     /// Whether a new INVITE or offer of ours has to wait for it (R27, R28): an INVITE until it is ACKed.
     fn is_open(&self, now: Time) -> bool {
         match self.stage {
@@ -241,6 +251,7 @@ impl Exchanges {
 
     /// Takes in a new one; whether an older one had to go.
     pub(super) fn push(&mut self, exchange: Exchange) -> bool {
+        self.all.retain(|known| !known.is_settled(exchange.heard));
         let full = self.all.len() >= MAX_EXCHANGES;
         if full {
             let now = exchange.heard;

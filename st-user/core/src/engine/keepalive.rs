@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, reason, shared::Shared};
 use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time, Transport};
 
@@ -18,7 +20,7 @@ const POLICY: Duration = Duration::from_millis(100);
 type Flow = (SocketAddr, SocketAddr);
 
 /// What a dialog wants of its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wanted {
     period: Duration,
     /// Whether it is among those that the flow is kept open for; if not, there was no room.

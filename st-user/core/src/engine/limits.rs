@@ -95,6 +95,18 @@ pub const MAX_MOVED: u32 = 16;
 /// Pauses in one interval after which a host that cannot send is told of.
 pub const MAX_WAITS: u32 = 4;
 
+/// The longest session, in bytes of its record, that is packed while nothing happens in it; a longer one stays as it is.
+pub const MAX_PACKED: usize = 16_384;
+
+/// Sessions that others are packed by ([`MAX_PACKED`] bytes each at most), one at least for each trunk and direction; where there is
+/// none to spare, another trunk's serves, and packs less well.
+pub const MAX_TEMPLATES: usize = 256;
+
+/// Sessions that are looked at for packing with each message, and with each call of [`crate::Engine::handle_timeout`].
+pub const PACKED_PER_MESSAGE: usize = 2;
+/// See [`PACKED_PER_MESSAGE`].
+pub const PACKED_PER_CALL: usize = 64;
+
 /// Timers that one call of [`crate::Engine::handle_timeout`] runs; the rest are due at once again. As many refreshes get their
 /// turn in one call of whatever kind.
 pub const TIMERS_PER_CALL: usize = 1_024;
@@ -126,6 +138,8 @@ pub struct Stats {
     pub unsure: usize,
     /// Dialogs that are over and absorb retransmissions.
     pub tombstones: usize,
+    /// Dialogs that are packed, because nothing happens in them.
+    pub packed: usize,
     /// INVITEs without a final response, strangers' not counted.
     pub pending: usize,
     /// Peers' INVITEs that the server has not answered, or with 100 alone.

@@ -32,6 +32,7 @@ mod others;
 mod outage;
 mod own;
 mod pace;
+mod packed;
 mod peers;
 pub mod reason;
 pub mod record;
@@ -69,11 +70,12 @@ use dialog::{Dialog, Ids};
 use hash::{Fingerprint, Secret, Table};
 use heard::Heard;
 use invite::{Early, Invite, Invites};
-use limits::{MAX_FORKS, MAX_INVITE, TIMERS_PER_CALL};
+use limits::{MAX_FORKS, MAX_INVITE, PACKED_PER_CALL, PACKED_PER_MESSAGE, TIMERS_PER_CALL};
+use packed::{Entry, Packing};
 use record::Changes;
 use resume::Strays;
 use shared::Shared;
-use timers::{Key, Timer};
+use timers::{Due, Key, Timer};
 
 /// Whether anything can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,15 +150,16 @@ impl Engine {
 
     /// What there is and what was counted; goes through all sessions.
     pub fn stats(&self) -> Stats {
-        let up = || self.dialogs.all.values().filter(|dialog| !dialog.is_over());
-        Stats {
-            sessions: up().count(),
-            timed: up().filter(|dialog| dialog.session.agreed.is_some()).count(),
-            unsure: up().filter(|dialog| dialog.may_be_over(&self.sx)).count(),
-            tombstones: self.dialogs.all.len() - up().count(),
-            own_requests: self.dialogs.all.values().map(|dialog| dialog.own.len()).sum(),
-            ..self.counted()
+        let mut stats = Stats { sessions: 0, ..self.counted() };
+        for dialog in self.dialogs.see_all() {
+            let is_up = !dialog.is_over();
+            stats.sessions += usize::from(is_up);
+            stats.timed += usize::from(is_up && dialog.session.agreed.is_some());
+            stats.unsure += usize::from(is_up && dialog.may_be_over(&self.sx));
+            stats.tombstones += usize::from(!is_up);
+            stats.own_requests += dialog.own.len();
         }
+        stats
     }
 
     /// The same without what it takes a look at each session to know, which is 0; tombstones are among the sessions.
@@ -165,6 +168,7 @@ impl Engine {
         let gate = self.sx.gate.counts();
         Stats {
             sessions: self.dialogs.all.len(),
+            packed: self.dialogs.packing.sessions(),
             flows: self.sx.flows.len(),
             kept_alive: self.sx.keepalives.len(),
             waiting: self.sx.gate.waiting(),
@@ -187,7 +191,7 @@ impl Engine {
     /// Whether an INVITE of sipst's own waits for its final response: a 2xx would need its ACK (R44); or a 2xx in the server's
     /// name for its own. Goes through all sessions.
     pub fn is_inviting(&self) -> bool {
-        self.dialogs.all.values().any(|dialog| dialog.is_inviting() || dialog.wants_ack())
+        self.dialogs.opened().any(|dialog| dialog.is_inviting() || dialog.wants_ack())
     }
 
     /// The next thing to do.
@@ -226,6 +230,7 @@ impl Engine {
             self.sx.stats.unidentified += 1;
         }
         self.give_turns();
+        self.dialogs.settle(&mut self.sx, PACKED_PER_MESSAGE);
     }
 
     /// Takes in a response of the server's that the kernel programs have held back, because its dialog is marked
@@ -235,7 +240,7 @@ impl Engine {
         let scanned = Message::scan(packet.bytes, packet.truncated);
         let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
         let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
-        let dialog = key.and_then(|key| self.dialogs.at(&key));
+        let dialog = key.and_then(|key| self.dialogs.at(&mut self.sx, &key));
         match heard.zip(dialog).filter(|(heard, dialog)| !heard.is_request && dialog.responding.is_some()) {
             Some((heard, dialog)) => {
                 self.sx.stats.messages += 1;
@@ -263,13 +268,20 @@ impl Engine {
         self.run_timers();
         self.sx.run_keepalives();
         self.give_turns();
+        self.dialogs.settle(&mut self.sx, PACKED_PER_CALL);
     }
 
     fn run_timers(&mut self) {
         for _ in 0..TIMERS_PER_CALL {
-            let Some(Key { session, timer }) = self.sx.timers.pop(self.sx.now) else { return };
             let sx = &mut self.sx;
-            let Some(dialog) = self.dialogs.of(session) else { continue };
+            let Some(due) = sx.timers.pop(sx.now) else { return };
+            let (Due::Timer(Key { session, .. }) | Due::Away(session)) = due;
+            let Some(dialog) = self.dialogs.of(sx, session) else {
+                sx.timers.lose(session);
+                continue;
+            };
+            // Now it is known which one of its timers it is.
+            let Due::Timer(Key { timer, .. }) = due else { continue };
             match timer {
                 Timer::Retransmit(token) => dialog.repeat(sx, token),
                 Timer::Fallback(token) => dialog.fall_back(sx, token),
@@ -303,7 +315,7 @@ impl Engine {
         match command {
             Command::Armed { .. } | Command::Refused { .. } if sx.mode == Mode::Replay => {}
             Command::Armed { session, side, result } => {
-                if let Some(dialog) = self.dialogs.of(session)
+                if let Some(dialog) = self.dialogs.of(sx, session)
                     && !dialog.bye_armed(sx, side, result)
                 {
                     match side {
@@ -313,7 +325,7 @@ impl Engine {
                 }
             }
             Command::Refused { token, refusal } => {
-                if let Some(dialog) = sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session))
+                if let Some(dialog) = self.dialogs.of_token(sx, token)
                     && !dialog.peers_refused(sx, token, refusal)
                     && !dialog.bye_refused(sx, token, refusal)
                 {
@@ -321,27 +333,27 @@ impl Engine {
                 }
             }
             Command::Media { session, seen } => {
-                if let Some(dialog) = self.dialogs.of(session) {
+                if let Some(dialog) = self.dialogs.of(sx, session) {
                     dialog.saw_media(sx, seen);
                 }
             }
             Command::Weighed { session } => {
-                if let Some(dialog) = self.dialogs.of(session) {
+                if let Some(dialog) = self.dialogs.of(sx, session) {
                     dialog.weighed(sx);
                 }
             }
             Command::Unsent { session, refusal } => {
-                if let Some(dialog) = self.dialogs.of(session) {
+                if let Some(dialog) = self.dialogs.of(sx, session) {
                     dialog.unsent(sx, refusal);
                 }
             }
             Command::Blind => sx.blind = sx.now,
             Command::Outage => {
                 sx.resumed = sx.now;
-                self.dialogs.each(|dialog| dialog.after_outage(sx));
+                self.dialogs.each(sx, Dialog::after_outage);
                 sx.spread_keepalives();
             }
-            Command::HostRestarted => self.dialogs.each(|dialog| dialog.after_restart(sx)),
+            Command::HostRestarted => self.dialogs.each(sx, Dialog::after_restart),
             Command::Loss { packets: 0 } => {}
             Command::Loss { packets } => {
                 sx.losses += 1;
@@ -362,18 +374,18 @@ impl Engine {
         }
         for _ in 0..TIMERS_PER_CALL {
             let Some(session) = sx.gate.release(sx.now) else { break };
-            match self.dialogs.of(session) {
+            match self.dialogs.of(sx, session) {
                 Some(dialog) => dialog.has_turn(sx),
                 None => sx.gate.leave(sx.now, session),
             }
         }
         while let Some(session) = sx.gate.displaced() {
-            if let Some(dialog) = self.dialogs.of(session) {
+            if let Some(dialog) = self.dialogs.of(sx, session) {
                 dialog.is_displaced(sx);
             }
         }
         while let Some(session) = sx.gate.suspended() {
-            if let Some(dialog) = self.dialogs.of(session) {
+            if let Some(dialog) = self.dialogs.of(sx, session) {
                 dialog.is_suspended(sx);
             }
         }
@@ -382,7 +394,7 @@ impl Engine {
     /// The capture is at its end: tells what it cannot have had.
     pub fn finish(&mut self, now: Time) {
         self.advance(now);
-        if self.sx.mode == Mode::Replay && self.dialogs.all.values().any(|dialog| dialog.lacks_answer(&self.sx)) {
+        if self.sx.mode == Mode::Replay && self.dialogs.opened().any(|dialog| dialog.lacks_answer(&self.sx)) {
             own::tell_capture_on_host(&mut self.sx);
         }
     }
@@ -390,7 +402,13 @@ impl Engine {
     /// The daemon ends: gives up the shift entries of dialogs that are over.
     pub fn close(&mut self, now: Time) {
         self.advance(now);
-        self.dialogs.each(|dialog| dialog.close(&mut self.sx));
+        for session in
+            self.dialogs.opened().filter(|dialog| dialog.is_over()).map(|dialog| dialog.id).collect::<Vec<_>>()
+        {
+            if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
+                dialog.close(&mut self.sx);
+            }
+        }
     }
 
     fn advance(&mut self, now: Time) {
@@ -406,7 +424,7 @@ impl Engine {
         // In the peer's name; it is seen on its way out, where it is turned round.
         let peers = via.and_then(|via| via.peer_token()).filter(|token| self.sx.tokens.contains_key(token));
         if let Some(token) = peers {
-            let dialog = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
+            let dialog = self.dialogs.of_token(&mut self.sx, token);
             match dialog {
                 Some(dialog) if cseq.method == MethodName::Bye => {
                     dialog.bye_heard(&mut self.sx, packet, token, message)
@@ -417,7 +435,7 @@ impl Engine {
             }
         } else if let Some(token) = token {
             self.own(&heard, token, key);
-        } else if let Some(dialog) = key.and_then(|key| self.dialogs.at(&key)) {
+        } else if let Some(dialog) = key.and_then(|key| self.dialogs.at(&mut self.sx, &key)) {
             if is_request {
                 dialog.request(&mut self.sx, &heard);
             } else {
@@ -436,8 +454,8 @@ impl Engine {
         let Heard { packet, message, is_request, cseq, .. } = *heard;
         // The token names the session; in a capture only the dialog does.
         let dialog = match self.sx.mode {
-            Mode::Live => self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session)),
-            Mode::Replay => key.and_then(|key| self.dialogs.at(&key)),
+            Mode::Live => self.dialogs.of_token(&mut self.sx, token),
+            Mode::Replay => key.and_then(|key| self.dialogs.at(&mut self.sx, &key)),
         };
         if cseq.method == MethodName::Bye {
             return self.own_bye(heard, token, key);
@@ -452,12 +470,12 @@ impl Engine {
 
     /// A BYE of ours, or the answer to one.
     fn own_bye(&mut self, heard: &Heard<'_>, token: u64, key: Option<Fingerprint>) {
-        let known = self.sx.tokens.get(&token).and_then(|session| self.dialogs.of(*session));
+        let known = self.dialogs.of_token(&mut self.sx, token);
         match known.filter(|_| self.sx.mode == Mode::Live) {
             Some(dialog) => dialog.bye_heard(&mut self.sx, heard.packet, token, heard.message),
             // It is in a capture, or an earlier daemon's.
             None if heard.is_request => {
-                if let Some(dialog) = key.and_then(|key| self.dialogs.at(&key)) {
+                if let Some(dialog) = key.and_then(|key| self.dialogs.at(&mut self.sx, &key)) {
                     dialog.end(&mut self.sx, Some(By::Sipst), reason::EXPIRED.into());
                 }
             }
@@ -556,7 +574,7 @@ impl Engine {
         }
         // The same call the other way round: this host passes it on.
         let mirror = self.key(Ids { local: ids.remote, remote: ids.local, ..ids });
-        if let Some(mirror) = self.dialogs.at(&mirror) {
+        if let Some(mirror) = self.dialogs.at(&mut self.sx, &mirror) {
             mirror.relayed = true;
             early.relayed = true;
         }
@@ -564,7 +582,7 @@ impl Engine {
         if let Some(dialog) = Dialog::new(&mut self.sx, id, ids, heard, request, &early) {
             self.next += 1;
             let key = self.key(ids);
-            self.dialogs.insert(key, dialog);
+            self.dialogs.insert(&self.sx, key, dialog);
         }
     }
 
@@ -577,45 +595,54 @@ impl Engine {
 /// All of them, by what a message names them with. Whoever gets one to change it has it put on the list of changes.
 #[derive(Default)]
 struct Dialogs {
-    all: Table<Fingerprint, Box<Dialog>>,
+    all: Table<Fingerprint, Entry>,
     keys: view::ById,
     changes: Changes,
     census: census::Census,
+    packing: Packing,
 }
 
 impl Dialogs {
-    fn of(&mut self, session: SessionId) -> Option<&mut Box<Dialog>> {
-        let key = self.keys.get(&session)?;
-        let dialog = self.all.get_mut(key)?;
-        self.changes.list(dialog);
-        self.census.touch(*key, dialog);
+    fn of(&mut self, sx: &mut Shared, session: SessionId) -> Option<&mut Box<Dialog>> {
+        let key = *self.keys.get(&session)?;
+        self.at(sx, &key)
+    }
+
+    /// That which has sent a request of sipst's own.
+    fn of_token(&mut self, sx: &mut Shared, token: u64) -> Option<&mut Box<Dialog>> {
+        let session = sx.tokens.get(&token).copied()?;
+        self.of(sx, session)
+    }
+
+    fn at(&mut self, sx: &mut Shared, key: &Fingerprint) -> Option<&mut Box<Dialog>> {
+        let Self { all, packing, changes, census, .. } = self;
+        let dialog = packing.open(sx, all.get_mut(key)?)?;
+        changes.list(dialog);
+        census.touch(*key, dialog);
         Some(dialog)
     }
 
-    fn at(&mut self, key: &Fingerprint) -> Option<&mut Box<Dialog>> {
-        let dialog = self.all.get_mut(key)?;
-        self.changes.list(dialog);
-        self.census.touch(*key, dialog);
-        Some(dialog)
-    }
-
-    fn each(&mut self, mut change: impl FnMut(&mut Dialog)) {
-        for (key, dialog) in &mut self.all {
-            self.changes.list(dialog);
-            self.census.touch(*key, dialog);
-            change(dialog);
+    fn each(&mut self, sx: &mut Shared, mut change: impl FnMut(&mut Dialog, &mut Shared)) {
+        let Self { all, packing, changes, census, .. } = self;
+        for (key, entry) in all {
+            let Some(dialog) = packing.open(sx, entry) else { continue };
+            changes.list(dialog);
+            census.touch(*key, dialog);
+            change(dialog, sx);
         }
     }
 
-    fn insert(&mut self, key: Fingerprint, mut dialog: Dialog) {
+    fn insert(&mut self, sx: &Shared, key: Fingerprint, mut dialog: Dialog) {
         self.changes.list(&mut dialog);
         self.census.touch(key, &mut dialog);
+        self.packing.opened(sx, dialog.id);
         self.keys.insert(dialog.id, key);
-        self.all.insert(key, Box::new(dialog));
+        self.all.insert(key, Entry::Open(Box::new(dialog)));
     }
 
+    /// One that was looked at for that.
     fn forget(&mut self, session: SessionId) {
-        if let Some(dialog) = self.keys.remove(&session).and_then(|key| self.all.remove(&key)) {
+        if let Some(Entry::Open(dialog)) = self.keys.remove(&session).and_then(|key| self.all.remove(&key)) {
             self.changes.gone(&dialog);
             self.census.gone(&dialog);
         }

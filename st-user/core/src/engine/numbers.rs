@@ -55,6 +55,11 @@ impl Numbers {
         self.highest.is_none_or(|highest| cseq.number > highest)
     }
 
+    /// Whether all of this stands in a record.
+    pub(super) const fn is_on_record(&self) -> bool {
+        self.unseen.is_none()
+    }
+
     /// Whether the server has written a number of its own.
     pub(super) const fn is_known(&self) -> bool {
         self.highest.is_some()

@@ -53,6 +53,11 @@ impl Others {
         self.missed = Some(now);
     }
 
+    /// Whether all of this stands in a record.
+    pub(super) const fn is_on_record(&self) -> bool {
+        self.missed.is_none()
+    }
+
     /// Takes in a final response; whether it is one to any of them.
     pub(super) fn answered(&mut self, method: MethodName, branch: impl FnOnce() -> Option<Fingerprint>) -> bool {
         if self.all.is_empty() {

@@ -53,6 +53,7 @@ pub(super) struct Own {
     /// What it says about session timers.
     pub(super) terms: Terms,
     /// Empty in replay.
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     answers: Vec<Answer>,
     progress: Progress,
@@ -74,6 +75,7 @@ pub(super) struct Own {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Ack {
     token: u64,
+    #[serde(with = "serde_bytes")]
     bytes: Vec<u8>,
     /// Whether a 2xx has come: from then on every copy gets the same.
     sent: bool,

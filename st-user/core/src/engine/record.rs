@@ -14,11 +14,12 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 
 use super::{
-    Engine, EngineConfig,
+    Dialogs, Engine, EngineConfig,
     aside::Aside,
     dialog::{Dialog, Ids, Phase},
     habits::Habit,
     hash::{Fingerprint, Secret},
+    packed::Entry,
     reason,
     shared::Ways,
     target::OwnHeaders,
@@ -131,13 +132,21 @@ impl Engine {
         self.ignore_changes();
         self.dialogs.changes.wanted = true;
         self.sx.changed = true;
-        self.dialogs.each(|_| {});
+        let Dialogs { all, keys, changes, .. } = &mut self.dialogs;
+        for (session, key) in keys {
+            match all.get_mut(key) {
+                Some(Entry::Open(dialog)) => changes.list(dialog),
+                // Whoever changes it meanwhile has it written twice.
+                Some(Entry::Packed(_)) => changes.listed.push_back(*session),
+                None => {}
+            }
+        }
     }
 
     /// From now on it tells nothing.
     pub fn ignore_changes(&mut self) {
         self.dialogs.changes = Changes::default();
-        self.dialogs.all.values_mut().for_each(|dialog| dialog.listed = false);
+        self.dialogs.opened_mut().for_each(|dialog| dialog.listed = false);
     }
 
     /// Whether there is one.
@@ -159,15 +168,21 @@ impl Engine {
         }
         loop {
             let session = self.dialogs.changes.listed.pop_front()?;
+            let Dialogs { all, keys, packing, .. } = &mut self.dialogs;
             // One that is gone has been told as such.
-            let key = self.dialogs.keys.get(&session);
-            if let Some(dialog) = key.and_then(|key| self.dialogs.all.get_mut(key)) {
-                dialog.listed = false;
-                let timers = self.sx.timers.of(session);
-                let behind = Behind::of(dialog).0;
-                let record = if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) };
-                return Some(Change { key: session.0, record: Some(record) });
-            }
+            let record = match keys.get(&session).and_then(|key| all.get_mut(key)) {
+                Some(Entry::Open(dialog)) => {
+                    dialog.listed = false;
+                    let (timers, behind) = (self.sx.timers.of(session), Behind::of(dialog).0);
+                    if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) }
+                }
+                Some(Entry::Packed(packed)) => match packing.record(packed) {
+                    Some(record) => record,
+                    None => continue,
+                },
+                None => continue,
+            };
+            return Some(Change { key: session.0, record: Some(record) });
         }
     }
 
@@ -197,8 +212,7 @@ impl Engine {
             return Err(RecordError::Full);
         }
         let (mut dialog, timers, behind): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
-        (dialog.held, dialog.assisted) = (behind.0 & Behind::HELD != 0, behind.0 & Behind::ASSISTED != 0);
-        dialog.aside = Aside { contact: behind.0 & Behind::ASIDE_CONTACT != 0, sdp: behind.0 & Behind::ASIDE_SDP != 0 };
+        behind.put_into(&mut dialog);
         let (id, names) = (dialog.id, Arc::clone(&dialog.names));
         let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
         let key = self.key(ids);
@@ -225,14 +239,14 @@ impl Engine {
         }
         dialog.mark(sx);
         self.next = self.next.max(id.0.saturating_add(1));
-        self.dialogs.insert(key, dialog);
+        self.dialogs.insert(&self.sx, key, dialog);
         Ok(Restored { session: id, names, followed, tokens })
     }
 
     /// Says of a restored session whether the kernel still has its numbers. Where they are lost, nothing is sent in it any
     /// more.
     pub fn set_followed(&mut self, session: SessionId, is_followed: bool) {
-        if let Some(dialog) = self.dialogs.of(session) {
+        if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
             dialog.set_followed(&mut self.sx, is_followed);
         }
     }
@@ -240,7 +254,8 @@ impl Engine {
     /// Takes in a request of sipst's own of which a restored session's record says nothing. False: there is no such session,
     /// or no room.
     pub fn adopt(&mut self, session: SessionId, unrecorded: Unrecorded) -> bool {
-        self.dialogs.of(session).is_some_and(|dialog| dialog.take_in(&mut self.sx, unrecorded))
+        let dialog = self.dialogs.of(&mut self.sx, session);
+        dialog.is_some_and(|dialog| dialog.take_in(&mut self.sx, unrecorded))
     }
 
     fn common(&self) -> Vec<u8> {
@@ -256,7 +271,8 @@ impl Engine {
 }
 
 /// What stands behind all else in a record, one bit each, and only where any of it is true.
-struct Behind(u8);
+#[derive(Clone, Copy, Serialize)]
+pub(super) struct Behind(u8);
 
 impl Behind {
     const HELD: u8 = 1;
@@ -264,7 +280,13 @@ impl Behind {
     const ASIDE_CONTACT: u8 = 4;
     const ASIDE_SDP: u8 = 8;
 
-    fn of(dialog: &Dialog) -> Self {
+    pub(super) fn put_into(self, dialog: &mut Dialog) {
+        let has = |bit| self.0 & bit != 0;
+        (dialog.held, dialog.assisted) = (has(Self::HELD), has(Self::ASSISTED));
+        dialog.aside = Aside { contact: has(Self::ASIDE_CONTACT), sdp: has(Self::ASIDE_SDP) };
+    }
+
+    pub(super) fn of(dialog: &Dialog) -> Self {
         let bits = [
             (dialog.held, Self::HELD),
             (dialog.assisted, Self::ASSISTED),
@@ -283,7 +305,18 @@ impl<'de> Deserialize<'de> for Behind {
 
 fn seal(fields: &impl Serialize) -> Vec<u8> {
     // Writing to memory fails for nothing that is in a record: all lengths are known.
-    let mut bytes = postcard::to_extend(fields, vec![VERSION]).unwrap_or_default();
+    summed(postcard::to_extend(fields, vec![VERSION]).unwrap_or_default())
+}
+
+/// The record of a session whose fields were written before.
+pub(super) fn sealed(fields: &[u8], Behind(behind): Behind) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(fields);
+    bytes.extend((behind != 0).then_some(behind));
+    summed(bytes)
+}
+
+fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend(sum(&bytes));
     bytes
 }
@@ -314,34 +347,38 @@ fn sum(bytes: &[u8]) -> [u8; SUM] {
 
 /// What names a dialog.
 pub(super) mod names {
+    use serde_bytes::Bytes;
+
     use super::{Arc, Deserialize, Deserializer, Names, Serialize, Serializer, SocketAddr};
 
     pub(in crate::engine) fn serialize<S: Serializer>(names: &Arc<Names>, serializer: S) -> Result<S::Ok, S::Error> {
-        let parts = (names.call_id(), names.local_tag(), names.remote_tag(), names.server, names.peer);
+        let [call_id, local, remote] = [names.call_id(), names.local_tag(), names.remote_tag()].map(Bytes::new);
+        let parts = (call_id, local, remote, names.server, names.peer);
         parts.serialize(serializer)
     }
 
     pub(in crate::engine) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Names>, D::Error> {
-        type Parts = (Vec<u8>, Vec<u8>, Vec<u8>, SocketAddr, SocketAddr);
+        type Parts<'de> = (&'de Bytes, &'de Bytes, &'de Bytes, SocketAddr, SocketAddr);
         let (call_id, local, remote, server, peer) = Parts::deserialize(deserializer)?;
-        Ok(Arc::new(Names::new(&call_id, &local, &remote, server, peer)))
+        Ok(Arc::new(Names::new(call_id, local, remote, server, peer)))
     }
 }
 
 /// The server's own headers, each named by its place in [`REPEATED`].
 pub(super) mod headers {
     use serde::de::Error as _;
+    use serde_bytes::Bytes;
 
     use super::{Arc, Deserialize, Deserializer, OwnHeaders, REPEATED, Serializer};
 
     pub(in crate::engine) fn serialize<S: Serializer>(own: &OwnHeaders, serializer: S) -> Result<S::Ok, S::Error> {
         let place = |name| REPEATED.iter().position(|known| *known == name).unwrap_or(REPEATED.len());
-        serializer.collect_seq(own.iter().map(|(name, value)| (place(*name), value)))
+        serializer.collect_seq(own.iter().map(|(name, value)| (place(*name), Bytes::new(value))))
     }
 
     pub(in crate::engine) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OwnHeaders, D::Error> {
-        let own = Vec::<(usize, Box<[u8]>)>::deserialize(deserializer)?;
-        let named = |(place, value)| REPEATED.get(place).map(|name| (*name, value));
+        let own = Vec::<(usize, &Bytes)>::deserialize(deserializer)?;
+        let named = |(place, value): (usize, &Bytes)| REPEATED.get(place).map(|name| (*name, value[..].into()));
         own.into_iter().map(named).collect::<Option<_>>().map(Arc::new).ok_or_else(|| D::Error::custom("a header"))
     }
 }

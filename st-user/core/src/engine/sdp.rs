@@ -8,7 +8,9 @@ use crate::message::{Body, Message};
 /// One, byte for byte (R22).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sdp {
+    #[serde(with = "serde_bytes")]
     pub(super) content_type: Vec<u8>,
+    #[serde(with = "serde_bytes")]
     pub(super) bytes: Vec<u8>,
 }
 

@@ -24,12 +24,14 @@ const SIP_PORT: u16 = 5060;
 /// The way to the peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Target {
+    #[serde(with = "crate::build::lists")]
     routes: Vec<Vec<u8>>,
     path: Path,
     /// Where the server's last request in the dialog went.
     seen: Option<SocketAddr>,
     /// Where the INVITE came from or went to.
     source: SocketAddr,
+    #[serde(with = "serde_bytes")]
     sent_by: Option<Vec<u8>>,
     /// What stands for what the server's last request said of all that, while nothing else has changed it.
     template: Option<Fingerprint>,
@@ -153,6 +155,7 @@ pub(super) type OwnHeaders = Arc<Vec<(HeaderName, Box<[u8]>)>>;
 /// How the server presents itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Look {
+    #[serde(with = "serde_bytes")]
     contact: Option<Vec<u8>>,
     #[serde(with = "record::headers")]
     own: OwnHeaders,

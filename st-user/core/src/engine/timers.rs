@@ -77,6 +77,15 @@ pub(super) struct Key {
     pub(super) timer: Timer,
 }
 
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// A timer.
+    Timer(Key),
+    /// One of a session's whose timers were put away with it ([`Timers::put_away`]).
+    Away(SessionId),
+}
+
 /// Those of one session.
 #[derive(Debug)]
 struct Running {
@@ -149,6 +158,33 @@ impl Timers {
         self.running.get(&session).map_or(&[], |running| &running.timers)
     }
 
+    /// Takes those of a session out, to be kept elsewhere: all but the moment of the first one goes.
+    pub(super) fn put_away(&mut self, session: SessionId) -> Vec<(Time, Timer)> {
+        let Some(running) = self.running.remove(&session) else { return Vec::new() };
+        self.next = None;
+        self.queue.remove(&(running.queued, session));
+        if let Some((at, _)) = running.first() {
+            self.queue.insert((at, session));
+        }
+        running.timers
+    }
+
+    /// Takes them back.
+    pub(super) fn bring_back(&mut self, session: SessionId, timers: Vec<(Time, Timer)>) {
+        if let Some((queued, _)) = timers.iter().min().copied() {
+            self.next = None;
+            // It stands there already.
+            self.queue.insert((queued, session));
+            self.running.insert(session, Running { queued, timers });
+        }
+    }
+
+    /// Forgets that those of a session are anywhere.
+    pub(super) fn lose(&mut self, session: SessionId) {
+        self.next = None;
+        self.queue.retain(|(_, one)| *one != session);
+    }
+
     /// When the first one is due.
     pub(super) fn next(&mut self) -> Option<Time> {
         if self.next.is_none() {
@@ -157,21 +193,23 @@ impl Timers {
         self.next.flatten()
     }
 
-    /// Takes the first one that is due by `now`.
-    pub(super) fn pop(&mut self, now: Time) -> Option<Key> {
-        let (_, key) = self.first().filter(|(at, _)| *at <= now)?;
-        self.cancel(key.session, key.timer);
-        Some(key)
+    /// Takes the first one that is due by `now`; one that was put away stays where it is.
+    pub(super) fn pop(&mut self, now: Time) -> Option<Due> {
+        let (_, due) = self.first().filter(|(at, _)| *at <= now)?;
+        if let Due::Timer(key) = due {
+            self.cancel(key.session, key.timer);
+        }
+        Some(due)
     }
 
     /// The first one; sessions whose turn has come too early are put back.
-    fn first(&mut self) -> Option<(Time, Key)> {
+    fn first(&mut self) -> Option<(Time, Due)> {
         loop {
             let (queued, session) = *self.queue.first()?;
-            let running = self.running.get_mut(&session)?;
+            let Some(running) = self.running.get_mut(&session) else { return Some((queued, Due::Away(session))) };
             let (at, timer) = running.first()?;
             if at == queued {
-                return Some((at, Key { session, timer }));
+                return Some((at, Due::Timer(Key { session, timer })));
             }
             self.queue.pop_first();
             self.queue.insert((at, session));
@@ -183,6 +221,15 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Timers {
+        fn pop_key(&mut self, now: Time) -> Option<Key> {
+            match self.pop(now)? {
+                Due::Timer(key) => Some(key),
+                Due::Away(session) => panic!("{session:?} is away"),
+            }
+        }
+    }
 
     #[test]
     fn a_timer_that_is_moved_fires_once_and_ties_keep_their_order() {
@@ -196,11 +243,29 @@ mod tests {
         timers.set(SessionId(2), Timer::Expired, at(2));
         timers.set(SessionId(2), Timer::Expired, at(7));
         assert_eq!(timers.next(), Some(at(5)));
-        assert_eq!(timers.pop(at(4)), None);
-        assert_eq!(timers.pop(at(5)).map(|key| key.session), Some(SessionId(1)));
-        assert_eq!(timers.pop(at(5)).map(|key| key.session), Some(SessionId(2)));
-        assert_eq!(timers.pop(at(6)), None);
-        assert_eq!(timers.pop(at(99)).map(|key| key.timer), Some(Timer::Expired));
-        assert_eq!((timers.pop(at(99)), timers.next()), (None, None));
+        assert_eq!(timers.pop_key(at(4)), None);
+        assert_eq!(timers.pop_key(at(5)).map(|key| key.session), Some(SessionId(1)));
+        assert_eq!(timers.pop_key(at(5)).map(|key| key.session), Some(SessionId(2)));
+        assert_eq!(timers.pop_key(at(6)), None);
+        assert_eq!(timers.pop_key(at(99)).map(|key| key.timer), Some(Timer::Expired));
+        assert_eq!((timers.pop_key(at(99)), timers.next()), (None, None));
+    }
+
+    #[test]
+    fn of_timers_that_are_put_away_the_first_moment_counts_and_nothing_else() {
+        let (at, session) = (Time::from_micros, SessionId(1));
+        let mut timers = Timers::default();
+        timers.set_all(session, [(Timer::Act, at(5)), (Timer::Expired, at(9))]);
+        // Put off: it stands in the queue too early.
+        timers.set(session, Timer::Act, at(7));
+        let away = timers.put_away(session);
+        assert_eq!((timers.next(), timers.pop(at(6)), timers.of(session)), (Some(at(7)), None, &[][..]));
+        assert_eq!((timers.pop(at(7)), timers.pop(at(7))), (Some(Due::Away(session)), Some(Due::Away(session))));
+        timers.bring_back(session, away);
+        assert_eq!(timers.pop_key(at(7)).map(|key| key.timer), Some(Timer::Act));
+        assert_eq!((timers.pop(at(8)), timers.next()), (None, Some(at(9))));
+        timers.put_away(session);
+        timers.lose(session);
+        assert_eq!(timers.next(), None);
     }
 }

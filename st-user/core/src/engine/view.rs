@@ -9,6 +9,7 @@ use super::{
     dialog::Dialog,
     hash::Fingerprint,
     limits::MAX_ATTEMPTS,
+    packed::Entry,
     reason,
     refresh::{Cycle, Stage},
     shared::Shared,
@@ -187,7 +188,7 @@ impl Engine {
         let mut rest = self.dialogs.keys.range(from..);
         for _ in 0..most {
             let (session, key) = rest.next()?;
-            if self.dialogs.all.get(key).is_some_and(|dialog| !show(dialog.view(&self.sx, now))) {
+            if self.dialogs.see(key).is_some_and(|dialog| !show(dialog.view(&self.sx, now))) {
                 return Some(SessionId(session.0.saturating_add(1)));
             }
         }
@@ -195,14 +196,14 @@ impl Engine {
     }
 
     /// Shows one.
-    pub fn session(&self, now: Time, session: SessionId) -> Option<View<'_>> {
-        let dialog = self.dialogs.all.get(self.dialogs.keys.get(&session)?)?;
-        Some(dialog.view(&self.sx, now))
+    pub fn session<T>(&self, now: Time, session: SessionId, show: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        let dialog = self.dialogs.see(self.dialogs.keys.get(&session)?)?;
+        Some(show(dialog.view(&self.sx, now)))
     }
 
     /// The method by which sipst would refresh a session now, or one of the reasons in events for which it would not.
     pub fn outlook(&self, now: Time, session: SessionId) -> Option<Result<MethodName, &'static str>> {
-        let dialog = self.dialogs.all.get(self.dialogs.keys.get(&session)?)?;
+        let dialog = self.dialogs.see(self.dialogs.keys.get(&session)?)?;
         Some(dialog.outlook(&self.sx, now))
     }
 
@@ -213,7 +214,7 @@ impl Engine {
     pub fn handle_wish(&mut self, now: Time, session: SessionId, wish: Wish) -> Result<(), Denial> {
         self.advance(now);
         let sx = &mut self.sx;
-        let dialog = self.dialogs.of(session).ok_or(Denial::Gone)?;
+        let dialog = self.dialogs.of(sx, session).ok_or(Denial::Gone)?;
         let done = match wish {
             Wish::Refresh => dialog.refresh_now(sx),
             Wish::Hold => dialog.hold(sx),
@@ -229,27 +230,38 @@ impl Engine {
     /// where to go on; `None` at the end. Sessions that are new need none of that.
     pub fn handle_policy(&mut self, now: Time, from: SessionId, most: usize) -> Option<SessionId> {
         self.advance(now);
-        let (mut undone, mut assuming) = (Vec::new(), Vec::new());
-        let Dialogs { all, keys, census, .. } = &mut self.dialogs;
+        let (mut undone, mut assuming, mut quiet) = (Vec::new(), Vec::new(), Vec::new());
+        let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
         let mut rest = keys.range(from..);
         for (session, key) in rest.by_ref().take(most) {
-            let Some(dialog) = all.get_mut(key) else { continue };
+            let Some(entry) = all.get_mut(key) else { continue };
+            let was_packed = matches!(entry, Entry::Packed(_));
+            let Some(dialog) = packing.open(&mut self.sx, entry) else { continue };
             dialog.mark(&mut self.sx);
             census.touch(*key, dialog);
             if dialog.would_assume_anew(&self.sx) {
                 assuming.push(*session);
             } else if dialog.is_undone(&self.sx) {
                 undone.push(*session);
+            } else if was_packed {
+                quiet.push(*key);
             }
         }
         let next = rest.next().map(|(session, _)| *session);
         for session in undone {
-            self.sx.timers.set(session, Timer::Act, now);
+            if self.dialogs.of(&mut self.sx, session).is_some() {
+                self.sx.timers.set(session, Timer::Act, now);
+            }
         }
         for session in assuming {
-            if let Some(dialog) = self.dialogs.of(session) {
+            if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
                 dialog.assume_anew(&mut self.sx);
             }
+        }
+        // Or a million of them would be open at once.
+        self.dialogs.recount(&mut self.sx, now);
+        for key in quiet {
+            self.dialogs.pack(&mut self.sx, &key);
         }
         next
     }

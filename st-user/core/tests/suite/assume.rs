@@ -353,18 +353,22 @@ fn a_call_that_is_met_in_the_middle_is_followed_and_refreshed_where_an_interval_
 fn an_operator_sees_what_is_assumed_and_may_ask_for_a_refresh() {
     let (mut sim, _) = begun(rules(), UAC_1800);
     sim.secs(10);
-    let view = sim.engine.session(sim.now, SessionId(1)).unwrap();
-    assert_eq!(
-        (view.assumed_s, view.interval_s, view.refresher, view.state),
-        (Some(300), None, None, Standing::Running)
-    );
-    assert_eq!((view.act, view.deadline), (Some(sim.now + seconds(140)), Some(sim.now + seconds(258))));
+    let looked_at = sim.now;
+    let saw = sim.engine.session(looked_at, SessionId(1), |view| {
+        assert_eq!(
+            (view.assumed_s, view.interval_s, view.refresher, view.state),
+            (Some(300), None, None, Standing::Running)
+        );
+        assert_eq!((view.act, view.deadline), (Some(looked_at + seconds(140)), Some(looked_at + seconds(258))));
+    });
+    assert_eq!(saw, Some(()));
     assert_eq!(sim.engine.outlook(sim.now, SessionId(1)), Some(Ok(MethodName::Update)));
     sim.engine.handle_wish(sim.now, SessionId(1), st_core::engine::Wish::Refresh).unwrap();
     sim.settle();
     assert_eq!(moments(&sim), [10]);
-    let view = sim.engine.session(sim.now, SessionId(1)).unwrap();
-    assert_eq!((view.assumed_s, view.interval_s, view.refresher), (Some(300), Some(1_800), Some(Side::Server)));
+    let saw =
+        sim.engine.session(sim.now, SessionId(1), |view| (view.assumed_s, view.interval_s, view.refresher)).unwrap();
+    assert_eq!(saw, (Some(300), Some(1_800), Some(Side::Server)));
     sim.secs(151);
     assert_eq!(moments(&sim), [10, 160]);
 }
@@ -388,8 +392,8 @@ fn a_reload_begins_it_in_calls_that_are_younger_and_ends_it() {
         sim.secs(1_000);
         assert_eq!(moments(&sim), sent, "{age}");
         assert_eq!(sim.count(SessionExpiring), 0);
-        let view = sim.engine.session(sim.now, SessionId(1)).unwrap();
-        assert_eq!((view.assumed_s, view.state), (None, Standing::Untimed));
+        let saw = sim.engine.session(sim.now, SessionId(1), |view| (view.assumed_s, view.state));
+        assert_eq!(saw, Some((None, Standing::Untimed)));
         sim.hang_up(&mut call);
         sim.assert_numbers();
     }
@@ -410,8 +414,8 @@ fn it_survives_a_restart_of_the_daemon() {
         for interval in 1..=4 {
             disk.write(&mut sim.engine);
             sim.restart(&disk, seconds(3));
-            let view = sim.engine.session(sim.now, SessionId(1)).unwrap();
-            assert_eq!(view.assumed_s, Some(300));
+            let assumed = sim.engine.session(sim.now, SessionId(1), |view| view.assumed_s);
+            assert_eq!(assumed, Some(Some(300)));
             sim.secs(148);
             assert_eq!((sim.ours().len(), sim.count(RefreshSucceeded)), (interval, interval), "{expires}");
         }

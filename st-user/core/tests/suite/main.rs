@@ -26,6 +26,7 @@ mod misfortunes;
 mod numbers;
 mod obligations;
 mod own;
+mod packed;
 mod peers;
 mod rates;
 mod refresh;

@@ -31,7 +31,7 @@ fn wish(sim: &mut Sim, wish: Wish) -> Result<(), Denial> {
 }
 
 fn state(sim: &Sim) -> Standing {
-    sim.engine.session(sim.now, FIRST).expect("a session").state
+    sim.engine.session(sim.now, FIRST, |view| view.state).expect("a session")
 }
 
 /// The rules of all calls from now on, and what follows from them.
@@ -174,7 +174,7 @@ fn nothing_is_sent_in_a_call_that_is_held_and_what_was_missed_is_made_up_for() {
     assert_eq!((sim.arms.len(), sim.ours().len()), (0, 0));
     assert_eq!(sim.reasons(RefreshOverdue), [reason::HELD]);
     assert_eq!(sim.engine.outlook(sim.now, FIRST), Some(Err(reason::HELD)));
-    assert!(sim.engine.session(sim.now, FIRST).unwrap().held);
+    assert!(sim.engine.session(sim.now, FIRST, |view| view.held).unwrap());
     assert_eq!(wish(&mut sim, Wish::Release), Ok(()));
     assert_eq!((sim.ours().len(), sim.count(RefreshSucceeded)), (1, 1), "its moment had come meanwhile");
     assert_eq!(wish(&mut sim, Wish::Release), Err(Denial::NotHeld));
@@ -221,7 +221,7 @@ fn a_restart_keeps_a_call_held() {
     assert_eq!(wish(&mut sim, Wish::Hold), Ok(()));
     disk.write(&mut sim.engine);
     sim.restart(&disk, Duration::from_secs(1));
-    assert!(sim.engine.session(sim.now, FIRST).unwrap().held);
+    assert!(sim.engine.session(sim.now, FIRST, |view| view.held).unwrap());
     sim.secs(50);
     assert_eq!(sim.ours().len(), 0);
     assert_eq!(wish(&mut sim, Wish::Release), Ok(()));
@@ -229,7 +229,7 @@ fn a_restart_keeps_a_call_held() {
     // What is not held has no more on record than before there was such a thing.
     let whole = Disk::whole(&mut sim.engine);
     sim.restart(&whole, Duration::from_secs(1));
-    assert!(!sim.engine.session(sim.now, FIRST).unwrap().held);
+    assert!(!sim.engine.session(sim.now, FIRST, |view| view.held).unwrap());
 }
 
 #[test]
@@ -271,6 +271,6 @@ fn rules_change_nothing_for_a_call_whose_moment_has_not_come_or_whose_interval_i
 fn an_empty_engine_shows_nothing() {
     let sim = Sim::with(Rules::default());
     assert_eq!(sim.engine.sessions(sim.now, SessionId(0), 10, |_| true), None);
-    assert!(sim.engine.session(sim.now, FIRST).is_none());
+    assert!(sim.engine.session(sim.now, FIRST, |_| ()).is_none());
     assert_eq!(sim.engine.outlook(sim.now, FIRST), None);
 }

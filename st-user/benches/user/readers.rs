@@ -1,0 +1,76 @@
+//! `sipst replay` beside what else reads SIP out of captures, on the same file, one after the other.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::ExitStatusExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use st_tests::figure::{Target, tell};
+
+use crate::capture;
+
+/// Packets of media to each message: 97 %.
+const MEDIA: usize = 32;
+
+/// Runs of which the fastest counts: others on the machine only make one slower.
+const RUNS: usize = 2;
+
+/// What a run took: processor time, and resident memory at its largest.
+struct Took {
+    busy: Duration,
+    bytes: f64,
+}
+
+pub(crate) fn run(dir: &Path, messages: usize) {
+    let file = dir.join("corpus.pcap");
+    for (name, messages, media) in [("SIP", messages, 0), ("97 % RTP", messages / MEDIA, MEDIA)] {
+        capture::write(&file, messages, media).expect("room for a capture");
+        compare(name, &file);
+    }
+    fs::remove_file(file).expect("a file of this bench's");
+}
+
+fn compare(name: &str, file: &Path) {
+    let path = file.to_str().expect("a path of this repository's");
+    let ours = best(env!("CARGO_BIN_EXE_sipst"), &["replay", "--server", "192.0.2.10", path]);
+    tell(&format!("user/replay of {name}"), ours.busy.as_secs_f64(), "s", Target::None);
+    tell(&format!("user/replay of {name}: memory"), ours.bytes / 1e6, "MB", Target::None);
+    let readers: [(&str, &[&str], f64); 3] = [
+        ("sipgrep", &["-C", "-I", path], 1.0),
+        ("sngrep", &["-N", "-q", "-l", "1000000", "-I", path], 5.0),
+        ("tshark", &["-n", "-r", path, "-Y", "sip.Session-Expires"], 20.0),
+    ];
+    for (program, arguments, wanted) in readers {
+        let theirs = best(program, arguments);
+        let ratio = theirs.busy.as_secs_f64() / ours.busy.as_secs_f64();
+        tell(&format!("user/replay of {name}: {program}'s time"), ratio, "x", Target::AtLeast(wanted));
+        tell(&format!("user/replay of {name}: {program}'s memory"), theirs.bytes / 1e6, "MB", Target::None);
+    }
+}
+
+fn best(program: &str, arguments: &[&str]) -> Took {
+    let runs = (0..RUNS).map(|_| took(program, arguments));
+    runs.min_by_key(|took| took.busy).expect("a run")
+}
+
+#[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells what it took")]
+fn took(program: &str, arguments: &[&str]) -> Took {
+    let null = || Stdio::from(File::options().write(true).open("/dev/null").expect("a null device"));
+    let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(null()).stderr(null()).spawn();
+    let child = child.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
+    let pid = i32::try_from(child.id()).expect("a process id");
+    // SAFETY: both are this function's, and the child is waited for here alone.
+    let waited = unsafe { libc::wait4(pid, &raw mut status, 0, usage.as_mut_ptr()) };
+    assert_eq!(waited, pid, "{program} is waited for");
+    let status = std::process::ExitStatus::from_raw(status);
+    assert!(status.success(), "{program} {arguments:?}: {status}");
+    // SAFETY: the kernel has filled it in, and zeros are one.
+    let usage = unsafe { usage.assume_init() };
+    let time =
+        |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1_000);
+    Took { busy: time(usage.ru_utime) + time(usage.ru_stime), bytes: usage.ru_maxrss as f64 * 1_024.0 }
+}

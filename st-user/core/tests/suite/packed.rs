@@ -1,0 +1,136 @@
+//! A session in which nothing happens is packed, and nobody notices. That what comes later finds it as it was, every other test here
+//! and the world say too: all that last longer than that pack.
+
+use std::time::Duration;
+
+use st_core::{
+    Action, EventKind, Policy, Respond, Rules, SessionId, Side,
+    engine::{
+        Wish,
+        limits::{MAX_PACKED, PACKED_PER_CALL, PACKED_PER_MESSAGE},
+    },
+};
+
+use crate::sim::{Call, Reply, Sim, disk::Disk, manners, rules, sdp};
+
+/// Long enough for nobody to be about to say more.
+const QUIET: Duration = Duration::from_secs(11);
+
+/// So many calls at rest.
+fn quiet(calls: usize) -> Sim {
+    let mut sim = Sim::new(Action::Refresh);
+    for number in 0..calls {
+        sim.call(&format!("call{number}"), Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    }
+    sim.run(QUIET);
+    sim
+}
+
+fn packed(sim: &Sim) -> usize {
+    sim.engine.stats().packed
+}
+
+#[test]
+fn a_session_that_was_quiet_for_a_while_is_packed_and_refreshed_when_that_is_due() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, "Session-Expires: 90;refresher=uac\r\n");
+    sim.secs(9);
+    assert_eq!(packed(&sim), 0, "somebody may go on");
+    sim.secs(2);
+    assert_eq!((packed(&sim), sim.engine.stats().sessions, sim.engine.stats().timed), (1, 1, 1));
+    // At SE/2.
+    sim.secs(35);
+    assert_eq!((packed(&sim), sim.count(EventKind::RefreshSucceeded)), (0, 1));
+    sim.secs(300);
+    assert_eq!((sim.count(EventKind::RefreshSucceeded), sim.count(EventKind::SessionExpiring)), (7, 0));
+    sim.hang_up(&mut call);
+    sim.assert_numbers();
+    assert_eq!(sim.count(EventKind::SessionEnded), 1);
+}
+
+#[test]
+fn what_is_seen_of_a_session_and_stands_in_its_record_is_the_same_packed_or_not() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.call("a", Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    sim.call("b", Side::Peer, "");
+    sim.engine.handle_wish(sim.now, SessionId(2), Wish::Hold).expect("a call that is up");
+    sim.settle();
+    let all = |sim: &Sim| {
+        let mut seen = Vec::new();
+        sim.engine.sessions(sim.now, SessionId(0), 10, |view| {
+            seen.push(format!("{view:?} {:?}", sim.engine.outlook(sim.now, view.session)));
+            true
+        });
+        seen
+    };
+    let before = all(&sim);
+    assert_eq!((packed(&sim), before.len()), (0, 2));
+    sim.run(QUIET);
+    assert_eq!((packed(&sim), all(&sim)), (2, before));
+    let disk = Disk::whole(&mut sim.engine);
+    assert_eq!(packed(&sim), 2, "a record is made of what is packed");
+    let (engine, restored) = disk.restore(sim.config.clone());
+    assert_eq!(restored.len(), 2);
+    let held = |engine: &st_core::Engine| engine.session(sim.now, SessionId(2), |view| view.held);
+    assert_eq!((held(&engine), held(&sim.engine)), (Some(true), Some(true)));
+}
+
+#[test]
+fn a_session_in_which_something_is_under_way_is_not_packed() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.usual = Reply::Silence;
+    sim.call("a", Side::Server, "Session-Expires: 90;refresher=uac\r\n");
+    sim.secs(44);
+    assert_eq!(packed(&sim), 1);
+    for _ in 0..40 {
+        sim.secs(1);
+        assert!(!sim.ours().is_empty() && packed(&sim) == 0, "a request of sipst's own is on record");
+    }
+}
+
+#[test]
+fn other_rules_reach_sessions_that_are_packed() {
+    let mut sim = quiet(3);
+    assert_eq!((packed(&sim), sim.marks.len()), (3, 0));
+    let rules = Rules { respond: Respond::OnReject, ..rules(Action::Refresh) };
+    sim.set_policy(Policy { default: rules, ..Policy::default() });
+    sim.settle();
+    assert_eq!((packed(&sim), sim.marks.len()), (0, 3), "they are marked");
+    let mut sim = quiet(3);
+    sim.set_policy(Policy::default());
+    sim.settle();
+    let tallies: Vec<_> = sim.engine.census(sim.now).map(|tally| (tally.trunk.to_owned(), tally.sessions)).collect();
+    assert_eq!((packed(&sim), tallies), (3, vec![("default".into(), 3)]));
+}
+
+#[test]
+fn what_is_quiet_is_packed_a_few_at_a_time() {
+    let mut sim = quiet(0);
+    let calls = PACKED_PER_CALL + 10;
+    for number in 0..calls {
+        sim.call(&format!("call{number}"), Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    }
+    sim.now = sim.now + QUIET;
+    sim.wire(Side::Peer, b"OPTIONS sip:a@192.0.2.10 SIP/2.0\r\n\r\n".to_vec());
+    assert_eq!(packed(&sim), PACKED_PER_MESSAGE);
+    sim.secs(0);
+    assert_eq!(packed(&sim), PACKED_PER_MESSAGE + PACKED_PER_CALL);
+    sim.secs(0);
+    assert_eq!(packed(&sim), calls);
+}
+
+#[test]
+fn a_session_that_is_too_long_stays_as_it_is() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = Call::new("a", Side::Server);
+    let long = |side| sdp(side) + &"a=silent\r\n".repeat(790);
+    sim.invite(&mut call, &manners(Side::Server, true), &long(Side::Server));
+    let extra = manners(Side::Peer, true) + "Session-Expires: 1800;refresher=uac\r\n";
+    sim.answer(&call, 200, &extra, &long(Side::Peer));
+    sim.ack(&mut call);
+    assert!(2 * long(Side::Peer).len() > MAX_PACKED - 1_000);
+    sim.run(QUIET);
+    assert_eq!((packed(&sim), sim.engine.stats().sessions), (0, 1));
+    sim.hang_up(&mut call);
+    assert_eq!(sim.count(EventKind::SessionEnded), 1);
+}
