@@ -4,6 +4,7 @@
 //! Each function takes a fuzzer's bytes and panics where its property does not hold.
 
 mod engine;
+mod fragments;
 mod headers;
 mod input;
 mod kernel;
@@ -11,6 +12,7 @@ mod scanner;
 mod stream;
 
 pub use engine::engine;
+pub use fragments::fragments;
 pub use headers::headers;
 pub use kernel::kernel;
 pub use scanner::scanner;
@@ -20,5 +22,11 @@ pub use stream::stream;
 pub type Property = (&'static str, fn(&[u8]));
 
 /// All of them: the names of the fuzz targets and of their corpora.
-pub const PROPERTIES: [Property; 5] =
-    [("scanner", scanner), ("headers", headers), ("kernel", kernel), ("engine", engine), ("stream", stream)];
+pub const PROPERTIES: [Property; 6] = [
+    ("scanner", scanner),
+    ("headers", headers),
+    ("kernel", kernel),
+    ("engine", engine),
+    ("fragments", fragments),
+    ("stream", stream),
+];

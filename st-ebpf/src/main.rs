@@ -21,6 +21,7 @@ mod programs {
     pub mod ack;
     pub mod assist;
     pub mod egress;
+    pub mod fragments;
     pub mod glance;
     pub mod hold;
     pub mod ingress;

@@ -484,6 +484,7 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
         Some(file) => RunConfig::new(&load_config(&file)?, None).options,
         None => Options {
             interfaces: what.interface,
+            namespaces: Vec::new(),
             attach,
             ports: vec![config::PORT],
             pin_dir: kernel::PIN_DIR.into(),
@@ -497,8 +498,10 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
 
 fn check(file: &Path) -> Result<()> {
     let config = load_config(file)?;
+    let names: Vec<&str> = config.namespaces.iter().map(|group| group.name.as_str()).collect();
+    let within = if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) };
     say(&format!(
-        "{}: OK: {} on {}, {}, {}, {}\n",
+        "{}: OK: {} on {}{within}, {}, {}, {}\n",
         file.display(),
         count(config.ports.len(), "port"),
         config.interfaces.join(", "),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    bare::{Bare, MUSL_COMPILER},
+    bare::{Arch, Bare, MUSL_COMPILER},
     matrix::KEYRING,
     shell::{self, step},
     toolchain::{LLVM, Toolchain},
@@ -31,12 +31,13 @@ const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
 /// SIP software, a browser, a terminal and what tries alert rules, which only tests run, and what sets a clock for one process.
-const STACKS: [Need; 12] = [
+const STACKS: [Need; 13] = [
     (&["promtool"], PROMETHEUS),
     (&["chromium"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
     (&["tmux"], "tmux"),
+    (&["nft", "--version"], "nftables"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
@@ -212,18 +213,43 @@ fn packager() -> Result<()> {
 
 /// What builds programs that need no library. Where musl cannot be had, glibc is linked in.
 fn bare() -> Result<()> {
-    if Bare::find() == Bare::Glibc {
-        let target = Bare::Musl.target();
+    if !Bare::find().is_musl() {
         if shell::find(MUSL_COMPILER).is_none() {
             apt(&["musl-tools"])?;
         }
-        if shell::find("rustup").is_some() {
-            step("setup", format_args!("asking rustup for {target}"));
-            let _ = shell::run(shell::clean("rustup").args(["target", "add", target]));
-        }
+        library(Bare::musl(Arch::HERE));
     }
     step("setup", format_args!("programs without libraries: {}", Bare::find().target()));
     Ok(())
+}
+
+/// What builds them for another kind of machine, and runs them here.
+pub(crate) fn foreign(arch: Arch) -> Result<()> {
+    let bare = Bare::of(arch);
+    if shell::find(&arch.compiler()).is_none() {
+        let name = arch.name().replace('_', "-");
+        apt(&[&format!("gcc-{name}-linux-gnu"), &format!("libc6-dev-{}-cross", arch.debian())])?;
+    }
+    if shell::find(&arch.emulator()).is_none() {
+        apt(&["qemu-user-static"])?;
+    }
+    if !bare.has_library() {
+        library(bare);
+    }
+    if !bare.has_library() {
+        bail!("Rust has no library for {target} here: run `rustup target add {target}`", target = bare.target());
+    }
+    step("setup", format_args!("programs for {}: {}, {}", arch.name(), arch.compiler(), arch.emulator()));
+    Ok(())
+}
+
+/// Asks for Rust's own library. Who asked looks whether it came.
+fn library(bare: Bare) {
+    if shell::find("rustup").is_some() {
+        let target = bare.target();
+        step("setup", format_args!("asking rustup for {target}"));
+        let _ = shell::run(shell::clean("rustup").args(["target", "add", &target]));
+    }
 }
 
 /// Builds a program of cargo's into `target/tools`, unless it is there.

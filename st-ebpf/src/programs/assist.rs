@@ -51,7 +51,7 @@ pub fn offer<A: Access>(access: &A, scratch: &mut Scratch, captured: u32) {
     } else if scratch.header.cookie == 0 {
         // No socket of this host's has sent it.
         Err(assist::RELAYED)
-    } else if captured != datagram.len {
+    } else if captured != datagram.len || datagram.ip.first {
         Err(assist::TOO_LONG)
     } else {
         read(scratch, captured, List::Supported);
@@ -79,7 +79,7 @@ pub fn soften<A: Access>(access: &A, scratch: &mut Scratch, captured: u32) {
     let Some(edit) = scratch.reading.soften() else { return };
     let done = if !is_awake() {
         assist::ASLEEP
-    } else if captured != datagram.len {
+    } else if captured != datagram.len || datagram.ip.first {
         assist::TOO_LONG
     } else {
         match edit {

@@ -16,8 +16,9 @@ use super::{
     access::Access,
     ack::acknowledge,
     assist::offer,
+    fragments::{ends_before_to, foreign, later, lead},
     hold::{Acks, Held, acks, acks_are_held, hold},
-    ingress::beginning,
+    ingress::about_ours,
     loopback::{End, end},
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
@@ -36,31 +37,32 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 pub fn egress<A: Access>(access: &A) -> Fate {
     let datagram = match read(access, |ip, ports| media::left(access, ip, ports.source)) {
         Packet::Other => return Fate::Pass,
-        Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Peer),
+        Packet::IcmpError(datagram) => return about_ours(access, &datagram, Whose::Peer),
         Packet::Unread(reason) => {
             count(reason);
             return Fate::Pass;
         }
-        Packet::First(datagram) => return beginning(access, &datagram, false, Whose::Peer),
-        Packet::Sip(datagram) => datagram,
+        Packet::Foreign(ip) => return foreign(access, ip, direction::EGRESS),
+        Packet::Later(ip) => return later(access, ip, direction::EGRESS),
+        Packet::Sip(datagram) | Packet::First(datagram) => datagram,
     };
     match end(access, datagram.source, datagram.destination) {
         End::This => {}
+        End::Other | End::Unclear if datagram.ip.first => return foreign(access, datagram.ip, direction::EGRESS),
         End::Other => return Fate::Pass,
         End::Unclear => {
             count(Counter::Loopback);
             return Fate::Pass;
         }
     }
-    let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::EGRESS) else {
-        return Fate::Pass;
+    let fate = match take_in(access, &datagram, direction::EGRESS) {
+        Some((scratch, datagram, captured, Start::Request(method))) => {
+            request(access, scratch, &datagram, captured, method)
+        }
+        Some((scratch, datagram, captured, Start::Response)) => response(access, scratch, &datagram, captured),
+        Some((.., Start::KeepAlive | Start::NotSip)) | None => Fate::Pass,
     };
-    match start {
-        Start::Request(method) => return request(access, scratch, &datagram, captured, method),
-        Start::Response => return response(access, scratch, &datagram, captured),
-        Start::KeepAlive | Start::NotSip => {}
-    }
-    Fate::Pass
+    lead(access, direction::EGRESS, fate)
 }
 
 /// A response of the server's: taken where sipst asked in the peer's name, or where it is a refusal to be held back, else sampled
@@ -114,7 +116,8 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
     let peers = has_peer_prefix(&scratch.window, scratch.scan.branch);
     let ours = peers || has_our_prefix(&scratch.window, scratch.scan.branch);
     let in_dialog = scratch.scan.to_tag.len > 0;
-    if !ours && !in_dialog && method != method::INVITE && method != method::CANCEL {
+    let unclear = ends_before_to(scratch, datagram);
+    if !ours && !in_dialog && !unclear && method != method::INVITE && method != method::CANCEL {
         count(Counter::OutsideRequest);
         return Fate::Pass;
     }

@@ -7,7 +7,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token},
+    abi::{
+        self, Ack, Counter, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift,
+        Token,
+    },
     cseq::{RANGES, Range},
     scan::{Scan, Window},
     timers::Reading,
@@ -71,6 +74,14 @@ pub static FLOWS: HashMap<Flow, Seen> = HashMap::with_max_entries(abi::FLOWS, BP
 #[map]
 pub static ASSISTED: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(abi::ASSISTED, BPF_F_NO_PREALLOC);
 
+/// What became of the first fragments of datagrams, for those that follow.
+#[map]
+pub static FRAGMENTS: LruHashMap<Fragmented, Follow> = LruHashMap::with_max_entries(abi::FRAGMENTS, 0);
+
+/// How many fragments came before the first of their datagram; one element.
+#[map]
+pub static EARLY: PerCpuArray<Early> = PerCpuArray::with_max_entries(1, 0);
+
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.
 #[map]
@@ -96,6 +107,12 @@ pub struct Scratch {
     pub ranges: [Range; RANGES],
     /// What an INVITE says of session timers.
     pub reading: Reading,
+    /// The datagram that a fragment belongs to.
+    pub fragmented: Fragmented,
+    /// Not 0: the message is in the ring.
+    pub sampled: u32,
+    /// Not 0: the packet was turned round.
+    pub turned: u32,
 }
 
 /// A number that is being written from its last digit on.

@@ -15,6 +15,7 @@ pub mod event;
 pub mod io;
 pub mod message;
 pub mod policy;
+pub mod reassembly;
 pub mod stream;
 pub mod time;
 

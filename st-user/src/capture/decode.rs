@@ -8,12 +8,13 @@ use std::{
 use etherparse::{
     EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice, UdpSlice,
 };
-use st_core::{Time, Transport, stream::Tcp};
-
-use super::{
-    Datagram, Decoded, Frame, Link, Segment,
-    fragments::{Fragment, Fragments, Id},
+use st_core::{
+    Time, Transport,
+    reassembly::{Counts, Fragment, Id, Outcome, Reassembly},
+    stream::Tcp,
 };
+
+use super::{Datagram, Decoded, Frame, Link, Segment};
 
 /// Bytes of a Linux "cooked" header, and where the protocol stands in it.
 const SLL: (usize, usize) = (16, 14);
@@ -24,8 +25,7 @@ const FAMILY: usize = 4;
 /// Decodes frames; keeps fragments until they are complete.
 #[derive(Default)]
 pub struct Decoder {
-    fragments: Fragments,
-    reassembled: u64,
+    fragments: Reassembly<()>,
 }
 
 /// What the IP header says about a packet.
@@ -39,12 +39,14 @@ struct Ip {
 impl Decoder {
     /// How many datagrams were put together from fragments.
     pub fn reassembled(&self) -> u64 {
-        self.reassembled
+        self.fragments.counts().whole
     }
 
-    /// How many datagrams lack fragments.
+    /// How many datagrams lack fragments, those that wait for some included, or have such as cannot be used.
     pub fn incomplete(&self) -> u64 {
-        self.fragments.incomplete()
+        let Counts { whole: _, incomplete, headless, overlapping, too_many, malformed: _, displaced } =
+            self.fragments.counts();
+        incomplete + headless + overlapping + too_many + displaced + self.fragments.waiting().0 as u64
     }
 
     /// What the frame is.
@@ -81,11 +83,10 @@ impl Decoder {
 
     fn fragment<'a>(&mut self, now: Time, net: &LaxNetSlice<'a>, ip: &Ip) -> Decoded<'a> {
         let Some(fragment) = fragment(net, ip) else { return Decoded::Fragment };
-        if fragment.id.protocol != IpNumber::UDP {
+        if fragment.id.protocol != IpNumber::UDP.0 {
             return Decoded::Other;
         }
-        let Some(whole) = self.fragments.add(now, fragment) else { return Decoded::Fragment };
-        self.reassembled += 1;
+        let Outcome::Whole((), whole) = self.fragments.add(now, &fragment, || ()) else { return Decoded::Fragment };
         match UdpSlice::from_slice_lax(&whole) {
             Ok(udp) => Decoded::Udp(datagram(ip, &udp, false, |payload| Cow::Owned(payload.to_vec()))),
             Err(_) => Decoded::Other,
@@ -152,8 +153,8 @@ fn fragment<'a>(net: &LaxNetSlice<'a>, ip: &Ip) -> Option<Fragment<'a>> {
         }
         LaxNetSlice::Arp(_) => return None,
     };
-    let id = Id { source: ip.source, destination: ip.destination, identification, protocol: payload.ip_number };
-    (!payload.incomplete).then_some(Fragment { id, offset, more, payload: payload.payload })
+    let id = Id { source: ip.source, destination: ip.destination, identification, protocol: payload.ip_number.0 };
+    (!payload.incomplete).then_some(Fragment { id, offset: offset.value(), more, bytes: payload.payload })
 }
 
 fn datagram<'a, 'b>(

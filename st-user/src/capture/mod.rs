@@ -2,7 +2,6 @@
 
 mod decode;
 mod file;
-mod fragments;
 mod streams;
 
 use std::{borrow::Cow, io, net::SocketAddr};

@@ -4,6 +4,7 @@ mod alerts;
 mod assume;
 mod fields;
 mod metrics;
+mod namespaces;
 mod problem;
 mod records;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use st_core::{Action, Policy};
 
 use crate::{
     hep,
-    kernel::{self, Overlap},
+    kernel::{self, Group, Overlap},
     recorder::Limits,
 };
 pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
@@ -66,6 +67,8 @@ pub struct Config {
     /// Where to attach, by names, patterns, exclusions and `default`; at least one, none twice. Whether they exist is for `run` to find
     /// out.
     pub interfaces: Vec<String>,
+    /// The network namespaces in which that is, each with its own; none: the daemon's own.
+    pub namespaces: Vec<Group>,
     /// How.
     pub attach: Attach,
     /// Ports that SIP is spoken on, at least one, none twice.

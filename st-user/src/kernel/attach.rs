@@ -171,8 +171,7 @@ impl Hooks {
         let other = pins.links_elsewhere().into_iter().find(|link| attached.contains(&link.info.program));
         match other {
             Some(link) => {
-                // DIR/vN/links/NAME
-                let pin_dir = link.path.ancestors().nth(3).unwrap_or(&link.path).to_owned();
+                let pin_dir = pin_dir_of(&link.path).to_owned();
                 Err(KernelError::Twice { interface: interface.name.clone(), pin_dir })
             }
             None => Ok(()),
@@ -191,12 +190,25 @@ pub(crate) fn describe(link: &PinnedLink, interface: Option<&Interface>) -> Atta
         (_, Side::Egress) => Hook::TcEgress,
     };
     Attached {
+        namespace: None,
         interface: link.interface.clone(),
         hook,
         program: link.info.program,
         pin: link.path.clone(),
         gone: interface.is_none_or(|one| one.index != link.info.interface),
     }
+}
+
+/// The same in a group's namespace, whose interfaces nobody lists.
+pub(crate) fn describe_elsewhere(group: &str, link: &PinnedLink) -> Attached {
+    let gone = link.info.interface == 0;
+    Attached { namespace: Some(group.to_owned()), gone, ..describe(link, None) }
+}
+
+/// DIR of a link's DIR/vN/links/NAME or DIR/vN/places/GROUP/links/NAME.
+fn pin_dir_of(link: &Path) -> &Path {
+    let up = |levels| link.ancestors().nth(levels).unwrap_or(link);
+    if up(3).file_name().is_some_and(|name| name == "places") { up(5) } else { up(3) }
 }
 
 /// A loaded TC program.

@@ -36,6 +36,25 @@ pub enum KernelError {
          rewritten twice. Reload again when those calls are over, or restart sipst"
     )]
     StillNeeded { new: String, old: String },
+    #[error(
+        "`namespaces` needs CAP_SYS_ADMIN, to enter them: install \
+         config/namespaces.conf as a drop-in of the service (docs/attaching.md)"
+    )]
+    NoNamespaces,
+    #[error("`namespaces` needs TCX links, which came with Linux 6.6")]
+    NamespacesNeedLinks,
+    #[error(
+        "namespace {name}: {missing} is missing: install config/namespaces.conf as a drop-in of the service (docs/attaching.md)"
+    )]
+    NotAllowedIn { name: String, missing: &'static str },
+    #[error("namespace {name} is the daemon's own: use `interfaces` in the place of `namespaces` for it")]
+    OwnNamespace { name: String },
+    #[error("namespace {name} cannot be used")]
+    Namespace {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the interfaces cannot be listed")]
     Interfaces(#[source] io::Error),
     #[error("{} is not on a bpf file system and none can be mounted: run `mount -t bpf bpf /sys/fs/bpf`", path.display())]

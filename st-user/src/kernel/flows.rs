@@ -92,6 +92,7 @@ mod tests {
     fn attach() -> Kernel {
         let options = Options {
             interfaces: vec!["v0".into()],
+            namespaces: vec![],
             attach: Attach::Auto,
             ports: vec![5060],
             pin_dir: PIN_DIR.into(),

@@ -2,10 +2,11 @@
 //!
 //! By rtnetlink and not from sysfs, which goes on showing the namespace that it was mounted in.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
@@ -78,23 +79,49 @@ pub struct Overlap {
 
 /// Every interface of this namespace.
 pub fn list() -> io::Result<Vec<Interface>> {
+    list_by(&mut Netlink::open(NETLINK_ROUTE)?)
+}
+
+/// Every interface of the namespace that the socket is of.
+pub(super) fn list_by(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
     let mut found = Vec::new();
-    Netlink::open(NETLINK_ROUTE)?.request(
-        RouteNetlinkMessage::GetLink(LinkMessage::default()),
-        Want::Dump,
-        |answer| {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                found.extend(interface(&link));
-            }
-        },
-    )?;
+    netlink.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), Want::Dump, |answer| {
+        if let RouteNetlinkMessage::NewLink(link) = answer {
+            found.extend(interface(&link));
+        }
+    })?;
+    Ok(found)
+}
+
+/// Every address of the namespace that the socket is of.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kernel adds to these")]
+pub(super) fn addresses_by(netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
+    let mut found = Vec::new();
+    netlink.request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), Want::Dump, |answer| {
+        if let RouteNetlinkMessage::NewAddress(message) = answer {
+            // Of a point-to-point interface ADDRESS is the other end's.
+            let local = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            });
+            let plain = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            });
+            found.extend(local.or(plain));
+        }
+    })?;
     Ok(found)
 }
 
 /// Indexes of the interfaces that the default routes of the main table leave by, of both families.
 pub(crate) fn default_routes() -> io::Result<Vec<u32>> {
+    default_routes_by(&mut Netlink::open(NETLINK_ROUTE)?)
+}
+
+/// The same in the namespace that the socket is of.
+pub(super) fn default_routes_by(netlink: &mut Netlink) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
-    let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut ask = RouteMessage::default();
         ask.header.address_family = family;

@@ -24,7 +24,6 @@ const LOOKED_UP: usize = 256;
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) hooks: Hooks,
-    pub(super) attach: Attach,
 }
 
 /// An interface that is no longer meant, with dialogs that may depend on it.
@@ -38,6 +37,7 @@ struct Leaving {
 /// A namespace, as last seen.
 pub(super) struct Place {
     pub(super) pins: Pins,
+    pub(super) attach: Attach,
     /// What the configuration has for interfaces.
     terms: Vec<String>,
     /// Those that it stands for, as they were when they were attached to.
@@ -46,6 +46,10 @@ pub(super) struct Place {
     leaving: Vec<Leaving>,
     /// All that there are.
     all: Vec<Interface>,
+    /// Indexes of those that default routes leave by, where they matter.
+    defaults: Vec<u32>,
+    /// What the entries stand for among these.
+    chosen: Chosen,
     /// Indexes of those in `interfaces` where the programs are.
     held: Vec<u32>,
     /// When something was attached.
@@ -64,6 +68,7 @@ impl Place {
     pub(super) fn attach(
         loaded: &mut Loaded,
         pins: Pins,
+        attach: Attach,
         terms: &[String],
         chosen: Chosen,
         all: Vec<Interface>,
@@ -76,10 +81,13 @@ impl Place {
         }
         let mut place = Self {
             pins,
+            attach,
             terms: terms.to_vec(),
             interfaces: Vec::new(),
             leaving: Vec::new(),
             all,
+            defaults: Vec::new(),
+            chosen: Chosen::default(),
             held: Vec::new(),
             changed: Instant::now(),
             passed_over: Vec::new(),
@@ -94,7 +102,7 @@ impl Place {
             }
         }
         place.note(chosen.passed_over);
-        if place.interfaces.is_empty() {
+        if place.interfaces.is_empty() && !terms.is_empty() {
             tracing::warn!(interfaces = terms.join(", "), "nothing is attached: no interface is like that yet");
         }
         place.renew();
@@ -127,6 +135,12 @@ impl Place {
         covered(&self.all, &self.held, index)
     }
 
+    /// Whether there is nothing to follow.
+    pub(super) fn is_as_it_was(&self, view: &View) -> bool {
+        let held = |one: &Interface| self.held.contains(&one.index) && view.linked.contains(&one.index);
+        self.all == view.interfaces && self.defaults == view.defaults && self.interfaces.iter().all(held)
+    }
+
     /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away; to those that patterns
     /// and default routes have come to stand for, and no longer to those that they do not. False: until now the programs have not seen
     /// all.
@@ -134,8 +148,12 @@ impl Place {
         if view.began < self.changed {
             return true;
         }
-        let chosen = select::choose(&view.interfaces, &view.defaults, &self.terms);
-        self.all = view.interfaces;
+        // Hosts have hundreds of them, and mostly they stay as they are.
+        if self.all != view.interfaces || self.defaults != view.defaults || self.chosen == Chosen::default() {
+            self.chosen = select::choose(&view.interfaces, &view.defaults, &self.terms);
+        }
+        let chosen = self.chosen.clone();
+        (self.all, self.defaults) = (view.interfaces, view.defaults);
         self.held = self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE).collect();
         self.held.retain(|index| self.all.iter().any(|one| one.index == *index) && view.linked.contains(index));
         let mut saw_all = self.interfaces.iter().all(|one| self.held.contains(&one.index));
@@ -201,6 +219,8 @@ impl Place {
         let chosen = select::choose(&view.interfaces, &view.defaults, terms);
         let all = std::mem::replace(&mut self.all, view.interfaces);
         let before = std::mem::replace(&mut self.terms, terms.to_vec());
+        // Made anew at the next look.
+        self.chosen = Chosen::default();
         match self.exchange(loaded, maps, &chosen.interfaces, true) {
             Ok((done, _)) => {
                 self.note(chosen.passed_over);
@@ -308,8 +328,8 @@ impl Place {
     }
 
     fn put(&mut self, loaded: &mut Loaded, interface: &Interface) -> Result<(), KernelError> {
-        let Loaded { ebpf, hooks, attach } = loaded;
-        let fallen = hooks.attach(ebpf, &self.pins, interface, *attach)?;
+        let Loaded { ebpf, hooks } = loaded;
+        let fallen = hooks.attach(ebpf, &self.pins, interface, self.attach)?;
         self.troubles.remove(&interface.name);
         match fallen {
             Some(why) => {

@@ -15,6 +15,7 @@ impl Kernel {
     /// Detaches from interfaces that are no longer configured once nothing depends on them.
     pub(crate) fn let_go(&mut self) {
         self.here.let_go(&self.maps);
+        self.elsewhere.iter_mut().for_each(|group| group.let_go(&self.maps));
     }
 
     /// Other ports from now on.

@@ -14,6 +14,9 @@ pub(crate) const DEFAULT: &str = "default";
 /// More are never attached to, whatever a pattern covers: each has its links and its look once a second.
 pub(crate) const MAX_ATTACHED: usize = 64;
 
+/// More are not even looked at, in the order of their numbers.
+const MAX_COVERED: usize = 256;
+
 /// What one entry of the list stands for.
 enum Term<'a> {
     /// One interface, which is waited for.
@@ -30,7 +33,7 @@ enum Term<'a> {
 type Found<'a> = (&'a Interface, bool);
 
 /// What a list of entries stands for on a host.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chosen {
     /// To be attached to, in the order of the list.
     pub(crate) interfaces: Vec<Interface>,
@@ -105,6 +108,10 @@ pub(crate) fn choose(all: &[Interface], defaults: &[u32], terms: &[String]) -> C
                 None => passed_over.push(format!("{}: it is not Ethernet", one.name)),
             }
         }
+    }
+    // Each is held against each: what is past the limit of that is passed over unseen.
+    for (one, _) in found.drain(found.len().min(MAX_COVERED)..) {
+        passed_over.push(format!("{}: the list covers more than {MAX_COVERED}", one.name));
     }
     let loses = |one: Found<'_>| {
         found.iter().any(|other| yields(all, one, *other).is_some_and(|(loser, _)| loser == one.0.index))
@@ -306,6 +313,16 @@ mod tests {
         let Chosen { interfaces, passed_over } = choose(&all, &[], &["e*".into()]);
         assert_eq!((interfaces.len(), passed_over.len()), (MAX_ATTACHED, 2));
         assert_eq!(passed_over[0], "e65: 64 others are attached");
+    }
+
+    #[test]
+    fn more_than_the_limit_are_not_held_against_each_other() {
+        let all: Vec<Interface> = (1..=MAX_COVERED as u32 + 3)
+            .map(|n| made(n, &format!("e{n}"), Kind::Other, Some(1).filter(|_| n > 1), None))
+            .collect();
+        let Chosen { interfaces, passed_over } = choose(&all, &[], &["e*".into()]);
+        assert_eq!((interfaces.len(), passed_over.len()), (1, MAX_COVERED + 2));
+        assert_eq!(passed_over[0], "e257: the list covers more than 256");
     }
 
     #[test]

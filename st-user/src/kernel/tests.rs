@@ -12,8 +12,15 @@ use crate::{
     privilege::{keep_only, running},
 };
 
-fn options(attach: Attach) -> Options {
-    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into(), recording: false }
+pub(super) fn options(attach: Attach) -> Options {
+    Options {
+        interfaces: vec!["v0".into()],
+        namespaces: vec![],
+        attach,
+        ports: vec![5060],
+        pin_dir: PIN_DIR.into(),
+        recording: false,
+    }
 }
 
 fn hooks() -> Vec<(String, Hook)> {
@@ -627,14 +634,14 @@ fn the_missing_capabilities_are_named() {
 #[test]
 fn an_unknown_interface_is_told_with_those_that_there_are() {
     let all = list().unwrap();
-    let error = choose(&all, &["no-such-one".into()]).unwrap_err().to_string();
+    let error = choose(&all, Some(&["no-such-one".into()])).unwrap_err().to_string();
     assert!(error.contains("no-such-one does not exist: there are") && error.contains("lo"), "{error}");
-    assert_eq!(choose(&all, &["lo".into()]).unwrap().interfaces.len(), 1);
-    assert!(matches!(choose(&all, &[]), Err(KernelError::NoInterfaces)));
+    assert_eq!(choose(&all, Some(&["lo".into()])).unwrap().interfaces.len(), 1);
+    assert!(matches!(choose(&all, Some(&[])), Err(KernelError::NoInterfaces)));
 }
 
 /// Does it on a thread that has only these capabilities left.
-fn with_only<T: Send>(keep: CapabilitySet, act: impl FnOnce() -> T + Send) -> T {
+pub(super) fn with_only<T: Send>(keep: CapabilitySet, act: impl FnOnce() -> T + Send) -> T {
     let run = || {
         keep_only(keep).unwrap();
         act()
@@ -649,7 +656,8 @@ fn comes_back_with(keep: CapabilitySet, hooks: fn() -> Hooks, attach: Attach) ->
     in_a_namespace(|| {
         let (mut kernel, ring) = Kernel::attach_by(hooks(), Pins::new(Path::new(PIN_DIR)), &options(attach)).unwrap();
         let mut follow = || {
-            let view = with_only(CapabilitySet::empty(), || kernel.lookout().look().unwrap());
+            let lookout = kernel.lookout();
+            let view = with_only(CapabilitySet::empty(), || lookout.look().unwrap());
             with_only(keep, || kernel.follow(view));
         };
         ip("link del v0");

@@ -173,6 +173,12 @@ declare! {
     /// ended.
     kernel: Counters = "sipst_kernel_packets" ["what"];
 
+    /// Messages in IP fragments, by what became of them: `whole`, or why nothing is used of them: `incomplete` (a fragment did not
+    /// come), `headless` (the first did not: mostly no SIP), `overlapping`, `too_many`, `displaced` (others took their room).
+    fragmented: Counters = "sipst_fragmented_messages" ["result"];
+    /// Such messages that wait for fragments.
+    fragmented_waiting: Gauges = "sipst_fragmented_waiting" [];
+
     /// Whether what is known of the calls can be written to disk.
     store_keeps: Gauges = "sipst_store_keeps" [];
     /// Batches of what is known of the calls that were written.

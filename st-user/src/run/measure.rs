@@ -1,11 +1,12 @@
 //! What the loop publishes of itself for monitoring, and the address that monitoring asks.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::TcpListener,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use st_core::reassembly::Counts as FragmentCounts;
 use st_ebpf::abi::{Counter, RING_BYTES};
 use tracing::{error, info, warn};
 
@@ -31,6 +32,8 @@ pub(super) struct Measure {
     receivers: Published,
     /// Where else events and packets go, as last published.
     exports: Published,
+    /// Interfaces, as last published.
+    interfaces: HashSet<String>,
 }
 
 impl Measure {
@@ -44,6 +47,7 @@ impl Measure {
             sessions: HashMap::new(),
             receivers: Published::default(),
             exports: Published::default(),
+            interfaces: HashSet::new(),
         };
         match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::output::chain(&error)) {
             Ok(listener) => measure.listen(listener),
@@ -185,14 +189,32 @@ impl Driver<'_> {
         }
         families.ring_size.set([], f64::from(RING_BYTES));
         families.ring_used.set([], self.level.most() as f64);
+        let FragmentCounts { whole, incomplete, headless, overlapping, too_many, malformed: _, displaced } =
+            self.fragments.counts();
+        for (result, count) in [
+            ("whole", whole),
+            ("incomplete", incomplete),
+            ("headless", headless),
+            ("overlapping", overlapping),
+            ("too_many", too_many),
+            ("displaced", displaced),
+        ] {
+            families.fragmented.set([result.into()], count);
+        }
+        families.fragmented_waiting.set([], self.fragments.waiting() as f64);
         let (batches, bytes, failures) = self.store.counts();
         families.store_keeps.set([], f64::from(u8::from(self.store.keeps())));
         families.store_batches.set([], batches);
         families.store_written.set([], bytes);
         families.store_failures.set([], failures);
-        for (name, attached) in self.kernel.attached() {
-            families.attached.set([name.to_owned().into()], f64::from(u8::from(attached)));
+        let interfaces: HashMap<String, bool> = self.kernel.attached().collect();
+        for gone in self.measure.interfaces.iter().filter(|name| !interfaces.contains_key(*name)) {
+            families.attached.remove([gone.clone().into()]);
         }
+        for (name, attached) in &interfaces {
+            families.attached.set([name.clone().into()], f64::from(u8::from(*attached)));
+        }
+        self.measure.interfaces = interfaces.into_keys().collect();
         Ok(())
     }
 

@@ -270,11 +270,8 @@ fn only_an_invite_that_is_to_make_a_dialog_is_changed() {
     let plain = invite("");
     for (program, frame, text) in [
         (Program::Egress, Frame::new(SERVER, PEER).tcp(), &plain),
-        (Program::Egress, Frame::new(SERVER, PEER).fragment(0x2000), &plain),
         (Program::Egress, Frame::new(SERVER, PEER).fragment(0x0010), &plain),
-        (Program::Egress, Frame::new(SERVER_V6, PEER_V6).fragment(0x2000), &plain),
         (Program::Egress, Frame::new("192.0.2.1:5062", PEER), &plain),
-        (Program::IngressTc, Frame::new(PEER, SERVER).fragment(0x2000), &demanding),
         (Program::IngressXdp, Frame::new(PEER, SERVER).tcp(), &demanding),
         (Program::IngressXdp, Frame::new(PEER, "192.0.2.1:5062"), &demanding),
         (Program::IngressTc, Frame::new(PEER, SERVER), &of("OPTIONS", demanding.clone())),

@@ -7,6 +7,7 @@ mod agrees;
 mod assist;
 mod commit;
 mod cost;
+mod fragments;
 mod frame;
 mod harmless;
 mod hold;

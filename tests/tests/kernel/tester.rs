@@ -18,7 +18,10 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
+    abi::{
+        self, Ack, Counter, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift,
+        Token, names,
+    },
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -247,6 +250,11 @@ impl Tester {
         for flow in flows.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             flows.remove(&flow).unwrap();
         }
+        let mut fragments = self.fragments();
+        for datagram in fragments.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            fragments.remove(&datagram).unwrap();
+        }
+        self.early(0, 0);
         let mut assisted = self.assisted();
         for network in assisted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             assisted.remove(&network).unwrap();
@@ -309,6 +317,26 @@ impl Tester {
 
     fn marks(&mut self) -> HashMap<&mut MapData, u64, Hold> {
         self.ebpf.map_mut(names::HOLDS).unwrap().try_into().unwrap()
+    }
+
+    fn fragments(&mut self) -> HashMap<&mut MapData, Fragmented, Follow> {
+        self.ebpf.map_mut(names::FRAGMENTS).unwrap().try_into().unwrap()
+    }
+
+    /// Has so many fragments come before their first in a period, on each CPU.
+    pub(crate) fn early(&mut self, period: u64, count: u64) {
+        let mut early: PerCpuArray<&mut MapData, Early> = self.ebpf.map_mut(names::EARLY).unwrap().try_into().unwrap();
+        let all = vec![Early { period, count }; early.get(&0, 0).unwrap().len()];
+        early.set(0, all.try_into().unwrap(), 0).unwrap();
+    }
+
+    /// Has all first fragments been so much longer ago.
+    pub(crate) fn age_fragments(&mut self, by_ns: u64) {
+        let mut fragments = self.fragments();
+        for datagram in fragments.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            let follow = fragments.get(&datagram, 0).unwrap();
+            fragments.insert(datagram, Follow { time_ns: follow.time_ns.saturating_sub(by_ns), ..follow }, 0).unwrap();
+        }
     }
 
     fn assisted(&mut self) -> LpmTrie<&mut MapData, [u8; 16], u32> {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Packing, VERSION, archive, deb, directory, make, stage, walk::walk};
 use crate::{
+    bare::Arch,
     build,
     matrix::mirror,
     shell::{self, step},
@@ -32,16 +33,19 @@ pub(super) struct Debian {
 pub(crate) fn check() -> Result<Outcome> {
     build::kernel()?;
     step("dist", "the packages, without optimisation");
-    stage(false)?;
+    stage(Arch::HERE, false)?;
     let home = directory().join("check");
-    let package = deb(VERSION, &home, Packing::Fast)?;
+    let package = deb(Arch::HERE, VERSION, &home, Packing::Fast)?;
     let mut tally = Tally::default();
     tally.says(
         "packed twice, the package is the same",
-        same(&package, &deb(VERSION, &home.join("again"), Packing::Fast)?),
+        same(&package, &deb(Arch::HERE, VERSION, &home.join("again"), Packing::Fast)?),
     );
-    tally.says("and the archive", same(&archive(&home, Packing::Fast)?, &archive(&home.join("again"), Packing::Fast)?));
-    let newer = deb(NEWER, &home, Packing::Fast)?;
+    tally.says(
+        "and the archive",
+        same(&archive(Arch::HERE, &home, Packing::Fast)?, &archive(Arch::HERE, &home.join("again"), Packing::Fast)?),
+    );
+    let newer = deb(Arch::HERE, NEWER, &home, Packing::Fast)?;
     let debian = Debian::fresh()?;
     debian.has(&package)?;
     debian.has(&newer)?;
@@ -50,12 +54,12 @@ pub(crate) fn check() -> Result<Outcome> {
     let debian = Debian::fresh()?;
     debian.has(&package)?;
     walk(&debian, &mut tally)?;
-    Ok(Outcome { passed: tally.passed, failed: tally.failed })
+    Ok(tally.outcome())
 }
 
 /// From the first installation to the purge.
 fn life(debian: &Debian, tally: &mut Tally) {
-    let install = |version| format!("dpkg -i /root/sipst_{version}_amd64.deb");
+    let install = |version| format!("dpkg -i /root/sipst_{version}_{}.deb", Arch::HERE.debian());
     let (older, newer) = (install(VERSION), install(NEWER));
     let unit = "/lib/systemd/system/sipst.service";
     let score = "systemd-analyze security --no-pager --offline=true --threshold=40";
@@ -166,6 +170,10 @@ pub(super) struct Tally {
 }
 
 impl Tally {
+    pub(super) fn outcome(self) -> Outcome {
+        Outcome { passed: self.passed, failed: self.failed }
+    }
+
     pub(super) fn says(&mut self, what: &str, result: Result<(), String>) {
         match result {
             Ok(()) => self.passed += 1,

@@ -12,11 +12,11 @@ pub(super) struct Aside {
 }
 
 impl Aside {
-    /// What of it the server would have to know to take a request of the peer's.
-    pub(super) fn of(self, method: MethodName) -> Option<&'static str> {
+    /// What of it the server would have to know to take a request of the peer's; `offers`: whether that has an offer.
+    pub(super) const fn of(self, offers: bool) -> Option<&'static str> {
         match self {
             Self { contact: true, .. } => Some("a Contact that the server was not told"),
-            Self { sdp: true, .. } if method == MethodName::Invite => Some("media that the server was not told"),
+            Self { sdp: true, .. } if offers => Some("media that the server was not told"),
             Self { .. } => None,
         }
     }

@@ -340,7 +340,7 @@ impl Dialog {
         if talk.contact.is_some() && talk.contact.as_deref() != remote {
             return changes("another Contact");
         }
-        if let Some(what) = self.aside.of(method) {
+        if let Some(what) = self.aside.of(talk.asked != Said::Nothing) {
             return changes(what);
         }
         if request.values(HeaderName::Require).any(|option| !option.eq_ignore_ascii_case(b"timer")) {

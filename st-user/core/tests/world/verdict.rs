@@ -86,7 +86,6 @@ fn was_possible(world: &World, index: usize, fate: Fate) -> Result<(), &'static 
         match plan.rejects.filter(|_| plan.trunk.answers()) {
             None => return Err("the peer had to refresh"),
             Some(rejects) if !rejects.may_be_answered() => return Err("the server said what nobody answers for it"),
-            Some(rejects) if rejects.lists_update && peer.describes_updates => return Err("an UPDATE with an offer"),
             Some(_) if call.peer.contact() != call.server.target => {
                 return Err("the server refused the peer's new Contact");
             }

@@ -55,6 +55,41 @@ const WATCHED: &[Key] = &[
         "interfaces: [eth0, \"ens*\", \"!ens9\"]",
     ),
     key(
+        "namespaces",
+        "The network namespaces in which `interfaces` is meant, for servers in containers; the daemon's own where there are none. sipst \
+         attaches in each from within and refreshes from there, and follows a container that is started again. In the daemon's own \
+         nothing is attached then: a container's packets would be seen a second time there. On the way in it is always TC. It needs \
+         Linux 6.6, and capabilities that the service has by a drop-in ([attaching.md](attaching.md#containers)).",
+        "namespaces: [{ name: sip, container: livekit-sip }]",
+    ),
+    key(
+        "namespaces[].name",
+        "What the namespace is called, in `sipst status` and in metrics, before the interface: `sip/eth0`.",
+        "namespaces: [{ name: sip, container: livekit-sip }]",
+    ),
+    key(
+        "namespaces[].container",
+        "The container, by its name or a pattern of it, as Docker, podman, nerdctl and Kubernetes (containerd, CRI-O) keep it on disk; in \
+         Kubernetes `CONTAINER`, `POD/CONTAINER` or `NAMESPACE/POD/CONTAINER`. One that has the host's network belongs to \
+         `interfaces` alone. One of `container`, `netns` and `pid` has to be there.",
+        "namespaces: [{ name: sip, container: \"livekit/sip-*/livekit-sip\" }]",
+    ),
+    key(
+        "namespaces[].netns",
+        "A file that stands for the namespace, as `ip netns add` makes it. When another one is mounted there, that is followed.",
+        "namespaces: [{ name: lab, netns: /run/netns/lab }]",
+    ),
+    key(
+        "namespaces[].pid",
+        "A process in the namespace. It cannot be followed: rather name the container or the file.",
+        "namespaces: [{ name: old, pid: 4711 }]",
+    ),
+    key(
+        "namespaces[].interfaces",
+        "The interfaces in this namespace, where they are others than `interfaces` says. Those that are not there are waited for.",
+        "namespaces: [{ name: sip, container: livekit-sip, interfaces: [\"eth*\"] }]",
+    ),
+    key(
         "attach",
         "How packets are seen on the way in. `auto` is TC on a link that is up, on veth and on the loopback, XDP in the driver elsewhere, \
          because attaching XDP resets many network cards. `xdp` wants XDP; where it cannot be attached TC takes its place, and the log \

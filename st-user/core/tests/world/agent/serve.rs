@@ -260,11 +260,10 @@ impl Agent {
 
     /// Whether a request in the dialog is more than a refresh, as far as it is known here.
     pub(crate) fn would_change(&self, msg: &Msg) -> bool {
-        let bodyless = msg.body.is_empty();
         let moves = msg.contact.as_ref().is_some_and(|contact| *contact != self.target);
-        let refreshes = match msg.verb {
-            Verb::Update => bodyless,
-            _ => !bodyless && unversioned(&msg.body).eq(unversioned(&self.remote_sdp)),
+        let refreshes = match &*msg.body {
+            "" => msg.verb == Verb::Update,
+            offer => unversioned(offer).eq(unversioned(&self.remote_sdp)),
         };
         moves || !refreshes
     }

@@ -154,7 +154,7 @@ impl Judge {
     ) -> Option<String> {
         let Some((request, answer)) = server else { return Some("the server has not answered".into()) };
         let Some(view) = &known.view else { return Some("nothing was withheld".into()) };
-        let invites = msg.verb == Verb::Invite;
+        let (invites, offers) = (msg.verb == Verb::Invite, !request.body.is_empty());
         let alike = |one: &str, other: &str| unversioned(one).eq(unversioned(other));
         let held = ["a=sendonly", "a=inactive"].iter().any(|held| request.body.contains(held));
         let sends = ["a=sendrecv", "a=sendonly"].iter().any(|sends| view.sdp.contains(sends));
@@ -168,11 +168,11 @@ impl Judge {
             (!blind && known.left.iter().any(|status| *status >= 300), "it was refused"),
             (self.over, "the call is over"),
             (self.server_asks(now, agent), "a request of the server's own is open"),
-            (!invites && !request.body.is_empty(), "the UPDATE has an offer"),
-            (invites && !alike(&request.body, &view.peers_sdp), "the server does not know that offer"),
-            (invites && msg.body != view.sdp, "its body is not the server's SDP"),
-            (!invites && !msg.body.is_empty(), "it has a body"),
-            (invites && held && sends, "it lifts a hold"),
+            (invites && !offers, "it has no offer"),
+            (offers && !alike(&request.body, &view.peers_sdp), "the server does not know that offer"),
+            (offers && msg.body != view.sdp, "its body is not the server's SDP"),
+            (!offers && !msg.body.is_empty(), "it has a body"),
+            (offers && held && sends, "it lifts a hold"),
             (request.contact.as_ref().is_some_and(|contact| *contact != view.target), "another Contact"),
             (msg.to.tag.as_ref() != Some(&agent.tag) || msg.from != request.from, "its tags"),
             (msg.vias != request.vias || msg.number != request.number, "its transaction"),
