@@ -188,9 +188,12 @@ fn process_of(path: &Path) -> Option<u32> {
 
 fn by_process(pid: u32) -> Result<Sighted, String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-    let stat = stat.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no process {pid}"),
-        _ => format!("process {pid}: {error}"),
+    let stat = stat.map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            format!("there is no process {pid}")
+        } else {
+            format!("process {pid}: {error}")
+        }
     })?;
     // The name in parentheses may hold anything; the state comes next, and the start 19 fields later (proc_pid_stat(5)).
     let mut fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).ok_or("/proc is none")?;

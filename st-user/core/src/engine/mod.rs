@@ -257,7 +257,7 @@ impl Engine {
         let scanned = Message::scan(packet.bytes, packet.truncated);
         let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
         let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
-        if let Some((heard, dialog)) = heard.zip(key.and_then(|key| self.dialogs.at(&key))) {
+        if let Some((heard, dialog)) = heard.zip(key.and_then(|key| self.dialogs.at(&mut self.sx, &key))) {
             dialog.passed(&self.sx, &heard);
         }
     }
