@@ -25,7 +25,6 @@ mod stacks;
 mod table;
 mod timer;
 mod traces;
-mod trunk;
 mod truth;
 mod verdict;
 mod world;
