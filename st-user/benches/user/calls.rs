@@ -7,7 +7,7 @@ use std::{
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use st_core::{Direction, Packet, Side};
+use st_core::{Direction, Packet, Side, Transport};
 
 /// Where the server is.
 pub(crate) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), 5060);
@@ -90,6 +90,7 @@ impl Message {
             direction: self.direction,
             server: SERVER,
             peer: self.peer,
+            transport: Transport::Udp,
             interface: 2,
             tos: 0,
             ttl: 64,
