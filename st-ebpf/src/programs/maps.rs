@@ -142,6 +142,13 @@ pub fn bits_from(table: *const Ports, port: u32) -> u64 {
     word >> (port & 63)
 }
 
+/// Whether a port is in a table, wherever the port comes from: the compiler drops the mask of one that it knows to be of 16 bits, and
+/// the verifiers of some kernels (6.1, 6.12) no longer know that of one that has been on the stack.
+#[inline(always)]
+pub fn is_in(table: *const Ports, port: u16) -> bool {
+    bits_from(table, core::hint::black_box(u32::from(port))) & 1 == 1
+}
+
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {

@@ -6,7 +6,7 @@ use st_ebpf::abi::{Flow, Seen};
 
 use super::{
     access::Access,
-    maps::{FLOW_PORTS, FLOWS, bits_from},
+    maps::{FLOW_PORTS, FLOWS, is_in},
     packet::{Ip, destination_address, source_address},
 };
 
@@ -29,7 +29,7 @@ pub fn came(access: &impl Access, ip: Ip, destination: u16) {
 /// The watched flow of a port and an address of the server's.
 #[inline(always)]
 fn entry(port: u16, address: impl Fn(&mut [u8; 16]) -> bool) -> Option<*mut Seen> {
-    if bits_from(&raw const FLOW_PORTS, u32::from(port)) & 1 == 0 {
+    if !is_in(&raw const FLOW_PORTS, port) {
         return None;
     }
     // In whole words, which the stack wants aligned.

@@ -6,7 +6,7 @@ use st_ebpf::abi::{Counter, SampleHeader, place};
 
 use super::{
     access::Access,
-    maps::{PORTS, bits_from},
+    maps::{PORTS, is_in},
 };
 
 /// How many extension headers are passed over (RFC 8200, section 4).
@@ -121,7 +121,7 @@ pub fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N
 /// Whether this port carries SIP.
 #[inline(always)]
 pub fn carries_sip(port: u16) -> bool {
-    bits_from(&raw const PORTS, u32::from(port)) & 1 == 1
+    is_in(&raw const PORTS, port)
 }
 
 /// Whether either port carries SIP; source and destination as in the header.

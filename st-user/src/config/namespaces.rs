@@ -3,7 +3,7 @@
 use super::{
     fields::{Fields, Given, nodes, number, parsed},
     problem::Problem,
-    schema::{absolute, interfaces},
+    schema::{absolute, interfaces, some},
 };
 use crate::{container::Target, kernel::Group};
 
@@ -60,7 +60,7 @@ fn group(given: Given<'_>, base: &[String], problems: &mut Vec<Problem>) -> Opti
     let netns = parsed("an absolute path", "a path such as /run/netns/sip", |text| absolute(text).map(Target::File));
     let netns = fields.get("netns", netns);
     let pid = fields.get("pid", number(PIDS, "the id of a process", "a number from 1 to 4194304"));
-    let own = fields.get("interfaces", interfaces);
+    let own = fields.get("interfaces", some(interfaces));
     let sound = ["container", "netns", "pid", "interfaces"].iter().all(|key| fields.sound(key));
     let targets: Vec<Target> = [container, netns, pid.map(Target::Process)].into_iter().flatten().collect();
     let at = fields.at();
@@ -72,5 +72,5 @@ fn group(given: Given<'_>, base: &[String], problems: &mut Vec<Problem>) -> Opti
     let mut targets = targets.into_iter();
     let (Some(target), None) = (targets.next(), targets.next()) else { return None };
     let interfaces = own.map_or(base.to_vec(), |own| own.into_iter().map(|placed| placed.value).collect());
-    Some(Group { name: name?, target, interfaces }).filter(|group| sound && !group.interfaces.is_empty())
+    Some(Group { name: name?, target, interfaces }).filter(|_| sound)
 }

@@ -141,7 +141,7 @@ fn crossed_once(
 }
 
 /// A list that must not be empty.
-fn some<T>(
+pub(super) fn some<T>(
     read: impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Vec<T>>,
 ) -> impl Fn(Given<'_>, &mut Vec<Problem>) -> Option<Vec<T>> {
     move |given, problems| {
