@@ -618,6 +618,7 @@ fn packet<'a>(side: Side, peer: &str, cookie: u64, bytes: &'a [u8], truncated: b
         direction: if side == Side::Server { Direction::Egress } else { Direction::Ingress },
         server: address(SERVER),
         peer: address(peer),
+        transport: st_core::Transport::Udp,
         interface: 1,
         tos: 0,
         ttl: 64,

@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 8;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -54,6 +54,19 @@ pub const ASSISTED: u32 = 65_536;
 /// known (RFC 3261, section 18.1.1).
 pub const ASSIST_BYTES: usize = 1_300;
 
+/// Of how many datagrams in IP fragments it is kept what became of the first ([`Follow`]).
+pub const FRAGMENTS: u32 = 8_192;
+
+/// For how long that counts, in nanoseconds: identifications come round again.
+pub const FRAGMENT_NS: u64 = 1_000_000_000;
+
+/// How many fragments that come before the first of their datagram are put into the ring, for each CPU in a period: nothing tells what
+/// they belong to.
+pub const EARLY_FRAGMENTS: u64 = 1_024;
+
+/// A period of these: two to the power of this, in nanoseconds.
+pub const EARLY_PERIOD: u32 = 30;
+
 /// How many of this host's addresses can have shifted dialogs.
 pub const SHIFTED_HOSTS: u32 = 1_024;
 
@@ -74,7 +87,7 @@ pub mod names {
     pub const INGRESS_TC: &str = "st_ingress_tc";
     pub const EGRESS: &str = "st_egress";
     pub const SETTINGS: &str = "SETTINGS";
-    pub const PORTS: &str = "PORTS";
+    pub const PORTS: &str = ".bss.ports";
     pub const RING: &str = "RING";
     pub const COUNTERS: &str = "COUNTERS";
     pub const SHIFTS: &str = "SHIFTS";
@@ -86,10 +99,12 @@ pub mod names {
     pub const HOLDS: &str = "HOLDS";
     pub const HELD_ACKS: &str = "HELD_ACKS";
     pub const FLOWS: &str = "FLOWS";
-    pub const FLOW_PORTS: &str = "FLOW_PORTS";
+    pub const FLOW_PORTS: &str = ".bss.flow_ports";
     /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
     pub const RECORDING: &str = "RECORDING";
     pub const ASSISTED: &str = "ASSISTED";
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    pub const EARLY: &str = "EARLY";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -163,6 +178,27 @@ pub mod flags {
     pub const CUT: u8 = 1;
     /// The packet came in by the XDP program.
     pub const XDP: u8 = 2;
+    /// What follows the header is what one IP fragment holds of the message: `identification` and `place` are set. Of the first,
+    /// `wire_len` is the length of the whole message, and `kind` tells what it is; of the others the ports are 0.
+    pub const FRAGMENT: u8 = 4;
+}
+
+/// Bits of [`SampleHeader::place`], as IPv4 has them.
+pub mod place {
+    /// More fragments follow.
+    pub const MORE: u16 = 0x2000;
+    /// Where the fragment belongs, in units of eight bytes of what IP carries: the UDP header is a part of that.
+    pub const OFFSET: u16 = 0x1fff;
+}
+
+/// Bits of [`Follow::what`]: what becomes of the fragments after the first. Without any they pass unread.
+pub mod follow {
+    /// They go into the ring, as the first has.
+    pub const SAMPLE: u32 = 1;
+    /// They are taken off the wire, as the first was.
+    pub const TAKE: u32 = 2;
+    /// They are turned round, as the first was.
+    pub const TURN: u32 = 4;
 }
 
 /// Directions, as [`SampleHeader::direction`] has them.
@@ -209,8 +245,10 @@ pub struct SampleHeader {
     pub flags: u8,
     /// One of [`refused`] or [`assist`], else 0.
     pub reason: u8,
-    /// Always 0.
-    pub reserved: [u8; 6],
+    /// Of a fragment: the identification of its datagram, that of IPv4 behind two zeroes, network order; else 0.
+    pub identification: [u8; 4],
+    /// Of a fragment: bits of [`place`], network order; else 0.
+    pub place: [u8; 2],
 }
 
 /// What the programs are told at start; one element.
@@ -226,7 +264,8 @@ pub struct Settings {
     pub version: [u8; 16],
 }
 
-/// The ports that carry SIP, one bit each; one element.
+/// Ports, one bit each; one element. There are two of these, neither of which is pinned: those that carry SIP, and those of the
+/// media flows that are watched.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ports {
@@ -357,6 +396,44 @@ pub struct Seen {
     pub came_ns: u64,
 }
 
+/// A datagram in IP fragments; the value is [`Follow`]. Not pinned: whoever loads the programs begins with none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fragmented {
+    /// From there.
+    pub source: [u8; 16],
+    /// To there.
+    pub destination: [u8; 16],
+    /// As [`SampleHeader::identification`].
+    pub identification: [u8; 4],
+    /// One of [`direction`].
+    pub direction: u8,
+    /// Always 0.
+    pub reserved: [u8; 3],
+}
+
+/// What became of the first fragment of a datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Follow {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub time_ns: u64,
+    /// Bits of [`follow`].
+    pub what: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// The fragments that came before the first of their datagram, on one CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Early {
+    /// In which period of `CLOCK_MONOTONIC` ([`EARLY_PERIOD`]).
+    pub period: u64,
+    /// How many of them were put into the ring.
+    pub count: u64,
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// What the programs count, one element of the `COUNTERS` array each.
@@ -382,12 +459,14 @@ counters! {
     Seen = "seen",
     /// SIP messages put into the ring.
     Sampled = "sampled",
-    /// Not sampled: an IP fragment.
+    /// Not sampled: an IP fragment of what is no SIP, or of a message that is none to be sampled.
     Fragment = "fragment",
     /// Not sampled: TCP on a SIP port.
     Tcp = "tcp",
     /// Not sampled: headers cut short or contradictory.
     Malformed = "malformed",
+    /// Not sampled: over the loopback between two SIP ports, so that either end may be the server.
+    Loopback = "loopback",
     /// Not sampled: an empty datagram or a keep-alive (CRLF, STUN, one NUL).
     KeepAlive = "keep_alive",
     /// Not sampled: not SIP.
@@ -404,7 +483,7 @@ counters! {
     Cut = "cut",
     /// Answers to requests of sipst's own, taken off the wire and handed to the daemon.
     AnswerTaken = "answer_taken",
-    /// The same with a token that is not on record, or in IP fragments: taken off the wire all the same.
+    /// The same with a token that is not on record: taken off the wire all the same.
     AnswerUnknown = "answer_unknown",
     /// 2xx to re-INVITEs of sipst's own that were ACKed by the programs, because no daemon did: so many ACKs went back to the
     /// interface. What it does with them is not known here: a veth loses what XDP sends where no XDP program is at its far end.
@@ -455,4 +534,14 @@ counters! {
     AssistRelayed = "assist_relayed",
     /// The same, because no daemon lives, or does not keep up.
     AssistAsleep = "assist_asleep",
+    /// Later fragments of sampled messages, put into the ring.
+    FragmentSampled = "fragment_sampled",
+    /// Fragments that came before the first of their datagram, put into the ring in case it is SIP.
+    FragmentEarly = "fragment_early",
+    /// The same past what is put there in a second, or while the ring's last quarter was kept for known calls: passed unread.
+    FragmentUnread = "fragment_unread",
+    /// Later fragments that were taken off the wire, because the first was.
+    FragmentTaken = "fragment_taken",
+    /// Messages whose number could not be looked at, because the header goes on behind the first fragment; passed as they were.
+    FragmentUnshifted = "fragment_unshifted",
 }

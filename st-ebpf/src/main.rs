@@ -21,9 +21,12 @@ mod programs {
     pub mod ack;
     pub mod assist;
     pub mod egress;
+    pub mod fragments;
+    pub mod glance;
     pub mod hold;
     pub mod ingress;
     pub mod lengthen;
+    pub mod loopback;
     pub mod maps;
     pub mod media;
     pub mod message;
@@ -43,6 +46,7 @@ use aya_ebpf::{
 use programs::{
     access::{Access as _, Skb, Xdp},
     egress::egress,
+    glance::{Way, is_none_of_ours},
     ingress::ingress,
 };
 
@@ -59,16 +63,35 @@ pub enum Fate {
 
 #[xdp]
 pub fn st_ingress(ctx: XdpContext) -> u32 {
-    match ingress(&Xdp(ctx.ctx)) {
+    let xdp = Xdp(ctx.ctx);
+    if is_none_of_ours(&xdp, Way::In) { xdp_action::XDP_PASS } else { ingress_xdp(xdp) }
+}
+
+#[classifier]
+pub fn st_ingress_tc(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    if is_none_of_ours(&skb, Way::In) { TC_ACT_UNSPEC } else { ingress_tc(skb) }
+}
+
+#[classifier]
+pub fn st_egress(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    if is_none_of_ours(&skb, Way::Out) { TC_ACT_UNSPEC } else { egress_tc(skb) }
+}
+
+// The rest, each in a function of its own: what is let by at first sight does not pay for its frame.
+
+#[inline(never)]
+fn ingress_xdp(xdp: Xdp) -> u32 {
+    match ingress(&xdp) {
         Fate::Pass => xdp_action::XDP_PASS,
         Fate::Take => xdp_action::XDP_DROP,
         Fate::Back => xdp_action::XDP_TX,
     }
 }
 
-#[classifier]
-pub fn st_ingress_tc(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
+#[inline(never)]
+fn ingress_tc(skb: Skb) -> i32 {
     match ingress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
         Fate::Take => TC_ACT_SHOT,
@@ -77,9 +100,8 @@ pub fn st_ingress_tc(ctx: TcContext) -> i32 {
     }
 }
 
-#[classifier]
-pub fn st_egress(ctx: TcContext) -> i32 {
-    let skb = Skb(ctx.skb.skb);
+#[inline(never)]
+fn egress_tc(skb: Skb) -> i32 {
     match egress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
         Fate::Take => TC_ACT_SHOT,

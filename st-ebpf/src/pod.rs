@@ -1,6 +1,6 @@
 //! [`aya::Pod`] for the map types.
 
-use crate::abi::{Ack, Flow, Hold, Latest, Ports, Seen, Settings, Shift, Token};
+use crate::abi::{Ack, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, Seen, Settings, Shift, Token};
 
 // SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
 unsafe impl aya::Pod for Settings {}
@@ -19,3 +19,9 @@ unsafe impl aya::Pod for Hold {}
 unsafe impl aya::Pod for Seen {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Latest {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Fragmented {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Follow {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Early {}

@@ -1,7 +1,7 @@
 //! The kernel's view of a SIP message: the few places in its header that decide whether it is sampled, taken or shifted.
 //!
-//! One step looks at a line's beginning, at one byte, or at eight bytes at once, a few times, for the next byte that matters; the
-//! kernel programs repeat it by `bpf_loop`, tests by a plain loop. All offsets are masked into the window, so that
+//! One step looks for the next byte that matters, eight bytes at once, a few times, and reads on from there while one thing follows
+//! the other: a line's beginning, the colon, a parameter. The kernel programs repeat it by `bpf_loop`, tests by a plain loop. All offsets are masked into the window, so that
 //! neither the verifier nor Rust needs to know what a hostile message says.
 
 use crate::abi::{BRANCH_LEN, BRANCH_PREFIX, CAPTURE, PEER_BRANCH_PREFIX};
@@ -241,6 +241,9 @@ pub const MAX_STEPS: u32 = 2 * CAPTURE as u32;
 /// Words that one step looks at for the next byte that matters: a step is a call, which costs as much as several of them.
 const AHEAD: u32 = 4;
 
+/// The same where only the line's end matters, which costs a quarter.
+const AHEAD_IN_LINE: u32 = 8;
+
 /// The state of a scan, and what it has found.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -320,6 +323,11 @@ impl Scan {
     }
 
     #[inline(always)]
+    fn seek_angle(&mut self) {
+        self.seek(mode::ANGLE, b'>', b'\n', b'\n');
+    }
+
+    #[inline(always)]
     fn seek_via(&mut self) {
         self.seek(mode::VIA, b';', b',', b'\n');
     }
@@ -355,67 +363,183 @@ impl Scan {
     /// One step; true once there is nothing more to find.
     #[inline(always)]
     pub fn step(&mut self, window: &Window) -> bool {
-        if self.pos >= self.end || self.want == 0 {
-            return true;
-        }
-        let mut word = window.word(self.pos);
+        let Some(mut word) = self.here(window) else { return true };
         if self.mode >= mode::SEEK {
-            let mut marks = self.marks(word);
-            let mut ahead = 1;
-            while marks == 0 {
-                self.pos += 8;
-                if ahead == AHEAD {
-                    return false;
-                }
-                // Behind the window's end it begins anew: what is found there ends the scan below.
-                word = window.word(self.pos);
-                marks = self.marks(word);
-                ahead += 1;
-            }
-            let index = lowest(marks);
-            self.pos += index;
+            let Some(byte) = self.find(window, word) else { return false };
             if self.pos >= self.end {
                 return true;
             }
-            self.stop((word >> (8 * index)) as u8);
-            if self.mode != mode::LINE {
+            self.stop(window, byte);
+            if self.mode >= mode::SEEK {
+                return self.want == 0;
+            }
+            let Some(here) = self.here(window) else { return true };
+            word = here;
+        }
+        if self.mode == mode::LINE {
+            if self.line(word) {
+                return true;
+            }
+            if self.mode >= mode::SEEK {
                 return false;
             }
-            // Most lines are passed over: the next one begins in the same step.
-            if self.pos >= self.end {
-                return true;
-            }
-            word = window.word(self.pos);
+            let Some(here) = self.here(window) else { return true };
+            word = here;
         }
+        if self.mode == mode::COLON {
+            self.colon(word);
+            if self.mode >= mode::SEEK || self.mode == mode::COLON {
+                return false;
+            }
+            let Some(here) = self.here(window) else { return true };
+            word = here;
+        }
+        if self.mode >= mode::PARAMETER && self.mode <= mode::VALUE {
+            self.parameter(window, word)
+        } else {
+            self.value(window, word)
+        }
+    }
+
+    /// Eight bytes from here on; `None` at the message's end, or where nothing more is wanted.
+    #[inline(always)]
+    fn here(&self, window: &Window) -> Option<u64> {
+        if self.pos >= self.end || self.want == 0 { None } else { Some(window.word(self.pos)) }
+    }
+
+    /// Goes on to the next byte that matters, which may stand behind the end. `None`: it is not among the next few words, the first of
+    /// which is `word`. Behind the window's end it begins anew.
+    #[inline(always)]
+    fn find(&mut self, window: &Window, mut word: u64) -> Option<u8> {
+        let mut pos = self.pos;
+        let mut ahead = 1;
+        let marks = if self.mode == mode::SKIP {
+            loop {
+                let marks = equal(word, all(b'\n'));
+                if marks != 0 || ahead == AHEAD_IN_LINE {
+                    break marks;
+                }
+                pos += 8;
+                word = window.word(pos);
+                ahead += 1;
+            }
+        } else {
+            loop {
+                let marks = self.marks(word);
+                if marks != 0 || ahead == AHEAD {
+                    break marks;
+                }
+                pos += 8;
+                word = window.word(pos);
+                ahead += 1;
+            }
+        };
+        if marks == 0 {
+            self.pos = pos + 8;
+            return None;
+        }
+        let index = lowest(marks);
+        self.pos = pos + index;
+        Some((word >> (8 * index)) as u8)
+    }
+
+    /// Behind a header's name.
+    #[inline(always)]
+    fn colon(&mut self, word: u64) {
+        let byte = word as u8;
+        if byte == b' ' || byte == b'\t' {
+            self.pos += 1;
+            return;
+        }
+        if byte != b':' {
+            return self.skip_line();
+        }
+        let blank = (word >> 8) as u8 == b' ';
+        self.pos += 1 + blank as u32;
+        match self.header {
+            part::VIA => self.seek_via(),
+            part::CALL_ID => self.mode = mode::CALL_ID,
+            part::CSEQ => {
+                self.mode = mode::CSEQ;
+                self.cseq_spaces = blank as u32;
+            }
+            part::RACK => self.mode = mode::RACK,
+            part::EVENT => self.mode = mode::EVENT,
+            // `: <`, as most write it.
+            _ if blank && (word >> 16) as u8 == b'<' => {
+                self.pos += 1;
+                self.seek_angle();
+            }
+            _ => self.seek_party(),
+        }
+    }
+
+    /// At a parameter's name, at its `=`, or before its value: most have no blank between them.
+    #[inline(always)]
+    fn parameter(&mut self, window: &Window, mut word: u64) -> bool {
+        if self.blank(word as u8) {
+            return false;
+        }
+        if self.mode == mode::PARAMETER {
+            let name = word | all(0x20);
+            let length = if self.header == part::VIA && name & low(6) == text(b"branch") {
+                6
+            } else if self.header == part::EVENT && name & low(2) == text(b"id") {
+                2
+            } else if self.header & (part::FROM | part::TO) != 0 && name & low(3) == text(b"tag") {
+                3
+            } else {
+                self.next_parameter();
+                return false;
+            };
+            self.pos += length;
+            self.mode = mode::EQUALS;
+            let Some(here) = self.here(window) else { return true };
+            word = here;
+            if self.blank(word as u8) {
+                return false;
+            }
+        }
+        if self.mode == mode::EQUALS {
+            if word as u8 != b'=' {
+                // A longer name, or a parameter without a value.
+                self.next_parameter();
+                return false;
+            }
+            self.pos += 1;
+            self.mode = mode::VALUE;
+            let Some(here) = self.here(window) else { return true };
+            if self.blank(here as u8) {
+                return false;
+            }
+        }
+        if self.header == part::EVENT {
+            self.quoted_begins();
+        } else {
+            self.token = self.pos;
+            self.seek(mode::TOKEN, b';', b',', b'>');
+        }
+        false
+    }
+
+    /// Passes over a blank in or around a parameter, or a fold; false where there is none.
+    #[inline(always)]
+    fn blank(&mut self, byte: u8) -> bool {
+        if byte > b' ' {
+            return false;
+        }
+        self.pos += 1;
+        if byte == b'\n' {
+            self.fold(self.mode);
+        }
+        true
+    }
+
+    /// In the value of Call-ID, CSeq, RAck or Event.
+    #[inline(always)]
+    fn value(&mut self, window: &Window, word: u64) -> bool {
         let byte = word as u8;
         match self.mode {
-            mode::LINE => return self.line(word),
-            mode::PARAMETER | mode::EQUALS | mode::VALUE if byte <= b' ' => {
-                self.pos += 1;
-                if byte == b'\n' {
-                    self.fold(self.mode);
-                }
-            }
-            mode::COLON => {
-                if byte == b':' {
-                    self.pos += 1;
-                    match self.header {
-                        part::VIA => self.seek_via(),
-                        part::CALL_ID => self.mode = mode::CALL_ID,
-                        part::CSEQ => {
-                            self.mode = mode::CSEQ;
-                            self.cseq_spaces = 0;
-                        }
-                        part::RACK => self.mode = mode::RACK,
-                        part::EVENT => self.mode = mode::EVENT,
-                        _ => self.seek_party(),
-                    }
-                } else if byte == b' ' || byte == b'\t' {
-                    self.pos += 1;
-                } else {
-                    self.skip_line();
-                }
-            }
             mode::CALL_ID => {
                 if byte == b'\n' {
                     self.pos += 1;
@@ -440,6 +564,7 @@ impl Scan {
                     self.token = self.pos;
                     self.number = 0;
                     self.mode = mode::CSEQ_NUMBER;
+                    return self.digits(word);
                 } else if byte < b' ' {
                     // A tab or a fold between blanks and number: neither is room for digits.
                     self.pos += 1;
@@ -448,18 +573,7 @@ impl Scan {
                     self.done();
                 }
             }
-            mode::CSEQ_NUMBER => {
-                let digit = (byte.wrapping_sub(b'0')) as u64;
-                if !byte.is_ascii_digit() {
-                    self.number_ends(byte);
-                } else if self.header == part::CSEQ {
-                    self.number = self.number.wrapping_mul(10).wrapping_add(digit);
-                    self.pos += 1;
-                } else {
-                    self.quoted_number = self.quoted_number.wrapping_mul(10).wrapping_add(digit);
-                    self.pos += 1;
-                }
-            }
+            mode::CSEQ_NUMBER => return self.digits(word),
             mode::RACK | mode::RACK_FIRST | mode::RACK_SECOND => self.rack(byte),
             mode::EVENT => {
                 let package = word | all(0x20);
@@ -487,41 +601,36 @@ impl Scan {
                     self.done();
                 }
             }
-            mode::PARAMETER => {
-                let name = word | all(0x20);
-                if self.header == part::VIA && name & low(6) == text(b"branch") {
-                    self.pos += 6;
-                    self.mode = mode::EQUALS;
-                } else if self.header == part::EVENT && name & low(2) == text(b"id") {
-                    self.pos += 2;
-                    self.mode = mode::EQUALS;
-                } else if self.header & (part::FROM | part::TO) != 0 && name & low(3) == text(b"tag") {
-                    self.pos += 3;
-                    self.mode = mode::EQUALS;
-                } else {
-                    self.next_parameter();
-                }
-            }
-            mode::EQUALS => {
-                if byte == b'=' {
-                    self.pos += 1;
-                    self.mode = mode::VALUE;
-                } else {
-                    // A longer name, or a parameter without a value.
-                    self.next_parameter();
-                }
-            }
-            mode::VALUE => {
-                if self.header == part::EVENT {
-                    self.quoted_begins();
-                } else {
-                    self.token = self.pos;
-                    self.seek(mode::TOKEN, b';', b',', b'>');
-                }
-            }
             _ => return true,
         }
-        false
+        self.want == 0
+    }
+
+    /// Takes in the digits of a number, of those that `word` begins with.
+    #[inline(always)]
+    fn digits(&mut self, mut word: u64) -> bool {
+        let cseq = self.header == part::CSEQ;
+        let mut number = if cseq { self.number } else { self.quoted_number };
+        let mut digits = 0;
+        while digits < 8 && (word as u8).is_ascii_digit() {
+            number = number.wrapping_mul(10).wrapping_add((word as u8 - b'0') as u64);
+            word >>= 8;
+            digits += 1;
+        }
+        if cseq {
+            self.number = number;
+        } else {
+            self.quoted_number = number;
+        }
+        self.pos += digits;
+        if digits == 8 {
+            return false;
+        }
+        if self.pos >= self.end {
+            return true;
+        }
+        self.number_ends(word as u8);
+        self.want == 0
     }
 
     /// Behind the last digit of a number.
@@ -588,7 +697,7 @@ impl Scan {
                 mode::PARTY => self.seek_party(),
                 mode::VIA => self.seek_via(),
                 mode::QUOTED => self.seek(mode::QUOTED, b'"', b'\\', b'\n'),
-                mode::ANGLE => self.seek(mode::ANGLE, b'>', b'\n', b'\n'),
+                mode::ANGLE => self.seek_angle(),
                 mode => self.mode = mode,
             }
             self.resume = 0;
@@ -598,6 +707,9 @@ impl Scan {
             // The header ended without it.
             self.want &= !self.header;
             self.resume = 0;
+            if self.want == 0 {
+                return true;
+            }
         }
         if byte == b'\r' || byte == b'\n' {
             return true;
@@ -648,7 +760,7 @@ impl Scan {
 
     /// At a byte that [`Scan::seek`] asked for.
     #[inline(always)]
-    fn stop(&mut self, byte: u8) {
+    fn stop(&mut self, window: &Window, byte: u8) {
         match self.mode {
             mode::SKIP => {
                 self.pos += 1;
@@ -658,7 +770,7 @@ impl Scan {
                 self.pos += 1;
                 match byte {
                     b'"' => self.seek(mode::QUOTED, b'"', b'\\', b'\n'),
-                    b'<' => self.seek(mode::ANGLE, b'>', b'\n', b'\n'),
+                    b'<' => self.seek_angle(),
                     b';' => self.mode = mode::PARAMETER,
                     _ => self.fold(mode::PARTY),
                 }
@@ -676,7 +788,14 @@ impl Scan {
             },
             mode::ANGLE => {
                 self.pos += 1;
-                if byte == b'>' { self.seek_party() } else { self.fold(mode::ANGLE) }
+                if byte != b'>' {
+                    self.fold(mode::ANGLE);
+                } else if window.byte(self.pos) == b';' && self.pos < self.end {
+                    self.pos += 1;
+                    self.mode = mode::PARAMETER;
+                } else {
+                    self.seek_party();
+                }
             }
             mode::VIA => {
                 self.pos += 1;

@@ -18,7 +18,7 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    alert::{Alerts, Counts},
+    alert::{Alerts, Counts, SinkCounts},
     config::{self, Alerting, Attach, Config, ConfigError},
     control::{
         self,
@@ -28,6 +28,7 @@ use crate::{
     hep::{self, Hep},
     journal::{self, Journal},
     kernel::{self, Kernel, Options},
+    needed,
     output::{Format, Printer, chain},
     paper, privilege,
     recorder::{self, Recorder},
@@ -120,6 +121,9 @@ enum Command {
         /// Where they are pinned.
         #[arg(long, value_name = "DIR", default_value = kernel::PIN_DIR)]
         pin_dir: PathBuf,
+        /// Where what is known of the calls is kept.
+        #[arg(long, value_name = "DIR", default_value = store::STATE_DIR)]
+        state_dir: PathBuf,
     },
     /// Tell what is attached, by which version and since when, and what the daemon that reads it has to say.
     Status {
@@ -246,12 +250,17 @@ fn log(Verbosity { verbose, quiet }: Verbosity) -> WorkerGuard {
     let (stderr, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES).finish(io::stderr());
     let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var(LOG).from_env_lossy();
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
         .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    // The journal has its own times.
+    if journal::is_stream(io::stderr()) {
+        lines.without_time().init()
+    } else {
+        lines.init()
+    }
     guard
 }
 
@@ -269,8 +278,9 @@ fn execute(command: Command) -> Result<()> {
             replay(&file, &options, summary, html.as_deref())
         }
         Command::Load { what, attach } => load(what, attach.into()),
-        Command::Unload { force, pin_dir } => {
-            let unloaded = Kernel::unload(&pin_dir, force)?;
+        Command::Unload { force, pin_dir, state_dir } => {
+            let unloaded =
+                Kernel::unload(&pin_dir, force).map_err(|error| needed::name(error, &pin_dir, &state_dir))?;
             say(&format!("{} links detached, nothing is left under {}\n", unloaded.links, pin_dir.display()))
         }
         Command::Status { json, pin_dir, state_dir, socket } => status(json, &pin_dir, &state_dir, &socket),
@@ -424,6 +434,12 @@ impl EventSink for Sinks {
         self.alerts.counts()
     }
 
+    fn exports(&self) -> Vec<Arc<SinkCounts>> {
+        let journal = self.journal.as_ref().map(Journal::counts);
+        let recorder = self.recorder.as_ref().map(Recorder::counts);
+        [journal, recorder, self.hep.as_ref().map(Hep::counts)].into_iter().flatten().collect()
+    }
+
     fn wants_packets(&self) -> bool {
         self.recorder.is_some() || self.hep.is_some()
     }
@@ -468,6 +484,7 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
         Some(file) => RunConfig::new(&load_config(&file)?, None).options,
         None => Options {
             interfaces: what.interface,
+            namespaces: Vec::new(),
             attach,
             ports: vec![config::PORT],
             pin_dir: kernel::PIN_DIR.into(),
@@ -481,8 +498,10 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
 
 fn check(file: &Path) -> Result<()> {
     let config = load_config(file)?;
+    let names: Vec<&str> = config.namespaces.iter().map(|group| group.name.as_str()).collect();
+    let within = if names.is_empty() { String::new() } else { format!(" in {}", names.join(", ")) };
     say(&format!(
-        "{}: OK: {} on {}, {}, {}, {}\n",
+        "{}: OK: {} on {}{within}, {}, {}, {}\n",
         file.display(),
         count(config.ports.len(), "port"),
         config.interfaces.join(", "),

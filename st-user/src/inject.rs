@@ -1,4 +1,7 @@
-//! Messages in the server's name: raw sockets that take whole IP packets, one for each of the server's addresses.
+//! Messages in the server's name: raw sockets that take whole IP packets, one for each of the server's addresses. What is longer than
+//! the way to the peer takes leaves in fragments.
+
+mod parts;
 
 use std::{
     io,
@@ -7,10 +10,11 @@ use std::{
 };
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, UdpHeader};
+use rand::RngExt as _;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use st_core::{Refusal, Side};
-use st_ebpf::abi::{ACK_BYTES, Ack};
+use st_ebpf::abi::{ACK_BYTES, Ack, BRANCH_LEN, BRANCH_PREFIX, PEER_BRANCH_PREFIX};
 use tracing::{debug, warn};
 
 use crate::kernel::mapped;
@@ -18,8 +22,11 @@ use crate::kernel::mapped;
 /// How many of the server's addresses have a socket at the same time; the one unused for longest gives way.
 const MAX_SOCKETS: usize = 64;
 
-/// The largest packet that is sent, in bytes from the IP header on. A larger one would leave in fragments, which
-/// st_egress cannot commit.
+/// The longest packet that is sent without a question, in bytes from the IP header on: most ways take as much (RFC 8200, section 5).
+/// For a longer one, and where the interface takes less, the kernel is asked what the way takes.
+const SURE: usize = 1280;
+
+/// The longest packet, or fragment of one: the programs show no more of it, and nobody else sends longer ones on most links.
 const MAX_PACKET: usize = 1500;
 
 /// For a server whose own packets' TTL was not seen.
@@ -46,9 +53,16 @@ pub struct Envelope {
 pub struct Injector {
     /// The one used last stands last.
     sockets: Vec<(IpAddr, Socket)>,
+    /// Of what last left in fragments.
+    identification: Option<u32>,
 }
 
 impl Injector {
+    /// Whether the socket for an address is there.
+    pub fn is_open(&self, server: IpAddr) -> bool {
+        self.sockets.iter().any(|(address, _)| *address == server)
+    }
+
     /// Makes sure of the socket for an address of the server's. [`Refusal::Translated`]: it is no address of this host.
     pub fn open(&mut self, server: IpAddr) -> Result<&Socket, Refusal> {
         if let Some(at) = self.sockets.iter().position(|(address, _)| *address == server) {
@@ -64,13 +78,44 @@ impl Injector {
         self.sockets.last().map(|(_, socket)| socket).ok_or(Refusal::Send)
     }
 
-    /// Sends one message. It has left when st_egress says so.
+    /// Sends one message. It has left when st_egress says so, which goes by the first fragment, where there are several.
     pub fn send(&mut self, envelope: &Envelope, message: &[u8]) -> Result<(), Refusal> {
         let packet = packet(envelope, message)?;
         let server = envelope.server.ip();
         // The port of a raw socket's destination means nothing, and IPv6 refuses one that is not 0.
-        let to = SocketAddr::new(envelope.peer.ip(), 0);
-        self.open(server)?.send_to(&packet, &to.into()).map(drop).map_err(|error| refusal(server, &error))
+        let to = SocketAddr::new(envelope.peer.ip(), 0).into();
+        if packet.len() <= SURE {
+            match self.open(server)?.send_to(&packet, &to) {
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
+                sent => return sent.map(drop).map_err(|error| refusal(server, &error)),
+            }
+        }
+        let mtu = parts::mtu(envelope.server, envelope.peer).unwrap_or_else(|error| {
+            debug!(%server, peer = %envelope.peer, %error, "the kernel does not say how long a packet may be");
+            MAX_PACKET
+        });
+        let parts = parts::parts(packet, mtu.min(MAX_PACKET), self.identification())?;
+        let first = parts.first().ok_or(Refusal::TooLong)?;
+        if parts.len() > 1 && !shows_branch(first, message) {
+            return Err(Refusal::TooLong);
+        }
+        let socket = self.open(server)?;
+        socket.send_to(first, &to).map_err(|error| refusal(server, &error))?;
+        for part in &parts[1..] {
+            if let Err(error) = socket.send_to(part, &to) {
+                // As if it were lost on the way: copies follow.
+                warn!(%server, peer = %envelope.peer, %error, "a message has left without its last fragments");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next identification of fragments: none is used twice while fragments of one may be on their way.
+    fn identification(&mut self) -> u32 {
+        let next = self.identification.map_or_else(|| rand::rng().random(), |last| last.wrapping_add(1));
+        self.identification = Some(next);
+        next
     }
 }
 
@@ -82,6 +127,10 @@ pub fn ready_ack(envelope: &Envelope, side: Side, token: u64, message: &[u8]) ->
         Side::Server => packet(envelope, message)?,
         Side::Peer => packet(&Envelope { server: peer, peer: server, ..*envelope }, message)?,
     };
+    if packet.len() > MAX_PACKET {
+        // The programs send it in one piece.
+        return Err(Refusal::TooLong);
+    }
     let header_len = packet.len() - message.len();
     let mut ack = Ack {
         token,
@@ -106,6 +155,16 @@ pub fn ready_ack(envelope: &Envelope, side: Side, token: u64, message: &[u8]) ->
 /// Two bytes, or the last one and a zero, as a word in memory.
 fn word(bytes: &[u8]) -> u32 {
     u16::from_ne_bytes([bytes[0], bytes.get(1).copied().unwrap_or(0)]).into()
+}
+
+/// Whether the first fragment shows st_egress whose it is: a request of sipst's own whose branch it does not see would leave
+/// uncommitted.
+fn shows_branch(first: &[u8], message: &[u8]) -> bool {
+    let branch = |prefix: [u8; 12]| message.windows(prefix.len()).position(|bytes| bytes == prefix);
+    let ours = [BRANCH_PREFIX, PEER_BRANCH_PREFIX].into_iter().filter_map(branch).min();
+    // A byte behind it ends it.
+    let seen = first.len().saturating_sub(Ipv6Header::LEN + UdpHeader::LEN + 8);
+    message.starts_with(b"SIP/2.0 ") || ours.is_none_or(|at| at + BRANCH_LEN < seen)
 }
 
 fn raw_socket(server: IpAddr) -> io::Result<Socket> {
@@ -137,7 +196,7 @@ fn refusal(server: IpAddr, error: &io::Error) -> Refusal {
     }
 }
 
-/// The whole packet, checksums and all.
+/// The whole packet, however long, checksums and all.
 fn packet(envelope: &Envelope, message: &[u8]) -> Result<Vec<u8>, Refusal> {
     let &Envelope { server, peer, tos, ttl } = envelope;
     let ttl = if ttl == 0 { DEFAULT_TTL } else { ttl };
@@ -145,9 +204,6 @@ fn packet(envelope: &Envelope, message: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut packet = Vec::with_capacity(MAX_PACKET);
     match (server.ip(), peer.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            if Ipv4Header::MIN_LEN + length > MAX_PACKET {
-                return Err(Refusal::TooLong);
-            }
             let payload = u16::try_from(length).map_err(|_| Refusal::TooLong)?;
             let mut ip = Ipv4Header::new(payload, ttl, IpNumber::UDP, from.octets(), to.octets())
                 .map_err(|_| Refusal::TooLong)?;
@@ -159,9 +215,6 @@ fn packet(envelope: &Envelope, message: &[u8]) -> Result<Vec<u8>, Refusal> {
             packet.extend_from_slice(&udp.map_err(|_| Refusal::TooLong)?.to_bytes());
         }
         (IpAddr::V6(from), IpAddr::V6(to)) => {
-            if Ipv6Header::LEN + length > MAX_PACKET {
-                return Err(Refusal::TooLong);
-            }
             let ip = Ipv6Header {
                 traffic_class: tos,
                 flow_label: etherparse::Ipv6FlowLabel::ZERO,
@@ -185,8 +238,10 @@ fn packet(envelope: &Envelope, message: &[u8]) -> Result<Vec<u8>, Refusal> {
 #[cfg(test)]
 mod tests {
     use etherparse::{NetHeaders, PacketHeaders, TransportHeader};
+    use st_core::Time;
 
     use super::*;
+    use crate::capture::{Decoded, Decoder, Frame, Link};
 
     fn envelope(server: &str, peer: &str) -> Envelope {
         Envelope { server: server.parse().unwrap(), peer: peer.parse().unwrap(), tos: 0x61, ttl: 63 }
@@ -250,14 +305,74 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_into_one_packet_is_refused() {
+    fn what_ip_cannot_carry_is_refused() {
         let ipv4 = envelope("192.0.2.1:5060", "198.51.100.2:5080");
-        assert_eq!(packet(&ipv4, &[b'x'; 1472]).unwrap().len(), 1500);
-        assert_eq!(packet(&ipv4, &[b'x'; 1473]), Err(Refusal::TooLong));
+        assert_eq!(packet(&ipv4, &vec![b'x'; 65_507]).unwrap().len(), 65_535);
+        assert_eq!(packet(&ipv4, &vec![b'x'; 65_508]), Err(Refusal::TooLong));
         let ipv6 = envelope("[2001:db8::1]:5060", "[2001:db8::2]:5080");
-        assert_eq!(packet(&ipv6, &[b'x'; 1452]).unwrap().len(), 1500);
-        assert_eq!(packet(&ipv6, &[b'x'; 1453]), Err(Refusal::TooLong));
-        assert_eq!(packet(&ipv4, &vec![b'x'; 100_000]), Err(Refusal::TooLong));
+        assert_eq!(packet(&ipv6, &vec![b'x'; 65_527]).unwrap().len(), 65_575);
+        assert_eq!(packet(&ipv6, &vec![b'x'; 65_528]), Err(Refusal::TooLong));
+    }
+
+    #[test]
+    fn what_is_longer_than_the_way_takes_is_put_together_again_from_its_fragments() {
+        let message: Vec<u8> = (0..5_000_u32).flat_map(|number| number.to_be_bytes()).take(6_001).collect();
+        let way =
+            [envelope("192.0.2.1:5060", "198.51.100.2:5080"), envelope("[2001:db8::1]:5060", "[2001:db8::2]:5080")];
+        for (envelope, mtu) in way.iter().flat_map(|way| [1280, 1500, 1501, 1507].map(|mtu| (way, mtu))) {
+            let whole = packet(envelope, &message).unwrap();
+            let parts = parts::parts(whole, mtu, 0xffff).unwrap();
+            assert!(parts.len() > 4 && parts.iter().all(|part| part.len() <= mtu));
+            let mut decoder = Decoder::default();
+            let mut decoded: Vec<_> = parts
+                .iter()
+                .rev()
+                .map(|bytes| decoder.decode(&Frame { time: Time::from_micros(0), link: Link::Raw, bytes }))
+                .collect();
+            let Some(Decoded::Udp(datagram)) = decoded.pop() else { panic!("{envelope:?} {mtu}") };
+            assert_eq!((datagram.source, datagram.destination), (envelope.server, envelope.peer));
+            assert_eq!((datagram.tos, datagram.ttl, &datagram.payload[..]), (0x61, 63, &message[..]));
+            assert!(decoded.iter().all(|decoded| *decoded == Decoded::Fragment));
+            for part in &parts {
+                if let Ok((ip, _)) = Ipv4Header::from_slice(part) {
+                    assert_eq!((ip.header_checksum, ip.identification), (ip.calc_header_checksum(), 1));
+                    assert!(!ip.dont_fragment);
+                }
+            }
+            assert_eq!(parts::parts(packet(envelope, b"x").unwrap(), mtu, 7).unwrap().len(), 1);
+        }
+        let whole = packet(&way[0], &message).unwrap();
+        assert_eq!(parts::parts(whole, 27, 7), Err(Refusal::TooLong));
+    }
+
+    #[test]
+    fn a_first_fragment_that_does_not_show_whose_it_is_is_none_to_send() {
+        let message = |pad: usize| {
+            format!("INVITE sip:{}@b SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bKsipst{:016x}\r\n", "x".repeat(pad), 7)
+        };
+        let first = [0; 1500];
+        assert!(shows_branch(&first, message(1_300).as_bytes()));
+        assert!(!shows_branch(&first, message(1_400).as_bytes()));
+        assert!(shows_branch(&first, format!("SIP/2.0 200 OK\r\n{}", message(1_400)).as_bytes()));
+        assert!(shows_branch(&first, &[b'x'; 9_000]), "the server's own");
+    }
+
+    #[test]
+    fn a_long_message_arrives_over_the_loopback() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let receiver = std::net::UdpSocket::bind(any).unwrap();
+            let peer = receiver.local_addr().unwrap();
+            let envelope = Envelope { server: SocketAddr::new(peer.ip(), 5060), peer, tos: 0, ttl: 1 };
+            assert!(parts::mtu(envelope.server, peer).unwrap() > 6_000);
+            let mut injector = Injector::default();
+            for length in [1_252, 1_253, 1_473, 6_001, 60_000] {
+                let message = vec![b'm'; length];
+                injector.send(&envelope, &message).unwrap();
+                let mut buffer = vec![0; 65_536];
+                let (length, from) = receiver.recv_from(&mut buffer).unwrap();
+                assert_eq!((&buffer[..length], from), (&message[..], envelope.server));
+            }
+        }
     }
 
     #[test]

@@ -111,6 +111,7 @@ mod tests {
             direction,
             server: "192.0.2.1:5060".parse().unwrap(),
             peer: "198.51.100.1:5060".parse().unwrap(),
+            transport: st_core::Transport::Udp,
             interface: 0,
             tos: 0,
             ttl: 64,

@@ -37,8 +37,8 @@ impl Level {
     /// Looks how much there is, in bytes.
     pub(crate) fn look(&mut self) -> u64 {
         let [read, written] = [0, self.page].map(|at| {
-            // SAFETY: both pages are mapped as long as this lives, each begins with a position of 8 bytes (x86-64), and
-            // whoever writes there does so at once.
+            // SAFETY: both pages are mapped as long as this lives, each begins with a position of 8 bytes (64-bit kernels),
+            // and whoever writes there does so at once.
             unsafe { self.pages.add(at).cast::<AtomicU64>().as_ref() }.load(Acquire)
         });
         let now = written.saturating_sub(read);

@@ -21,6 +21,10 @@ pub fn running(filters: bool) -> CapabilitySet {
     if filters { CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN } else { CapabilitySet::NET_RAW }
 }
 
+/// The same beside, where the network namespaces of containers are attached in: SYS_ADMIN to enter the next one of a container that is
+/// started again, SYS_PTRACE for one that nothing but a process stands for.
+pub const ELSEWHERE: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE);
+
 /// Gives up all of this thread's capabilities but those in `keep`, for good: nothing inheritable or ambient, no program that
 /// it runs gains any (`no_new_privs`), and nothing is in the bounding set, unless CAP_SETPCAP is lacking to empty that.
 ///

@@ -83,12 +83,14 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         direction,
         server: address(bytes!(server), bytes!(server_port)),
         peer: address(bytes!(peer), bytes!(peer_port)),
+        transport: st_core::Transport::Udp,
         interface: field!(ifindex: u32),
         tos: field!(tos: u8),
         ttl: field!(ttl: u8),
         // The raw socket that sent it is no server's.
         cookie: if injected_by_us { 0 } else { field!(cookie: u64) },
-        truncated: field!(flags: u8) & flags::CUT != 0 || captured < usize::from(field!(wire_len: u16)),
+        truncated: field!(flags: u8) & (flags::CUT | flags::FRAGMENT) != 0
+            || captured < usize::from(field!(wire_len: u16)),
         bytes,
     };
     let time_ns = field!(time_ns: u64);
@@ -231,7 +233,11 @@ mod tests {
 
     #[test]
     fn a_message_that_is_cut_says_so() {
-        for header in [SampleHeader { flags: flags::CUT, ..header() }, SampleHeader { wire_len: 6, ..header() }] {
+        for header in [
+            SampleHeader { flags: flags::CUT, ..header() },
+            SampleHeader { flags: flags::FRAGMENT, ..header() },
+            SampleHeader { wire_len: 6, ..header() },
+        ] {
             let bytes = record(header, b"BYE s");
             assert!(matches!(decode(&bytes), Some(Record::Seen { packet: Packet { truncated: true, .. }, .. })));
         }

@@ -39,8 +39,9 @@ use crate::{
     clock::{Clock, monotonic_ns},
     config,
     control::{server::Control, timeline::Timeline},
-    inject::{Envelope, Injector, ready_ack},
-    kernel::{self, Kernel, KernelError, Released, Watch},
+    fragments::{Fragments, Part},
+    inject::{Envelope, ready_ack},
+    kernel::{self, Kernel, KernelError, Released, Sight, Watch},
     leftover::Leftovers,
     level::Level,
     metrics::Metrics,
@@ -52,6 +53,7 @@ use crate::{
     route::Routes,
     sighting::Sighting,
     sink::EventSink,
+    site::{Site, Sites},
     store::{About, Opened, Store},
     takeover::{self, TakenOver},
 };
@@ -168,9 +170,8 @@ struct Driver<'a> {
     watch: Watch,
     leftovers: Leftovers,
     ring: AsyncFd<RingBuf<MapData>>,
-    injector: Injector,
-    owners: Owners,
-    routes: Routes,
+    fragments: Fragments,
+    sites: Sites,
     sink: &'a mut dyn EventSink,
     arming: VecDeque<Arm>,
     /// When the engine wants to be called.
@@ -201,6 +202,9 @@ impl<'a> Driver<'a> {
         let failed = |what| move |source| RunError::System { what, source };
         let routes = Routes::open().map_err(failed("routes cannot be asked for (netlink)"))?;
         let (mut kernel, ring) = Kernel::attach(&config.options)?;
+        let (elsewhere, scout) = kernel.take_elsewhere();
+        let sites =
+            if config.options.namespaces.is_empty() { Sites::here(Site::here(owners, routes)) } else { elsewhere };
         for attached in Kernel::status(&config.options.pin_dir)? {
             info!("attached {attached}");
         }
@@ -209,8 +213,9 @@ impl<'a> Driver<'a> {
             info!(dialogs, "the numbers of an earlier run's dialogs go on being rewritten");
         }
         let lookout = kernel.lookout();
-        let watch =
-            privilege::without_any(|| Watch::start(lookout)).flatten().map_err(failed("a thread cannot be started"))?;
+        let watch = privilege::without_any(|| Watch::start(lookout, scout))
+            .flatten()
+            .map_err(failed("a thread cannot be started"))?;
         let engine = EngineConfig {
             policy: Arc::clone(&config.policy),
             mode: Mode::Live,
@@ -256,9 +261,8 @@ impl<'a> Driver<'a> {
             watch,
             leftovers,
             ring,
-            injector: Injector::default(),
-            owners,
-            routes,
+            fragments: Fragments::default(),
+            sites,
             sink,
             arming: VecDeque::new(),
             wake: None,
@@ -412,16 +416,25 @@ impl<'a> Driver<'a> {
         for _ in 0..limit {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
+                let whole;
+                let record: &[u8] = match self.fragments.take(self.clock.now(), &record) {
+                    Part::None => &record,
+                    Part::Kept => continue,
+                    Part::Whole(message) => {
+                        whole = message;
+                        &whole
+                    }
+                };
                 if self.sink.wants_packets() {
-                    for seen in Sighting::of_record(&record, |at| self.clock.wall(self.clock.past(at))) {
+                    for seen in Sighting::of_record(record, |at| self.clock.wall(self.clock.past(at))) {
                         self.sink.packet(&Arc::new(seen));
                     }
                 }
-                match ring::decode(&record) {
+                match ring::decode(record) {
                     Some(Record::Copy { .. }) => {}
                     Some(Record::Seen { time_ns, packet }) => {
                         let now = self.clock.at(time_ns);
-                        self.owners.spoke(packet.cookie, time_ns);
+                        self.sites.spoke(packet.cookie, time_ns);
                         self.leftovers
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
                         self.trace.saw(now, &packet, false);
@@ -429,21 +442,23 @@ impl<'a> Driver<'a> {
                     }
                     Some(Record::Assisted { time_ns, packet, assist }) => {
                         let now = self.clock.at(time_ns);
-                        self.owners.spoke(packet.cookie, time_ns);
+                        self.sites.spoke(packet.cookie, time_ns);
                         self.trace.saw(now, &packet, false);
                         self.engine.handle_assisted(now, &packet, assist);
                     }
                     Some(Record::Held { time_ns, packet }) => {
-                        self.owners.spoke(packet.cookie, time_ns);
+                        self.sites.spoke(packet.cookie, time_ns);
                         let now = self.clock.at(time_ns);
                         self.trace.saw(now, &packet, true);
                         if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
                             self.engine.handle_held(now, &packet);
-                        } else if let Err(refusal) =
-                            let_out(&mut self.injector, &mut *self.sink, &self.clock, &Datagram::of(&packet))
-                        {
+                        } else {
                             // Too late to say anything else: the next copy has gone out by itself.
-                            warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
+                            self.engine.handle_passed(now, &packet);
+                            let datagram = Datagram::of(&packet);
+                            if let Err(refusal) = let_out(&mut self.sites, &mut *self.sink, &self.clock, &datagram) {
+                                warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
+                            }
                         }
                     }
                     Some(Record::Refused { token, refusal }) => {
@@ -494,7 +509,7 @@ impl<'a> Driver<'a> {
                     self.command(Command::Weighed { session });
                 }
                 Output::Send(datagram) => {
-                    if let Err(refusal) = let_out(&mut self.injector, &mut *self.sink, &self.clock, &datagram)
+                    if let Err(refusal) = let_out(&mut self.sites, &mut *self.sink, &self.clock, &datagram)
                         && let Some(session) = datagram.session
                     {
                         self.command(Command::Unsent { session, refusal });
@@ -572,11 +587,7 @@ impl<'a> Driver<'a> {
     fn mark(&mut self, mark: &Mark) {
         let Mark { call_id, tag, server, peer, cookie, methods, answered } = mark;
         let marked = self.kernel.maps.key(call_id, tag, Side::Peer).and_then(|key| {
-            self.injector.open(server.ip())?;
-            let way = self.routes.interface(*server, *peer).map_err(|_| Refusal::Send)?;
-            if !way.is_some_and(|index| self.kernel.covers(index)) {
-                return Err(Refusal::Unattached);
-            }
+            self.reach(*server, *peer)?;
             self.kernel.holds.mark(key, *cookie, *methods, answered.as_ref(), monotonic_ns())
         });
         if let Err(refusal) = marked {
@@ -597,7 +608,7 @@ impl<'a> Driver<'a> {
     /// Sees to it that the dialog can be refreshed from here, and that it has its entry.
     fn prepare(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
         let key = self.kernel.maps.key(&arm.call_id, &arm.tag, arm.side)?;
-        match self.owners.check(arm.cookie, arm.server) {
+        match self.sites.check(arm.cookie, arm.server) {
             // A call that is to be ended need not be alive.
             Err(Refusal::ServerHangs) if arm.ends => {}
             Err(Refusal::ServerGone) if arm.ends && arm.side == Side::Server => {}
@@ -611,24 +622,20 @@ impl<'a> Driver<'a> {
 
     /// Whether what is sent from here to the peer leaves under the server's address by an interface that is attached.
     fn reach(&mut self, server: SocketAddr, peer: SocketAddr) -> Result<(), Refusal> {
-        self.injector.open(server.ip())?;
-        let way = self.routes.interface(server, peer).map_err(|error| {
-            warn!(%error, %peer, "the route to the peer cannot be asked for");
-            Refusal::Send
-        })?;
-        if way.is_some_and(|index| self.kernel.covers(index)) { Ok(()) } else { Err(Refusal::Unattached) }
+        let kernel = &self.kernel;
+        self.sites.reach(server, peer, |number, index| kernel.covers_at(number, index))
     }
 
     /// Holds a flow open, where the server is there. One that does not read what it gets does no harm by that: nothing is said of its
     /// calls.
     fn keep_alive(&mut self, keep_alive: &KeepAlive) -> Result<(), Refusal> {
         let &KeepAlive { server, peer, cookie, tos, ttl } = keep_alive;
-        match self.owners.check(cookie, server) {
+        match self.sites.check(cookie, server) {
             Ok(()) | Err(Refusal::ServerHangs) => {}
             Err(refusal) => return Err(refusal),
         }
         self.reach(server, peer)?;
-        self.injector.send(&Envelope { server, peer, tos, ttl }, KeepAlive::BYTES)
+        self.sites.send(&Envelope { server, peer, tos, ttl }, KeepAlive::BYTES)
     }
 
     fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {
@@ -644,7 +651,7 @@ impl<'a> Driver<'a> {
             }
             None => Ok(()),
         };
-        kept.and_then(|()| self.injector.send(&envelope, bytes)).inspect_err(|_| {
+        kept.and_then(|()| self.sites.send(&envelope, bytes)).inspect_err(|_| {
             if new {
                 maps.retire(*token);
             }
@@ -657,10 +664,11 @@ impl<'a> Driver<'a> {
     fn tick(&mut self) -> Result<(), RunError> {
         self.clock.look();
         self.unseen()?;
-        if let Some(view) = self.watch.latest()
-            && !self.kernel.follow(view)
-        {
-            self.command(Command::Blind);
+        if let Some(Sight { here, groups }) = self.watch.latest() {
+            let saw_here = self.kernel.follow(here);
+            if !(self.kernel.follow_elsewhere(groups, &mut self.sites) && saw_here) {
+                self.command(Command::Blind);
+            }
         }
         self.kernel.let_go();
         for (key, server) in self.leftovers.due(self.clock.now()) {
@@ -677,13 +685,24 @@ impl<'a> Driver<'a> {
     /// Tells of what went by unseen since the last time.
     fn unseen(&mut self) -> Result<(), KernelError> {
         let before = std::mem::replace(&mut self.unseen, Unseen::read(&self.kernel)?);
-        let packets = self.unseen.messages.saturating_sub(before.messages);
+        let unread = self.kernel.maps.counter(Counter::FragmentUnread)?;
+        let lost = self.fragments.lost(self.clock.now(), unread);
+        let full = self.unseen.messages.saturating_sub(before.messages);
+        let packets = full + lost.unseen;
         let invites = self.unseen.strangers.saturating_sub(before.strangers);
         if invites > 0 {
             warn!(invites, "a flood of INVITEs: some went by unseen, and their calls are not followed");
         }
+        if lost.incomplete > 0 {
+            info!(messages = lost.incomplete, "messages came in without all their IP fragments");
+        }
+        if lost.unseen > 0 {
+            warn!(messages = lost.unseen, "not all IP fragments were seen: messages went by that could not be read");
+        }
+        if full > 0 {
+            warn!(packets = full, "the ring buffer was full: messages went by unseen");
+        }
         if packets > 0 {
-            warn!(packets, "the ring buffer was full: messages went by unseen");
             self.command(Command::Loss { packets });
             self.outputs();
         }
@@ -729,14 +748,9 @@ fn about(boot: &str, clock: &Clock, unseen: &Unseen) -> About {
 }
 
 /// Sends a message as it is.
-fn let_out(
-    injector: &mut Injector,
-    sink: &mut dyn EventSink,
-    clock: &Clock,
-    datagram: &Datagram,
-) -> Result<(), Refusal> {
+fn let_out(sites: &mut Sites, sink: &mut dyn EventSink, clock: &Clock, datagram: &Datagram) -> Result<(), Refusal> {
     let &Datagram { server, peer, tos, ttl, ref bytes, .. } = datagram;
-    injector.send(&Envelope { server, peer, tos, ttl }, bytes)?;
+    sites.send(&Envelope { server, peer, tos, ttl }, bytes)?;
     if sink.wants_packets() {
         let time = clock.wall(clock.past(monotonic_ns()));
         sink.packet(&Arc::new(Sighting::of_datagram(time, datagram)));

@@ -4,7 +4,11 @@ use std::{io, sync::Arc};
 
 use st_core::Event;
 
-use crate::{alert::Counts, config::Config, sighting::Sighting};
+use crate::{
+    alert::{Counts, SinkCounts},
+    config::Config,
+    sighting::Sighting,
+};
 
 /// Takes the engine's events: a printer, a webhook, a test.
 ///
@@ -17,6 +21,11 @@ pub trait EventSink {
     /// What became of the alerts, for each receiver that there is now.
     fn receivers(&self) -> Counts {
         Counts::default()
+    }
+
+    /// What became of what goes to the journal, the flight recorder and Homer, for each that there is now.
+    fn exports(&self) -> Vec<Arc<SinkCounts>> {
+        Vec::new()
     }
 
     /// Whether it takes packets as well.

@@ -235,3 +235,53 @@ fn a_capture_from_the_host_itself_is_told_to_be_partial() {
     assert!(replayed.summary.on_host);
     assert!(replayed.summary.to_string().contains("partial capture: taken on the host itself"));
 }
+
+/// The same call over one TCP connection of the server's, each message in pieces of `size` bytes, with what the capture lacks left out.
+fn over_tcp(size: usize, lacks: impl Fn(usize) -> bool) -> Frames {
+    let mut next = [1_000_u32, u32::MAX - 100];
+    let mut frames = Frames::new();
+    for (time, frame) in call(200) {
+        // Behind Ethernet, IPv4 and UDP.
+        let (is_out, message) = (frame[26..30] == SERVER, &frame[42..]);
+        let text = String::from_utf8_lossy(message).replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        let number = &mut next[usize::from(!is_out)];
+        for piece in text.as_bytes().chunks(size) {
+            let (from, to, ports) =
+                if is_out { (SERVER, PEER, (40_000, 5060)) } else { (PEER, SERVER, (5060, 40_000)) };
+            let mut ip = Vec::new();
+            let builder = etherparse::PacketBuilder::ipv4(from, to, 64).tcp(ports.0, ports.1, *number, 1_000).ack(1);
+            builder.write(&mut ip, piece).expect("memory takes it");
+            *number = number.wrapping_add(piece.len() as u32);
+            frames.push((time, ethernet(&ip, &[])));
+        }
+    }
+    let kept = frames.into_iter().enumerate().filter(|(at, _)| !lacks(*at));
+    kept.map(|(_, frame)| frame).collect()
+}
+
+#[test]
+fn a_call_over_tcp_gives_the_same_events() {
+    let by_udp = replay_file(&Pcap::default().file(&call(200)));
+    for size in [1, 100, 5_000] {
+        let replayed = replay_file(&Pcap::default().file(&over_tcp(size, |_| false)));
+        replayed.result.as_ref().unwrap();
+        assert_eq!(replayed.names(), by_udp.names(), "{size}");
+        let Summary { messages, tcp, gaps, opaque, sessions, .. } = replayed.summary;
+        assert_eq!((messages, tcp, gaps, opaque, sessions), (6, 6, 0, 0, 1));
+        assert_eq!(replayed.event("refresh_overdue")["reason"], "over_tcp");
+    }
+}
+
+#[test]
+fn what_a_capture_lacks_of_a_connection_costs_no_more_than_its_message() {
+    // The 180 is the second of both directions together.
+    let frames = over_tcp(5_000, |at| at == 1);
+    let replayed = replay_file(&Pcap::default().file(&frames));
+    let Summary { messages, gaps, .. } = replayed.summary;
+    assert_eq!((messages, gaps), (5, 0), "what is missing at a direction's beginning is not known to be");
+    let frames = over_tcp(5_000, |at| at == 3);
+    let replayed = replay_file(&Pcap::default().file(&frames));
+    let Summary { messages, gaps, .. } = replayed.summary;
+    assert_eq!((messages, gaps), (5, 1));
+    assert!(replayed.summary.to_string().contains("parts of TCP connections that the capture lacks: 1"));
+}

@@ -20,6 +20,8 @@ pub enum Subject {
     XdpGeneric,
     /// A call is refreshed and outlives its peer's interval, and the server ends it.
     Call,
+    /// Where a packet crosses two interfaces, a call's numbers are shifted at one of them.
+    Once,
     /// What is attached stays when the daemon is killed, and the next daemon takes it over.
     Kill,
     /// `sipst unload` leaves nothing.
@@ -28,13 +30,14 @@ pub enum Subject {
 
 impl Subject {
     /// In the order in which they are told.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Verify,
         Self::Tcx,
         Self::Clsact,
         Self::XdpNative,
         Self::XdpGeneric,
         Self::Call,
+        Self::Once,
         Self::Kill,
         Self::Unload,
     ];
@@ -48,6 +51,7 @@ impl Subject {
             Self::XdpNative => "xdp native",
             Self::XdpGeneric => "xdp generic",
             Self::Call => "call",
+            Self::Once => "once",
             Self::Kill => "kill",
             Self::Unload => "unload",
         }

@@ -36,7 +36,7 @@ enum Task {
     /// Take the kernel programs and their pins away
     Unload(load::Unload),
     /// Make the Debian package and the archive for other distributions
-    Dist,
+    Dist(dist::Options),
     /// Watch sipst keep a call alive that dies without it
     Demo,
     /// Run the tests: all of them, or one part
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Task::Build(options) => build::run(&options).map(|_| ExitCode::SUCCESS),
         Task::Load(options) => load::load(&options),
         Task::Unload(options) => load::unload(&options),
-        Task::Dist => dist::run().map(|()| ExitCode::SUCCESS),
+        Task::Dist(options) => dist::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Demo => demo::run(),
         Task::Test(options) => test::run(&options),
         Task::Soak(options) => soak::run(&options).map(|()| ExitCode::SUCCESS),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    bare::{Bare, MUSL_COMPILER},
+    bare::{Arch, Bare, MUSL_COMPILER},
     matrix::KEYRING,
     shell::{self, step},
     toolchain::{LLVM, Toolchain},
@@ -31,12 +31,13 @@ const PROGRAMS: [Need; 4] =
     [(&["sipp"], "sip-tester"), (&["ip"], "iproute2"), (&["tc"], "iproute2"), (&["ethtool"], "ethtool")];
 
 /// SIP software, a browser, a terminal and what tries alert rules, which only tests run, and what sets a clock for one process.
-const STACKS: [Need; 12] = [
+const STACKS: [Need; 13] = [
     (&["promtool"], PROMETHEUS),
     (&["chromium"], "chromium"),
     (&["chromedriver"], "chromium-driver"),
     (&["faketime"], "faketime"),
     (&["tmux"], "tmux"),
+    (&["nft", "--version"], "nftables"),
     (&["kamailio"], KAMAILIO),
     (&["baresip"], "baresip-core"),
     (&["perl", "-MNet::SIP", "-e1"], "libnet-sip-perl"),
@@ -61,6 +62,9 @@ const PACKAGERS: [Need; 4] = [
     (&["unshare"], "util-linux"),
     (&["test", "-f", KEYRING], "debian-archive-keyring"),
 ];
+
+/// What tries them at a terminal.
+const TERMINAL: [Need; 2] = [(&["tmux"], "tmux"), (&["nsenter"], "util-linux")];
 
 /// Its package would start a proxy on port 5060.
 const KAMAILIO: &str = "kamailio";
@@ -87,17 +91,21 @@ pub(crate) struct Wants {
     pub(crate) guests: bool,
     /// What makes packages and tries them.
     pub(crate) packages: bool,
+    /// What somebody at a terminal needs.
+    pub(crate) terminal: bool,
 }
 
 impl Wants {
-    const NOTHING: Self = Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false };
+    const NOTHING: Self =
+        Self { kernel: false, laboratory: false, stacks: false, guests: false, packages: false, terminal: false };
     pub(crate) const EVERYTHING: Self =
-        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true };
+        Self { kernel: true, laboratory: true, stacks: true, guests: true, packages: true, terminal: true };
     pub(crate) const KERNEL: Self = Self { kernel: true, ..Self::NOTHING };
     pub(crate) const LABORATORY: Self = Self { laboratory: true, ..Self::NOTHING };
     pub(crate) const TESTS: Self = Self { stacks: true, ..Self::LABORATORY };
     pub(crate) const MATRIX: Self = Self { guests: true, ..Self::LABORATORY };
     pub(crate) const DIST: Self = Self { packages: true, ..Self::KERNEL };
+    pub(crate) const TRIAL: Self = Self { laboratory: true, terminal: true, ..Self::DIST };
 }
 
 /// Brings what is wanted and missing.
@@ -124,6 +132,9 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
         programs(&PACKAGERS)?;
         bare()?;
         packager()?;
+    }
+    if wants.terminal {
+        programs(&TERMINAL)?;
     }
     Ok(())
 }
@@ -202,18 +213,43 @@ fn packager() -> Result<()> {
 
 /// What builds programs that need no library. Where musl cannot be had, glibc is linked in.
 fn bare() -> Result<()> {
-    if Bare::find() == Bare::Glibc {
-        let target = Bare::Musl.target();
+    if !Bare::find().is_musl() {
         if shell::find(MUSL_COMPILER).is_none() {
             apt(&["musl-tools"])?;
         }
-        if shell::find("rustup").is_some() {
-            step("setup", format_args!("asking rustup for {target}"));
-            let _ = shell::run(shell::clean("rustup").args(["target", "add", target]));
-        }
+        library(Bare::musl(Arch::HERE));
     }
     step("setup", format_args!("programs without libraries: {}", Bare::find().target()));
     Ok(())
+}
+
+/// What builds them for another kind of machine, and runs them here.
+pub(crate) fn foreign(arch: Arch) -> Result<()> {
+    let bare = Bare::of(arch);
+    if shell::find(&arch.compiler()).is_none() {
+        let name = arch.name().replace('_', "-");
+        apt(&[&format!("gcc-{name}-linux-gnu"), &format!("libc6-dev-{}-cross", arch.debian())])?;
+    }
+    if shell::find(&arch.emulator()).is_none() {
+        apt(&["qemu-user-static"])?;
+    }
+    if !bare.has_library() {
+        library(bare);
+    }
+    if !bare.has_library() {
+        bail!("Rust has no library for {target} here: run `rustup target add {target}`", target = bare.target());
+    }
+    step("setup", format_args!("programs for {}: {}, {}", arch.name(), arch.compiler(), arch.emulator()));
+    Ok(())
+}
+
+/// Asks for Rust's own library. Who asked looks whether it came.
+fn library(bare: Bare) {
+    if shell::find("rustup").is_some() {
+        let target = bare.target();
+        step("setup", format_args!("asking rustup for {target}"));
+        let _ = shell::run(shell::clean("rustup").args(["target", "add", &target]));
+    }
 }
 
 /// Builds a program of cargo's into `target/tools`, unless it is there.

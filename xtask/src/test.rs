@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    build, dist, matrix, setup,
+    bare::{Arch, Bare},
+    build, dist,
+    matrix::{self, Guests},
+    setup,
     shell::{self, step},
 };
 
@@ -40,30 +43,39 @@ enum Part {
     Kernel,
     /// Whole calls between network namespaces
     Net,
-    /// Debian's kernels under emulation, and the one that runs here
+    /// Debian's kernels under emulation, and the one that runs here; that one only, where all parts are run
     Matrix,
     /// The packages, in a Debian of their own
     Dist,
+    /// Packages for another kind of machine, and the engine's tests under emulation; not where all parts are run
+    Foreign,
 }
 
 /// How many checks of a part that cargo does not run went well and how many did not.
+#[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
 }
 
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let parts = options.part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
+    let parts = options.part.map_or_else(|| Part::SUITE.to_vec(), |part| vec![part]);
+    // Emulation takes as long as a third of all else does.
+    let guests = if options.part.is_some() { Guests::All } else { Guests::None };
     // Even the daemon's own unit tests make namespaces. What needs no privilege is what plain `cargo test` runs.
     shell::need_root("testing all of sipst (`cargo test` alone runs what does not)")?;
     if parts.iter().any(|part| matches!(part, Part::Net)) {
         setup::run(setup::Wants::TESTS)?;
     }
     if parts.iter().any(|part| matches!(part, Part::Matrix)) {
-        setup::run(setup::Wants::MATRIX)?;
+        setup::run(if guests == Guests::All { setup::Wants::MATRIX } else { setup::Wants::LABORATORY })?;
     }
     if parts.iter().any(|part| matches!(part, Part::Dist)) {
+        setup::run(setup::Wants::TRIAL)?;
+    }
+    if parts.iter().any(|part| matches!(part, Part::Foreign)) {
         setup::run(setup::Wants::DIST)?;
+        setup::foreign(Arch::FOREIGN)?;
     }
     build::run(&build::Options { release: false })?;
 
@@ -71,15 +83,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let mut total = Tally::default();
     for part in parts {
         let filter: Vec<&str> = options.only.as_deref().into_iter().collect();
-        let Some(mut command) = part.command(&filter) else {
-            // It is one thing: nothing in it has a name of its own.
-            if filter.is_empty() {
-                let Outcome { passed, failed } =
-                    if matches!(part, Part::Dist) { dist::check()? } else { matrix::run()? };
-                total += Tally { passed, failed, ..Tally::default() };
-            }
-            continue;
-        };
+        // What cargo does not run is one thing: nothing in it has a name of its own.
+        if filter.is_empty() {
+            let Outcome { passed, failed } = match part {
+                Part::Matrix => matrix::run(guests)?,
+                Part::Dist => dist::check()?,
+                Part::Foreign => dist::foreign()?,
+                Part::Unit | Part::Kernel | Part::Net => Outcome::default(),
+            };
+            total += Tally { passed, failed, ..Tally::default() };
+        }
+        let Some(mut command) = part.command(&filter) else { continue };
         let mut one = tally(&mut command)?;
         if matches!(part, Part::Net) {
             try_again(&mut one)?;
@@ -90,14 +104,23 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 impl Part {
+    /// What is run by default: all that a change can break here.
+    const SUITE: [Self; 5] = [Self::Unit, Self::Kernel, Self::Net, Self::Matrix, Self::Dist];
+
     /// What runs its tests, if cargo does; `filter` is for the test binaries.
     fn command(self, filter: &[&str]) -> Option<Command> {
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--no-fail-fast"]).env("SIPST", shell::sipst(false)).env("RUST_LIB_BACKTRACE", "0");
+        if matches!(self, Self::Foreign) {
+            cargo = Bare::of(Arch::FOREIGN).test();
+        } else {
+            cargo.arg("test");
+        }
+        cargo.arg("--no-fail-fast").env("SIPST", shell::sipst(false)).env("RUST_LIB_BACKTRACE", "0");
         let (name, what, harness): (_, &[&str], &[&str]) = match self {
             Self::Unit => ("unit", &["-pst-core", "-pst-ebpf", "-pxtask", "-psipst", "-pst-fuzz"], &[]),
             Self::Kernel => ("kernel", &["-pst-tests", "--bin", "matrix", "--test", "kernel"], &[]),
             Self::Net => ("net", &["-pst-tests", "--lib", "--test", "net"], &["--test-threads", NET_THREADS]),
+            Self::Foreign => ("foreign", &["-pst-core", "-pst-ebpf", "--lib", "--test", "suite"], &[]),
             Self::Matrix | Self::Dist => return None,
         };
         step("test", name);

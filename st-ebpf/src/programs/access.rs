@@ -70,6 +70,8 @@ pub struct Change {
     pub new_len: u16,
     /// The checksum of the new packet, as it stands in memory.
     pub whole: [u8; 2],
+    /// It stood in the first fragment of a longer packet: what it was before cannot be told from there, but it was whole.
+    pub fragment: bool,
 }
 
 /// A packet at a TC hook.
@@ -133,7 +135,11 @@ impl Access for Skb {
 
     #[inline(always)]
     fn renew_checksum(&self, checksum: u32, change: &Change) -> bool {
-        let &Change { payload, old_len, new_len, whole: _ } = change;
+        let &Change { payload, old_len, new_len, ref whole, fragment } = change;
+        if fragment {
+            // SAFETY: two bytes.
+            return unsafe { self.overwrite(checksum, whole.as_ptr(), 2) };
+        }
         let (old_len, new_len) = (old_len as u64, new_len as u64);
         let flags = BPF_F_MARK_MANGLED_0 as u64;
         // The length stands in the UDP header and in the pseudo-header.

@@ -3,16 +3,17 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop, bpf_probe_read_kernel};
 use st_ebpf::{
-    abi::{ACK_BYTES, Ack, CAPTURE, Counter, SILENT_NS},
+    abi::{ACK_BYTES, Ack, CAPTURE, Counter, SILENT_NS, direction, flags, kind},
     scan::Window,
 };
 
 use super::{
     access::{Access, Change},
     maps::{ACKS, HEARTBEAT, Scratch, count},
-    packet::Datagram,
+    message::submit,
+    packet::{Datagram, Ip},
 };
 
 /// How many bytes are summed at once: `bpf_csum_diff` takes 512 at most.
@@ -46,14 +47,44 @@ pub fn acknowledge<A: Access>(
         && ack.peer == header.peer
         && ack.server_port == header.server_port
         && ack.peer_port == header.peer_port;
-    let header_len = datagram.payload - datagram.ip.at;
+    // The first fragment of a long one gives way to a whole packet.
+    let header_len = match datagram.ip {
+        Ip { first: true, v6: true, .. } => 48,
+        Ip { first: true, .. } => 28,
+        ip => datagram.payload - ip.at,
+    };
     if !same || ack.header_len != header_len || captured != datagram.len || !(ack.orphan != 0 || is_silent()) {
         return false;
     }
     let Some(payload) = payload_change(scratch, captured, ack) else { return false };
     let sent = send_back(access, scratch, datagram, payload, ack);
     count(if sent { Counter::AckedHere } else { Counter::AckFailed });
+    // What TC sends to the peer, `st_egress` sees leave; the rest nobody sees.
+    if sent && (A::FLAGS & flags::XDP != 0 || scratch.header.direction == direction::EGRESS) {
+        show(scratch, ack);
+    }
     sent
+}
+
+/// Puts the ACK into the ring as a request of sipst's own that has left. The 2xx has been read.
+#[inline(always)]
+fn show(scratch: &mut Scratch, ack: &Ack) {
+    let len = core::hint::black_box(ack.len) & (2 * ACK_BYTES as u32 - 1);
+    let len = if len > ACK_BYTES as u32 { ACK_BYTES as u32 } else { len };
+    // SAFETY: the window has room for more than the message's place, which has as many bytes.
+    if unsafe { bpf_probe_read_kernel((&raw mut scratch.window).cast(), len, ack.message.as_ptr().cast()) } != 0 {
+        return;
+    }
+    let header = &mut scratch.header;
+    header.kind = kind::INJECTED;
+    header.direction = direction::EGRESS;
+    header.wire_len = len as u16;
+    header.captured_len = len as u16;
+    header.flags = 0;
+    header.identification = [0; 4];
+    header.place = [0; 2];
+    header.cookie = 0;
+    submit(scratch, len);
 }
 
 /// Whether the daemon is dead or hangs.
@@ -69,8 +100,7 @@ fn is_silent() -> bool {
 #[inline(always)]
 fn send_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, payload: u32, ack: &Ack) -> bool {
     let at = datagram.ip.at;
-    let header_len = datagram.payload - at;
-    let udp_header = datagram.ip.next;
+    let header_len = if ack.header_len == 28 { 28 } else { 48 };
     if ack.len == 0 || ack.len > ACK_BYTES as u32 || !access.resize(at + header_len + ack.len) {
         return false;
     }
@@ -87,13 +117,14 @@ fn send_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
         old_len: (datagram.len as u16 + 8).to_be(),
         new_len: (ack.len as u16 + 8).to_be(),
         whole: ack.checksum,
+        fragment: datagram.ip.first,
     };
     // SAFETY: both ends; 26 or 46 bytes of 48; at most as many as the message's place has.
     unsafe {
         access.overwrite(0, ends, 2 * MAC as u32)
             && access.overwrite(at, ack.headers.as_ptr(), headers)
-            && access.overwrite(datagram.payload, ack.message.as_ptr(), len)
-            && access.renew_checksum(udp_header + 6, &change)
+            && access.overwrite(at + header_len, ack.message.as_ptr(), len)
+            && access.renew_checksum(at + headers, &change)
     }
 }
 

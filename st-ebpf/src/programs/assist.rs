@@ -51,7 +51,7 @@ pub fn offer<A: Access>(access: &A, scratch: &mut Scratch, captured: u32) {
     } else if scratch.header.cookie == 0 {
         // No socket of this host's has sent it.
         Err(assist::RELAYED)
-    } else if captured != datagram.len {
+    } else if captured != datagram.len || datagram.ip.first {
         Err(assist::TOO_LONG)
     } else {
         read(scratch, captured, List::Supported);
@@ -79,7 +79,7 @@ pub fn soften<A: Access>(access: &A, scratch: &mut Scratch, captured: u32) {
     let Some(edit) = scratch.reading.soften() else { return };
     let done = if !is_awake() {
         assist::ASLEEP
-    } else if captured != datagram.len {
+    } else if captured != datagram.len || datagram.ip.first {
         assist::TOO_LONG
     } else {
         match edit {
@@ -94,7 +94,15 @@ pub fn soften<A: Access>(access: &A, scratch: &mut Scratch, captured: u32) {
 /// Whether the peer's network is marked.
 #[inline(always)]
 fn is_wanted(scratch: &Scratch) -> bool {
-    ASSISTED.get(Key::new(128, scratch.header.peer)).is_some_and(|wanted| *wanted != 0)
+    let peer = (&raw const scratch.header.peer).cast::<u32>();
+    // SAFETY: inside the address, which is aligned to eight. Four bytes at once, for behind the prefix's length eight would not be
+    // aligned on the stack.
+    let words: [u32; 4] = unsafe {
+        [peer.read_volatile(), peer.add(1).read_volatile(), peer.add(2).read_volatile(), peer.add(3).read_volatile()]
+    };
+    // SAFETY: as many bytes, of which any will do.
+    let peer = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) };
+    ASSISTED.get(Key::new(128, peer)).is_some_and(|wanted| *wanted != 0)
 }
 
 /// Whether a daemon lives that will see what is sampled: who has nobody to refresh is better off without timers.

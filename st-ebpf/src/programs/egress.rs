@@ -9,15 +9,17 @@ use st_ebpf::{
     abi::{Counter, Shift, Token, direction, kind, refused},
     cseq::{self, Close, RANGES, Range, State},
     key::Whose,
-    scan::{Start, has_our_prefix, has_peer_prefix, is_500, method, part, token},
+    scan::{Start, has_our_prefix, has_peer_prefix, is_500, is_refusal, method, part, token},
 };
 
 use super::{
     access::Access,
     ack::acknowledge,
     assist::offer,
+    fragments::{ends_before_to, foreign, later, lead},
     hold::{Acks, Held, acks, acks_are_held, hold},
-    ingress::beginning,
+    ingress::about_ours,
+    loopback::{End, end},
     maps::{SHIFTS, Scratch, TOKENS, count},
     media,
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
@@ -35,33 +37,44 @@ const TRANSACTION_NS: u64 = 32_000_000_000;
 pub fn egress<A: Access>(access: &A) -> Fate {
     let datagram = match read(access, |ip, ports| media::left(access, ip, ports.source)) {
         Packet::Other => return Fate::Pass,
-        Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Peer),
+        Packet::IcmpError(datagram) => return about_ours(access, &datagram, Whose::Peer),
         Packet::Unread(reason) => {
             count(reason);
             return Fate::Pass;
         }
-        Packet::First(datagram) => return beginning(access, &datagram, false, Whose::Peer),
-        Packet::Sip(datagram) => datagram,
+        Packet::Foreign(ip) => return foreign(access, ip, direction::EGRESS),
+        Packet::Later(ip) => return later(access, ip, direction::EGRESS),
+        Packet::Sip(datagram) | Packet::First(datagram) => datagram,
     };
-    let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::EGRESS) else {
-        return Fate::Pass;
-    };
-    match start {
-        Start::Request(method) => return request(access, scratch, &datagram, captured, method),
-        Start::Response => return response(access, scratch, &datagram, captured),
-        Start::KeepAlive | Start::NotSip => {}
+    match end(access, datagram.source, datagram.destination) {
+        End::This => {}
+        End::Other | End::Unclear if datagram.ip.first => return foreign(access, datagram.ip, direction::EGRESS),
+        End::Other => return Fate::Pass,
+        End::Unclear => {
+            count(Counter::Loopback);
+            return Fate::Pass;
+        }
     }
-    Fate::Pass
+    let fate = match take_in(access, &datagram, direction::EGRESS) {
+        Some((scratch, datagram, captured, Start::Request(method))) => {
+            request(access, scratch, &datagram, captured, method)
+        }
+        Some((scratch, datagram, captured, Start::Response)) => response(access, scratch, &datagram, captured),
+        Some((.., Start::KeepAlive | Start::NotSip)) | None => Fate::Pass,
+    };
+    lead(access, direction::EGRESS, fate)
 }
 
 /// A response of the server's: taken where sipst asked in the peer's name, or where it is a refusal to be held back, else sampled
 /// by its method, and its number shifted back.
 #[inline(always)]
 fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
+    let described = describe(access, scratch, datagram, direction::EGRESS, captured);
+    let shifted = is_shifted(scratch);
+    let dialog = if shifted || is_refusal(&scratch.window) { part::CALL_ID | part::FROM } else { 0 };
     // It stands anywhere, so the whole header is gone through.
     let retry = if is_500(&scratch.window) { part::RETRY_AFTER } else { 0 };
-    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM | retry);
-    let described = describe(access, scratch, datagram, direction::EGRESS, captured);
+    scan(scratch, captured, part::VIA | part::CSEQ | dialog | retry);
     let datagram = &forgetting(scratch);
     if has_peer_prefix(&scratch.window, scratch.scan.branch) {
         // Never for the peer, whatever the token says.
@@ -79,7 +92,7 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
         Held::No => _ = submit(scratch, captured),
         Held::NoRoom => {}
     }
-    if is_shifted(scratch) {
+    if shifted {
         shift_back(access, scratch, datagram, Whose::Peer);
     }
     Fate::Pass
@@ -93,11 +106,18 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         method::SUBSCRIBE | method::NOTIFY => part::EVENT,
         _ => 0,
     };
-    scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoting);
+    let all = part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ | quoting;
+    // Most of the others are outside dialogs, which takes two headers to know.
+    let first = match method {
+        method::ACK | method::BYE | method::UPDATE | method::PRACK | method::INFO | method::NOTIFY => all,
+        _ => part::VIA | part::TO,
+    };
+    scan(scratch, captured, first);
     let peers = has_peer_prefix(&scratch.window, scratch.scan.branch);
     let ours = peers || has_our_prefix(&scratch.window, scratch.scan.branch);
     let in_dialog = scratch.scan.to_tag.len > 0;
-    if !ours && !in_dialog && method != method::INVITE && method != method::CANCEL {
+    let unclear = ends_before_to(scratch, datagram);
+    if !ours && !in_dialog && !unclear && method != method::INVITE && method != method::CANCEL {
         count(Counter::OutsideRequest);
         return Fate::Pass;
     }
@@ -128,6 +148,9 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         _ => _ = submit(scratch, captured),
     }
     if in_dialog {
+        if first != all {
+            scan(scratch, captured, all);
+        }
         if method == method::NOTIFY && is_shifted(scratch) {
             shift_back_quoted(access, scratch, datagram, Whose::Peer);
         }

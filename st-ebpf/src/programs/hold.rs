@@ -33,7 +33,7 @@ pub fn hold(scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Held {
         method::UPDATE => holds::UPDATE,
         _ => return Held::No,
     };
-    let whole = captured == datagram.len && datagram.len <= HELD_BYTES as u32;
+    let whole = !datagram.ip.first && captured == datagram.len && datagram.len <= HELD_BYTES as u32;
     let read = part::CSEQ | part::FROM | part::CALL_ID;
     if !is_refusal(&scratch.window) || !whole || scratch.scan.found & (read | part::RETRY_AFTER) != read || !is_awake()
     {

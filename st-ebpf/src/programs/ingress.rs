@@ -11,7 +11,9 @@ use super::{
     access::Access,
     ack::acknowledge,
     assist::soften,
+    fragments::{ends_before_to, foreign, later, lead},
     hold::{Acks, acks, acks_are_held},
+    loopback::{End, end},
     maps::{Scratch, TOKENS, count},
     media,
     message::{
@@ -32,19 +34,22 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
             count(reason);
             return Fate::Pass;
         }
-        Packet::First(datagram) => return beginning(access, &datagram, false, Whose::Server),
-        Packet::IcmpError(datagram) => return beginning(access, &datagram, true, Whose::Server),
-        Packet::Sip(datagram) => datagram,
+        Packet::Foreign(ip) => return foreign(access, ip, direction::INGRESS),
+        Packet::Later(ip) => return later(access, ip, direction::INGRESS),
+        Packet::IcmpError(datagram) => return about_ours(access, &datagram, Whose::Server),
+        Packet::Sip(datagram) | Packet::First(datagram) => datagram,
     };
-    let Some((scratch, datagram, captured, start)) = take_in(access, &datagram, direction::INGRESS) else {
-        return Fate::Pass;
-    };
-    match start {
-        Start::Request(method) => return request(access, scratch, &datagram, captured, method),
-        Start::Response => return response(access, scratch, &datagram, captured),
-        Start::KeepAlive | Start::NotSip => {}
+    if end(access, datagram.destination, datagram.source) != End::This {
+        return if datagram.ip.first { foreign(access, datagram.ip, direction::INGRESS) } else { Fate::Pass };
     }
-    Fate::Pass
+    let fate = match take_in(access, &datagram, direction::INGRESS) {
+        Some((scratch, datagram, captured, Start::Request(method))) => {
+            request(access, scratch, &datagram, captured, method)
+        }
+        Some((scratch, datagram, captured, Start::Response)) => response(access, scratch, &datagram, captured),
+        Some((.., Start::KeepAlive | Start::NotSip)) | None => Fate::Pass,
+    };
+    lead(access, direction::INGRESS, fate)
 }
 
 /// A request of the peer's, or of a stranger's: sampled where it is inside a dialog or wants to begin one; an ACK to a 2xx in the
@@ -68,7 +73,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
         method::ACK | method::BYE | method::CANCEL | method::UPDATE | method::PRACK | method::INFO => {}
         _ => {
             scan(scratch, captured, part::TO);
-            if scratch.scan.to_tag.len == 0 {
+            if scratch.scan.to_tag.len == 0 && !ends_before_to(scratch, datagram) {
                 count(Counter::OutsideRequest);
                 return Fate::Pass;
             }
@@ -120,8 +125,10 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
 /// A response: taken where sipst asked, else sampled by its method, and its number shifted back.
 #[inline(always)]
 fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Fate {
-    scan(scratch, captured, part::VIA | part::CSEQ | part::CALL_ID | part::FROM);
     let described = describe(access, scratch, datagram, direction::INGRESS, captured);
+    let shifted = is_shifted(scratch);
+    let dialog = if shifted { part::CALL_ID | part::FROM } else { 0 };
+    scan(scratch, captured, part::VIA | part::CSEQ | dialog);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
         // Never for the server, whatever the token says.
         return match take_answer(scratch, captured, described) {
@@ -137,20 +144,16 @@ fn response<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, c
     } else {
         submit(scratch, captured);
     }
-    if is_shifted(scratch) {
+    if shifted {
         shift_back(access, scratch, datagram, Whose::Server);
     }
     Fate::Pass
 }
 
-/// The beginning of a datagram. The first fragment of an answer to sipst is taken: what is left of the answer never becomes a
-/// datagram. So is an ICMP error about a request of sipst's: about one in the server's name it would reach the server's socket as
+/// An ICMP error about a request of sipst's is taken: about one in the server's name it would reach the server's socket as
 /// an error of its own, about one in the peer's it would leave for the peer.
 #[inline(always)]
-pub fn beginning<A: Access>(access: &A, datagram: &Datagram, quoted: bool, whose: Whose) -> Fate {
-    if !quoted {
-        count(Counter::Fragment);
-    }
+pub fn about_ours<A: Access>(access: &A, datagram: &Datagram, whose: Whose) -> Fate {
     let direction = match whose {
         Whose::Server => direction::INGRESS,
         Whose::Peer => direction::EGRESS,
@@ -158,11 +161,7 @@ pub fn beginning<A: Access>(access: &A, datagram: &Datagram, quoted: bool, whose
     let Some(scratch) = scratch(direction) else { return Fate::Pass };
     let datagram = read_back(scratch, datagram);
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else { return Fate::Pass };
-    match start(&scratch.window) {
-        Start::Response if !quoted => {}
-        Start::Request(_) if quoted => {}
-        _ => return Fate::Pass,
-    }
+    let Start::Request(_) = start(&scratch.window) else { return Fate::Pass };
     scan(scratch, captured, part::VIA);
     let ours = match whose {
         Whose::Server => has_our_prefix(&scratch.window, scratch.scan.branch),
@@ -171,6 +170,6 @@ pub fn beginning<A: Access>(access: &A, datagram: &Datagram, quoted: bool, whose
     if !ours {
         return Fate::Pass;
     }
-    count(if quoted { Counter::IcmpTaken } else { Counter::AnswerUnknown });
+    count(Counter::IcmpTaken);
     Fate::Take
 }

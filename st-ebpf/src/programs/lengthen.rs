@@ -62,8 +62,8 @@ pub unsafe fn insert<A: Access>(
     insertion: &Insertion,
 ) -> Option<bool> {
     let &Insertion { at, text, len, sum } = insertion;
-    // What is captured is the whole message, then.
-    if datagram.len > LONGEST || at >= datagram.len || !access.may_grow(len as i32) {
+    // What is captured is the whole message, then. A fragment has its length from those around it.
+    if datagram.ip.first || datagram.len > LONGEST || at >= datagram.len || !access.may_grow(len as i32) {
         return None;
     }
     let rest = (core::hint::black_box(datagram.len - at - 1) & (LONGEST - 1)) + 1;
@@ -81,7 +81,8 @@ pub unsafe fn insert<A: Access>(
     let udp_len = datagram.len as u16 + 8;
     let new_len = udp_len + len as u16;
     datagram.len += len;
-    let change = Change { payload: sum, old_len: udp_len.to_be(), new_len: new_len.to_be(), whole: [0; 2] };
+    let change =
+        Change { payload: sum, old_len: udp_len.to_be(), new_len: new_len.to_be(), whole: [0; 2], fragment: false };
     Some(
         moved
             && store(access, datagram.ip.next + 4, new_len)

@@ -7,7 +7,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token},
+    abi::{
+        self, Ack, Counter, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift,
+        Token,
+    },
     cseq::{RANGES, Range},
     scan::{Scan, Window},
     timers::Reading,
@@ -18,8 +21,16 @@ use super::packet::Datagram;
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
-#[map]
-pub static PORTS: Array<Ports> = Array::with_max_entries(1, 0);
+/// The ports that carry SIP. These and [`FLOW_PORTS`] are asked for every packet, so they are read in place and not looked up: a
+/// section of zeroes is a map of one element to user space, whose name is the section's ([`st_ebpf::abi::names::PORTS`]).
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.ports")]
+pub static mut PORTS: Ports = Ports { words: [0; 1024] };
+
+/// The ports of the media flows that are watched.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.flow_ports")]
+pub static mut FLOW_PORTS: Ports = Ports { words: [0; 1024] };
 
 #[map]
 pub static RING: RingBuf = RingBuf::with_byte_size(abi::RING_BYTES, 0);
@@ -59,13 +70,17 @@ pub static HELD_ACKS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static FLOWS: HashMap<Flow, Seen> = HashMap::with_max_entries(abi::FLOWS, BPF_F_NO_PREALLOC);
 
-/// The ports of these flows, one bit each: bit `port % 64` of element `port / 64`.
-#[map]
-pub static FLOW_PORTS: Array<u64> = Array::with_max_entries(1024, 0);
-
 /// Networks of peers, and whether INVITEs from and to there are changed.
 #[map]
 pub static ASSISTED: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(abi::ASSISTED, BPF_F_NO_PREALLOC);
+
+/// What became of the first fragments of datagrams, for those that follow.
+#[map]
+pub static FRAGMENTS: LruHashMap<Fragmented, Follow> = LruHashMap::with_max_entries(abi::FRAGMENTS, 0);
+
+/// How many fragments came before the first of their datagram; one element.
+#[map]
+pub static EARLY: PerCpuArray<Early> = PerCpuArray::with_max_entries(1, 0);
 
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.
@@ -92,6 +107,12 @@ pub struct Scratch {
     pub ranges: [Range; RANGES],
     /// What an INVITE says of session timers.
     pub reading: Reading,
+    /// The datagram that a fragment belongs to.
+    pub fragmented: Fragmented,
+    /// Not 0: the message is in the ring.
+    pub sampled: u32,
+    /// Not 0: the packet was turned round.
+    pub turned: u32,
 }
 
 /// A number that is being written from its last digit on.
@@ -112,6 +133,14 @@ pub struct Field {
 /// How many bytes are rewritten at once: a number, the blanks it may take, and what makes the window end on an even
 /// offset, which a checksum over it needs. A multiple of 4 for `bpf_csum_diff`.
 pub const WIDTH: usize = 24;
+
+/// The bit of a port in a table, lowest; what is above it is to be left out.
+#[inline(always)]
+pub fn bits_from(table: *const Ports, port: u32) -> u64 {
+    // SAFETY: one of the two tables, within their 1,024 words. Volatile, for user space writes them.
+    let word = unsafe { table.cast::<u64>().add((port >> 6) as usize & 1023).read_volatile() };
+    word >> (port & 63)
+}
 
 /// Counts one.
 #[inline(always)]

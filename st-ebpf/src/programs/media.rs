@@ -6,7 +6,7 @@ use st_ebpf::abi::{Flow, Seen};
 
 use super::{
     access::Access,
-    maps::{FLOW_PORTS, FLOWS},
+    maps::{FLOW_PORTS, FLOWS, bits_from},
     packet::{Ip, destination_address, source_address},
 };
 
@@ -29,12 +29,17 @@ pub fn came(access: &impl Access, ip: Ip, destination: u16) {
 /// The watched flow of a port and an address of the server's.
 #[inline(always)]
 fn entry(port: u16, address: impl Fn(&mut [u8; 16]) -> bool) -> Option<*mut Seen> {
-    let word = FLOW_PORTS.get((port >> 6) as u32)?;
-    if word >> (port & 63) & 1 == 0 {
+    if bits_from(&raw const FLOW_PORTS, u32::from(port)) & 1 == 0 {
         return None;
     }
-    let mut flow = Flow { address: [0; 16], port: port.to_be_bytes(), reserved: [0; 6] };
-    if address(&mut flow.address) { FLOWS.get_ptr_mut(flow) } else { None }
+    // In whole words, which the stack wants aligned.
+    let mut flow = [0, 0, u64::from(port.to_be())];
+    // SAFETY: the first sixteen of its bytes.
+    if !address(unsafe { &mut *flow.as_mut_ptr().cast() }) {
+        return None;
+    }
+    // SAFETY: as many bytes, of which any will do.
+    FLOWS.get_ptr_mut(unsafe { core::mem::transmute::<[u64; 3], Flow>(flow) })
 }
 
 /// Writes the time: only when it changes, which is once in a tick, whatever the packet rate.

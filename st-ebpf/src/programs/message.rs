@@ -14,6 +14,7 @@ use st_ebpf::{
 
 use super::{
     access::Access,
+    fragments::mark,
     maps::{RING, SCRATCH, SETTINGS, Scratch, TOKENS, count},
     packet::{Datagram, addresses},
 };
@@ -72,6 +73,8 @@ pub fn take_in<A: Access>(
 ) -> Option<(&'static mut Scratch, Datagram, u32, Start)> {
     count(Counter::Seen);
     let scratch = scratch(direction)?;
+    scratch.sampled = 0;
+    scratch.turned = 0;
     let datagram = read_back(scratch, datagram);
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
         count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
@@ -119,7 +122,9 @@ pub fn describe<A: Access>(
     header.kind = kind::MESSAGE;
     header.flags = A::FLAGS | if cut { flags::CUT } else { 0 };
     header.reason = 0;
-    header.reserved = [0; 6];
+    header.identification = [0; 4];
+    header.place = [0; 2];
+    mark(access, scratch, datagram);
     true
 }
 
@@ -140,6 +145,7 @@ pub fn reserve_reached() -> bool {
 pub fn submit(scratch: &mut Scratch, captured: u32) -> bool {
     let room = put(scratch, captured);
     count(if room { Counter::Sampled } else { Counter::RingFull });
+    scratch.sampled = u32::from(room);
     room
 }
 

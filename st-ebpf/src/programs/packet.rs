@@ -2,9 +2,12 @@
 //! UDP. Plain packets are read directly at constant offsets, so that what is no SIP costs next to nothing; the rest by a
 //! helper, which also reads what is not in the linear part.
 
-use st_ebpf::abi::{Counter, SampleHeader};
+use st_ebpf::abi::{Counter, SampleHeader, place};
 
-use super::{access::Access, maps::PORTS};
+use super::{
+    access::Access,
+    maps::{PORTS, bits_from},
+};
 
 /// How many extension headers are passed over (RFC 8200, section 4).
 const MAX_EXTENSIONS: usize = 6;
@@ -41,6 +44,10 @@ pub struct Ip {
     pub v6: bool,
     /// It carries no more than the beginning of that: the first of several fragments.
     pub first: bool,
+    /// Of a fragment: bits of [`place`]; else 0, as it is for one that has more between its header and the datagram.
+    pub place: u16,
+    /// Of a fragment: its datagram's.
+    pub identification: u32,
 }
 
 /// A UDP datagram.
@@ -85,13 +92,17 @@ pub enum Packet {
     Sip(Datagram),
     /// The first fragment of one; its length is what is there.
     First(Datagram),
+    /// The first fragment of one between other ports.
+    Foreign(Ip),
+    /// Another fragment of UDP, between whatever ports.
+    Later(Ip),
     /// An ICMP error about one; its length is what is quoted.
     IcmpError(Datagram),
 }
 
 /// The bytes at a constant offset, if they can be read directly.
 #[inline(always)]
-fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
+pub fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
     if data + offset + N > end {
         return None;
     }
@@ -101,18 +112,28 @@ fn direct<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8;
 
 /// The bytes at any offset.
 #[inline(always)]
-fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N]> {
+pub fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     // SAFETY: N bytes of room.
     unsafe { access.load(offset, bytes.as_mut_ptr(), N as u32) }.then_some(bytes)
 }
 
+/// Whether this port carries SIP.
+#[inline(always)]
+pub fn carries_sip(port: u16) -> bool {
+    bits_from(&raw const PORTS, u32::from(port)) & 1 == 1
+}
+
 /// Whether either port carries SIP; source and destination as in the header.
 #[inline(always)]
 fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
-    let Some(ports) = PORTS.get(0) else { return false };
-    let bit = |port: u16| ports.words[(port >> 6) as usize & 1023] >> (port & 63) & 1;
-    bit(u16::from_be_bytes([s0, s1])) | bit(u16::from_be_bytes([d0, d1])) == 1
+    carries_sip(u16::from_be_bytes([s0, s1])) | carries_sip(u16::from_be_bytes([d0, d1]))
+}
+
+/// A plain packet's header.
+#[inline(always)]
+fn whole(next: u32, protocol: u8, v6: bool) -> Ip {
+    Ip { at: 14, next, protocol, v6, first: false, place: 0, identification: 0 }
 }
 
 /// What a plain packet (no tag, no option, no extension, no fragment) is, or `None` where it is not plain.
@@ -131,14 +152,14 @@ fn plain(access: &impl Access, no_sip: impl Fn(Ip, Ports)) -> Option<Packet> {
                 protocol::ICMP => return None,
                 _ => return Some(Packet::Other),
             }
-            (Ip { at: 14, next: 34, protocol, v6: false, first: false }, direct::<4>(data, end, 34)?)
+            (whole(34, protocol, false), direct::<4>(data, end, 34)?)
         }
         ethertype::IPV6 => {
             let [protocol] = direct::<1>(data, end, 20)?;
             if protocol != protocol::UDP && protocol != protocol::TCP {
                 return None;
             }
-            (Ip { at: 14, next: 54, protocol, v6: true, first: false }, direct::<4>(data, end, 54)?)
+            (whole(54, protocol, true), direct::<4>(data, end, 54)?)
         }
         ethertype::VLAN | ethertype::QINQ => return None,
         _ => return Some(Packet::Other),
@@ -172,18 +193,14 @@ fn network(access: &impl Access) -> Result<Ip, Packet> {
 
 #[inline(always)]
 fn ipv4(access: &impl Access, at: u32) -> Result<Ip, Packet> {
-    let [first, _, _, _, _, _, f0, f1, _, protocol] = bytes::<10>(access, at).ok_or(Packet::Other)?;
+    let [first, _, _, _, i0, i1, f0, f1, _, protocol] = bytes::<10>(access, at).ok_or(Packet::Other)?;
     let length = (first as u32 & 15) * 4;
     if first >> 4 != 4 || length < 20 {
         return Err(Packet::Other);
     }
-    if (f0 & 0x1f) | f1 == 0 {
-        Ok(Ip { at, next: at + length, protocol, v6: false, first: f0 & 0x20 != 0 })
-    } else if protocol == protocol::UDP {
-        Err(Packet::Unread(Counter::Fragment))
-    } else {
-        Err(Packet::Other)
-    }
+    let place = u16::from_be_bytes([f0, f1]) & (place::MORE | place::OFFSET);
+    let identification = u16::from_be_bytes([i0, i1]) as u32;
+    Ok(Ip { at, next: at + length, protocol, v6: false, first: place == place::MORE, place, identification })
 }
 
 #[inline(always)]
@@ -191,6 +208,8 @@ fn ipv6(access: &impl Access, at: u32) -> Result<Ip, Packet> {
     let [mut protocol] = bytes::<1>(access, at + 6).ok_or(Packet::Other)?;
     let mut next = at + 40;
     let mut first = false;
+    let mut place = 0;
+    let mut identification = 0;
     let mut extensions = 0;
     while extensions < MAX_EXTENSIONS {
         match protocol {
@@ -202,22 +221,27 @@ fn ipv6(access: &impl Access, at: u32) -> Result<Ip, Packet> {
                     (length as u32 + 1) * 8
                 };
                 protocol = following;
+                // What follows the fragment header is no UDP header: it cannot be put together.
+                place = 0;
             }
             protocol::FRAGMENT => {
-                let [following, _, o0, o1] = bytes::<4>(access, next).ok_or(Packet::Other)?;
-                if o0 as u32 | (o1 as u32 & 0xf8) != 0 {
-                    return Err(Packet::Unread(Counter::Fragment));
-                }
-                // Also the only one (RFC 6946).
-                first = true;
+                let [following, _, o0, o1, i0, i1, i2, i3] = bytes::<8>(access, next).ok_or(Packet::Other)?;
+                let field = u16::from_be_bytes([o0, o1]);
+                // Also the only one (RFC 6946), which is a whole packet.
+                place = field >> 3 | (field & 1) * place::MORE;
+                first = place == place::MORE;
+                identification = u32::from_be_bytes([i0, i1, i2, i3]);
                 next += 8;
                 protocol = following;
+                if place & place::OFFSET != 0 {
+                    break;
+                }
             }
             _ => break,
         }
         extensions += 1;
     }
-    Ok(Ip { at, next, protocol, v6: true, first })
+    Ok(Ip { at, next, protocol, v6: true, first, place, identification })
 }
 
 /// A UDP datagram of which as much is there as the packet holds.
@@ -229,6 +253,16 @@ fn beginning(access: &impl Access, ip: Ip, [s0, s1, d0, d1]: [u8; 4]) -> Datagra
     Datagram { ip, source: u16::from_be_bytes([s0, s1]), destination: u16::from_be_bytes([d0, d1]), payload, len }
 }
 
+/// Where an IP packet ends: a short frame is filled up behind it.
+#[inline(always)]
+pub fn end(access: &impl Access, ip: Ip) -> u32 {
+    let len = access.len();
+    let (field, header) = if ip.v6 { (4, 40) } else { (2, 0) };
+    let Some(length) = bytes::<2>(access, ip.at + field) else { return len };
+    let end = ip.at + header + u16::from_be_bytes(length) as u32;
+    if end < len { end } else { len }
+}
+
 /// UDP or TCP from or to a SIP port, or an ICMP error about it.
 #[inline(always)]
 fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result<Packet, Packet> {
@@ -237,8 +271,12 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result
             let [s0, s1, d0, d1, l0, l1] = bytes::<6>(access, ip.next).ok_or(Packet::Other)?;
             let sip = is_sip([s0, s1, d0, d1]);
             if ip.first {
+                if !sip {
+                    return Ok(Packet::Foreign(ip));
+                }
                 let datagram = beginning(access, ip, [s0, s1, d0, d1]);
-                return Ok(if sip { Packet::First(datagram) } else { Packet::Unread(Counter::Fragment) });
+                let len = end(access, ip).saturating_sub(datagram.payload);
+                return Ok(Packet::First(Datagram { len, ..datagram }));
             }
             if !sip {
                 no_sip(ip, Ports::of([s0, s1, d0, d1]));
@@ -270,6 +308,9 @@ fn icmp_error(access: &impl Access, ip: Ip) -> Result<Packet, Packet> {
     if quoted.protocol != protocol::UDP {
         return Ok(Packet::Other);
     }
+    if quoted.place & place::OFFSET != 0 {
+        return Ok(Packet::Unread(Counter::Fragment));
+    }
     let ports = bytes::<4>(access, quoted.next).ok_or(Packet::Other)?;
     if !is_sip(ports) {
         return Ok(Packet::Other);
@@ -284,6 +325,8 @@ pub fn read(access: &impl Access, no_sip: impl Fn(Ip, Ports)) -> Packet {
         return packet;
     }
     let found = network(access).and_then(|ip| match ip.protocol {
+        protocol::UDP if ip.place & place::OFFSET != 0 => Ok(Packet::Later(ip)),
+        _ if ip.place & place::OFFSET != 0 => Ok(Packet::Other),
         protocol::ICMP | protocol::ICMP6 => icmp_error(access, ip),
         _ => transport(access, ip, no_sip),
     });

@@ -107,11 +107,9 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
     }
     let number = number as u32;
     let raises = raises(method);
-    if matches!(whose, Whose::Server) {
+    if matches!(whose, Whose::Server) && raises {
         // Before the look-up: who makes an entry and then asks for this has missed nothing.
-        if raises {
-            note(key, number);
-        }
+        note(key, number);
         if !is_shifted(scratch) {
             return;
         }

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 use st_ebpf::cseq::State;
 
-use crate::{Event, Side, Time};
+use crate::{Event, Side, Time, message::Transport};
 
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +28,8 @@ pub struct Packet<'a> {
     pub server: SocketAddr,
     /// The address on the other side.
     pub peer: SocketAddr,
+    /// What it came by.
+    pub transport: Transport,
     /// Interface index, 0 where there is none (captures).
     pub interface: u32,
     /// TOS or traffic class.
@@ -355,7 +357,8 @@ impl Datagram {
     pub(crate) fn packet(&self) -> Packet<'_> {
         let Self { server, peer, tos, ttl, ref bytes, .. } = *self;
         let direction = Direction::Egress;
-        Packet { direction, server, peer, interface: 0, tos, ttl, cookie: 0, truncated: false, bytes }
+        let transport = Transport::Udp;
+        Packet { direction, server, peer, transport, interface: 0, tos, ttl, cookie: 0, truncated: false, bytes }
     }
 }
 

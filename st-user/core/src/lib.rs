@@ -15,6 +15,8 @@ pub mod event;
 pub mod io;
 pub mod message;
 pub mod policy;
+pub mod reassembly;
+pub mod stream;
 pub mod time;
 
 pub use engine::Engine;
@@ -23,6 +25,7 @@ pub use io::{
     AnsweredInvite, Arm, Assist, Command, Datagram, Direction, Inject, KeepAlive, LetBe, Mark, MediaSeen, Output,
     Packet, ReadyAck, Refusal, SessionId,
 };
+pub use message::Transport;
 pub use policy::{
     Action, AssumeMode, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules,
     Trunk,

@@ -55,6 +55,7 @@ fn feed(sim: &mut Sim, direction: Direction, bytes: &[u8]) {
         direction,
         server: sim::text::SERVER.parse().expect("an address"),
         peer: sim::text::PEER.parse().expect("an address"),
+        transport: st_core::Transport::Udp,
         interface: 1,
         tos: 0,
         ttl: 64,

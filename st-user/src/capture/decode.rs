@@ -1,17 +1,20 @@
-//! From a frame to the UDP datagram in it.
+//! From a frame to the UDP datagram or TCP segment in it.
 
 use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
 };
 
-use etherparse::{EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TransportSlice, UdpSlice};
-use st_core::Time;
-
-use super::{
-    Datagram, Decoded, Frame, Link,
-    fragments::{Fragment, Fragments, Id},
+use etherparse::{
+    EtherType, IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket, TcpSlice, TransportSlice, UdpSlice,
 };
+use st_core::{
+    Time, Transport,
+    reassembly::{Counts, Fragment, Id, Outcome, Reassembly},
+    stream::Tcp,
+};
+
+use super::{Datagram, Decoded, Frame, Link, Segment};
 
 /// Bytes of a Linux "cooked" header, and where the protocol stands in it.
 const SLL: (usize, usize) = (16, 14);
@@ -22,8 +25,7 @@ const FAMILY: usize = 4;
 /// Decodes frames; keeps fragments until they are complete.
 #[derive(Default)]
 pub struct Decoder {
-    fragments: Fragments,
-    reassembled: u64,
+    fragments: Reassembly<()>,
 }
 
 /// What the IP header says about a packet.
@@ -37,12 +39,14 @@ struct Ip {
 impl Decoder {
     /// How many datagrams were put together from fragments.
     pub fn reassembled(&self) -> u64 {
-        self.reassembled
+        self.fragments.counts().whole
     }
 
-    /// How many datagrams lack fragments.
+    /// How many datagrams lack fragments, those that wait for some included, or have such as cannot be used.
     pub fn incomplete(&self) -> u64 {
-        self.fragments.incomplete()
+        let Counts { whole: _, incomplete, headless, overlapping, too_many, malformed: _, displaced } =
+            self.fragments.counts();
+        incomplete + headless + overlapping + too_many + displaced + self.fragments.waiting().0 as u64
     }
 
     /// What the frame is.
@@ -70,7 +74,7 @@ impl Decoder {
         }
         match packet.transport {
             Some(TransportSlice::Udp(udp)) => Decoded::Udp(datagram(&ip, &udp, payload.incomplete, Cow::Borrowed)),
-            Some(TransportSlice::Tcp(tcp)) => Decoded::Tcp(tcp.payload()),
+            Some(TransportSlice::Tcp(tcp)) => Decoded::Tcp(segment(&ip, &tcp)),
             Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_) | TransportSlice::Igmp(_)) | None => {
                 Decoded::Other
             }
@@ -79,11 +83,10 @@ impl Decoder {
 
     fn fragment<'a>(&mut self, now: Time, net: &LaxNetSlice<'a>, ip: &Ip) -> Decoded<'a> {
         let Some(fragment) = fragment(net, ip) else { return Decoded::Fragment };
-        if fragment.id.protocol != IpNumber::UDP {
+        if fragment.id.protocol != IpNumber::UDP.0 {
             return Decoded::Other;
         }
-        let Some(whole) = self.fragments.add(now, fragment) else { return Decoded::Fragment };
-        self.reassembled += 1;
+        let Outcome::Whole((), whole) = self.fragments.add(now, &fragment, || ()) else { return Decoded::Fragment };
         match UdpSlice::from_slice_lax(&whole) {
             Ok(udp) => Decoded::Udp(datagram(ip, &udp, false, |payload| Cow::Owned(payload.to_vec()))),
             Err(_) => Decoded::Other,
@@ -150,8 +153,8 @@ fn fragment<'a>(net: &LaxNetSlice<'a>, ip: &Ip) -> Option<Fragment<'a>> {
         }
         LaxNetSlice::Arp(_) => return None,
     };
-    let id = Id { source: ip.source, destination: ip.destination, identification, protocol: payload.ip_number };
-    (!payload.incomplete).then_some(Fragment { id, offset, more, payload: payload.payload })
+    let id = Id { source: ip.source, destination: ip.destination, identification, protocol: payload.ip_number.0 };
+    (!payload.incomplete).then_some(Fragment { id, offset: offset.value(), more, bytes: payload.payload })
 }
 
 fn datagram<'a, 'b>(
@@ -161,11 +164,24 @@ fn datagram<'a, 'b>(
     keep: impl FnOnce(&'b [u8]) -> Cow<'a, [u8]>,
 ) -> Datagram<'a> {
     Datagram {
+        transport: Transport::Udp,
         source: SocketAddr::new(ip.source, udp.source_port()),
         destination: SocketAddr::new(ip.destination, udp.destination_port()),
         tos: ip.tos,
         ttl: ip.ttl,
         cut: incomplete || usize::from(udp.length()) > udp.slice().len(),
         payload: keep(udp.payload()),
+    }
+}
+
+fn segment<'a>(ip: &Ip, tcp: &TcpSlice<'a>) -> Segment<'a> {
+    let (sequence, syn, ack) = (tcp.sequence_number(), tcp.syn(), tcp.ack());
+    Segment {
+        source: SocketAddr::new(ip.source, tcp.source_port()),
+        destination: SocketAddr::new(ip.destination, tcp.destination_port()),
+        tos: ip.tos,
+        ttl: ip.ttl,
+        tcp: Tcp { sequence, syn, ack, fin: tcp.fin(), rst: tcp.rst() },
+        payload: tcp.payload(),
     }
 }

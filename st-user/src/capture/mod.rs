@@ -1,15 +1,16 @@
-//! Captures: files of packets, and the UDP datagrams in them.
+//! Captures: files of packets, and the UDP datagrams and TCP segments in them.
 
 mod decode;
 mod file;
-mod fragments;
+mod streams;
 
 use std::{borrow::Cow, io, net::SocketAddr};
 
-use st_core::Time;
+use st_core::{Time, Transport, stream::Tcp};
 
 pub use decode::Decoder;
 pub use file::read;
+pub use streams::Joiner;
 
 /// What a frame begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +40,11 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
 }
 
-/// One UDP datagram.
+/// One UDP datagram, or one message of a TCP connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
+    /// Which of the two.
+    pub transport: Transport,
     /// From here.
     pub source: SocketAddr,
     /// To here.
@@ -56,13 +59,30 @@ pub struct Datagram<'a> {
     pub cut: bool,
 }
 
+/// One TCP segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// From here.
+    pub source: SocketAddr,
+    /// To here.
+    pub destination: SocketAddr,
+    /// TOS or traffic class.
+    pub tos: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// What its header says.
+    pub tcp: Tcp,
+    /// What it carries, as far as the capture kept it.
+    pub payload: &'a [u8],
+}
+
 /// What a frame turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// UDP, put together from its fragments if need be.
     Udp(Datagram<'a>),
-    /// A TCP segment with this payload.
-    Tcp(&'a [u8]),
+    /// A TCP segment.
+    Tcp(Segment<'a>),
     /// A fragment that waits for others, or cannot be used.
     Fragment,
     /// Nothing that carries SIP.

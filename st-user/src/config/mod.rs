@@ -4,6 +4,7 @@ mod alerts;
 mod assume;
 mod fields;
 mod metrics;
+mod namespaces;
 mod problem;
 mod records;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use st_core::{Action, Policy};
 
 use crate::{
     hep,
-    kernel::{self, Overlap},
+    kernel::{self, Group, Overlap},
     recorder::Limits,
 };
 pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
@@ -43,11 +44,11 @@ const MAX_FILE: u64 = 1 << 20;
 /// How packets are seen on the way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
-    /// TC on a link that is up and on veth, XDP elsewhere.
+    /// TC on a link that is up, on veth and on the loopback, XDP elsewhere.
     Auto,
     /// TC.
     Tc,
-    /// XDP.
+    /// XDP, or TC where that cannot be attached.
     Xdp,
 }
 
@@ -63,8 +64,11 @@ pub struct Control {
 /// All that the operator can say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where to attach; at least one, none twice. Whether they exist is for `run` to find out.
+    /// Where to attach, by names, patterns, exclusions and `default`; at least one, none twice. Whether they exist is for `run` to find
+    /// out.
     pub interfaces: Vec<String>,
+    /// The network namespaces in which that is, each with its own; none: the daemon's own.
+    pub namespaces: Vec<Group>,
     /// How.
     pub attach: Attach,
     /// Ports that SIP is spoken on, at least one, none twice.

@@ -18,6 +18,7 @@ use super::{
     Attach, Config, Control, Journald, PORT, alerts,
     fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
     metrics::metrics,
+    namespaces::namespaces,
     problem::{Position, Problem},
     records,
     tree::Node,
@@ -51,6 +52,8 @@ pub(super) fn config(
     let attaches = [("auto", Attach::Auto), ("tc", Attach::Tc), ("xdp", Attach::Xdp)];
     let interfaces =
         fields.need("interfaces", "add `interfaces: [eth0]` with the interfaces that SIP uses", some(interfaces));
+    let names: Vec<String> = interfaces.iter().flatten().map(|placed| placed.value.clone()).collect();
+    let namespaces = fields.get("namespaces", |given, problems| namespaces(given, &names, problems));
     let attach = fields.get("attach", choice(&attaches)).unwrap_or(Attach::Auto);
     let ports = fields.get("ports", some(list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"))));
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
@@ -94,7 +97,8 @@ pub(super) fn config(
     fields.close();
 
     let config = Config {
-        interfaces: interfaces.iter().flatten().map(|placed| placed.value.clone()).collect(),
+        interfaces: names,
+        namespaces: namespaces.unwrap_or_default(),
         attach,
         ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
@@ -112,7 +116,8 @@ pub(super) fn config(
         recorder,
         hep,
     };
-    if config.refreshes() {
+    // What they are in other namespaces is not known before they are there.
+    if config.refreshes() && config.namespaces.is_empty() {
         crossed_once(&interfaces.unwrap_or_default(), overlaps, problems);
     }
     Some(config)
@@ -148,16 +153,24 @@ fn some<T>(
     }
 }
 
-fn interfaces(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Placed<String>>> {
-    let name = parsed("the name of an interface", "a name that `ip link` shows", |text| {
-        let bad = |byte: u8| byte == b'/' || byte == b':' || byte.is_ascii_whitespace() || byte.is_ascii_control();
-        let good = text.len() <= MAX_INTERFACE_NAME && text != "." && text != ".." && !text.bytes().any(bad);
-        good.then(|| text.to_owned())
+pub(super) fn interfaces(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Placed<String>>> {
+    let example = "a name that `ip link` shows, `\"eth*\"`, `\"!eth9\"` or `default`";
+    let name = parsed("the name of an interface", example, |text| {
+        let bad =
+            |byte: u8| matches!(byte, b'/' | b':' | b'!') || byte.is_ascii_whitespace() || byte.is_ascii_control();
+        let name = text.strip_prefix('!').unwrap_or(text);
+        let good = !name.is_empty() && name.len() <= MAX_INTERFACE_NAME && name != "." && name != "..";
+        (good && !name.bytes().any(bad)).then(|| text.to_owned())
     });
-    list(MAX_INTERFACES, name)(given, problems)
+    let names = list(MAX_INTERFACES, name)(given, problems)?;
+    if !names.is_empty() && names.iter().all(|placed| placed.value.starts_with('!')) {
+        given.wrong("says only what is left out", "name what is meant first, such as `\"*\"` for all", problems);
+        return None;
+    }
+    Some(names)
 }
 
-fn absolute(text: &str) -> Option<PathBuf> {
+pub(super) fn absolute(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(text)).filter(|path| path.is_absolute())
 }
 

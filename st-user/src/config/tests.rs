@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 use st_core::{Action, AssumeMode, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
 
 use super::*;
+use crate::container::Target;
 
 fn parse_with(text: &str, overlaps: &dyn Fn(&[String]) -> Vec<Overlap>) -> Result<Config, String> {
     Config::parse("f", text.as_bytes(), Path::new("/nonexistent"), overlaps).map_err(|error| error.to_string())
@@ -70,6 +71,7 @@ fn everything_but_the_interfaces_has_a_default() {
         config,
         Config {
             interfaces: vec!["eth0".into()],
+            namespaces: vec![],
             attach: Attach::Auto,
             ports: vec![5060],
             pin_dir: "/sys/fs/bpf/sipst".into(),
@@ -141,6 +143,7 @@ fn the_examples_in_the_sample_are_right_too() {
     let trunk = &config.policy.trunks[0];
     assert_eq!(trunk.name, "carrier");
     assert!(trunk.matcher.matches("203.0.113.7".parse().unwrap(), ""));
+    assert_eq!(config.namespaces.len(), 3);
     assert!(trunk.matcher.matches("198.51.100.7".parse().unwrap(), "sbc.carrier.example"));
     assert_eq!(trunk.rules.action, Action::Refresh);
     assert_eq!(trunk.rules.credentials.as_ref().unwrap().password.expose_secret(), "secret");
@@ -173,6 +176,7 @@ fn another_yaml_reader_finds_the_same_in_the_sample() {
 
 const TOP: &[&str] = &[
     "interfaces",
+    "namespaces",
     "attach",
     "ports",
     "pin_dir",
@@ -336,6 +340,18 @@ fn wrong_values_are_told_with_the_right_ones() {
         says(&format!("alert_rate: {rate}"), &["2:13: `alert_rate` is `"]);
     }
     assert_eq!(said("interfaces: [an-interface-too-long, eth/0]").len(), 2);
+    parse("interfaces: [\"*\", \"!docker*\", \"ens?\", default, lo]").unwrap();
+    assert!(
+        said("interfaces: [\"!\", \"!!a\", \"a!b\"]").iter().all(|said| said.contains("not the name of an interface"))
+    );
+    assert!(
+        said("interfaces: [\"!eth0\"]")[0]
+            .starts_with("f:1:13: `interfaces` says only what is left out: name what is meant")
+    );
+    assert!(
+        said("interfaces: [eth0, !eth1 ]")[0]
+            .starts_with("f:1:20: a tag (`!...`): take it away, or put the value in quotes")
+    );
     assert_eq!(said("interfaces: []"), ["f:1:13: `interfaces` is an empty list: name one at least"]);
 }
 
@@ -407,6 +423,44 @@ fn how_to_refresh_without_saying_refresh_is_a_contradiction() {
     says("trunks: [{name: a, method: update}]", &["2:20: says how to refresh, but no `action` is given"]);
     says("default: {min_se: 2m}", &["2:11: says how to refresh, but no `action` is given"]);
     parse("interfaces: [eth0]\ntrunks: [{name: a, action: alert, method: update}]").unwrap();
+}
+
+#[test]
+fn a_namespace_is_one_of_a_container_a_file_and_a_process_and_has_a_name_of_its_own() {
+    let group = |name: &str, target, interfaces: &[&str]| Group {
+        name: name.into(),
+        target,
+        interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let text = "interfaces: [eth0]\nnamespaces:\n  - {name: a, container: \"ns/sip-*/sip\"}\n  - {name: b, netns: /run/netns/b, \
+                interfaces: [eth1, \"x*\"]}\n  - {name: c, pid: 7}";
+    assert_eq!(
+        parse(text).unwrap().namespaces,
+        [
+            group("a", Target::Container("ns/sip-*/sip".into()), &["eth0"]),
+            group("b", Target::File("/run/netns/b".into()), &["eth1", "x*"]),
+            group("c", Target::Process(7), &["eth0"]),
+        ]
+    );
+    let says = |groups: &str, what: &str| {
+        let said = said(&format!("interfaces: [eth0]\nnamespaces: [{groups}]"));
+        assert!(said.len() == 1 && said[0].contains(what), "{groups}: {said:?}");
+    };
+    says("{name: a}", "f:2:14: a namespace needs one of `container`, `netns` and `pid`: say which it is");
+    says(
+        "{name: a, pid: 1, container: x}",
+        "a namespace needs one of `container`, `netns` and `pid`: keep one of them",
+    );
+    says("{pid: 1}", "`name` is missing");
+    says("{name: a/b, pid: 1}", "f:2:21: `name` is `a/b`, which is not a name of letters");
+    says("{name: a, pid: 0}", "`pid` is `0`, which is not the id of a process");
+    says("{name: a, netns: x}", "`netns` is `x`, which is not an absolute path");
+    says("{name: a, container: a b}", "`container` is `a b`, which is not the name of a container");
+    says("{name: a, pid: 1}, {name: a, pid: 2}", "`namespaces` names `a` twice");
+    says("{name: a, pid: 1}, {name: b, pid: 1}", "`a` and `b` are the same namespace: process 1");
+    says("{name: a, pid: 1, interfaces: []}", "`interfaces` is an empty list");
+    let many: Vec<String> = (0..17).map(|n| format!("{{name: a{n}, pid: {}}}", n + 1)).collect();
+    says(&many.join(", "), "`namespaces` has 17 entries: keep it to 16");
 }
 
 #[test]

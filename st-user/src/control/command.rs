@@ -195,7 +195,9 @@ fn sessions(at: &At, request: &Request) -> Result<()> {
     drop(out);
     if !at.json {
         match (done["sessions"].as_u64(), done["more"].as_bool(), done["found"].as_u64()) {
-            (Some(0), ..) => note("no such call"),
+            (Some(0), ..) => {
+                note("no such call (one that was up before sipst is known from its next re-INVITE or UPDATE on)");
+            }
             (Some(shown), Some(true), Some(found)) => {
                 note(&format!(
                     "{} more calls: `--limit`, `--all`, or a filter shows others",
@@ -290,7 +292,7 @@ fn parse_filter(filter: &[String]) -> Result<OnlyEvents, UsageError> {
             ("event", kind) if is_kind(kind) => only.kinds.push(kind.into()),
             ("event", kind) => {
                 return Err(UsageError(format!(
-                    "--filter {given}: there is no event `{kind}`; docs/behaviour.md lists them"
+                    "--filter {given}: there is no event `{kind}`; docs/events.md lists them"
                 )));
             }
             ("trunk", name) if !name.is_empty() => only.trunk = Some(name.into()),

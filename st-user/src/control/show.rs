@@ -184,6 +184,9 @@ pub(crate) fn daemon(status: &Value) -> String {
             status["waiting_refreshes"], status["open_breakers"]
         );
     }
+    for remark in status["remarks"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "remark    {}", word(remark));
+    }
     let reload = &status["reload"];
     if reload.is_object() {
         let outcome =

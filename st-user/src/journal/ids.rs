@@ -37,26 +37,80 @@ pub const fn message_id(kind: EventKind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{collections::HashSet, fmt::Write as _};
 
     use super::*;
+    use crate::{words, written};
+
+    const HEAD: &str =
+        "# What `journalctl -x` says of sipst's events. Installed as /usr/lib/systemd/catalog/sipst.catalog; then \
+                        `journalctl --update-catalog`.
+# Made from docs/events.md.
+";
+
+    /// How long its lines are.
+    const COLUMNS: usize = 100;
+
+    /// What docs/events.md says of a kind: its paragraphs, of which the last has the id.
+    fn section(kind: EventKind) -> Vec<&'static str> {
+        let page = include_str!("../../../docs/events.md");
+        let section = page.split(&format!("\n## {}\n", kind.name())).nth(1).and_then(|rest| rest.split("\n## ").next());
+        section.unwrap_or_else(|| panic!("no {}", kind.name())).trim().split("\n\n").collect()
+    }
+
+    /// A paragraph of Markdown as lines that a terminal shows.
+    fn plain(paragraph: &str) -> String {
+        let mut text = paragraph.trim_start_matches("**Alert.** ").to_owned();
+        while let Some((before, link)) = text.split_once("](") {
+            let (before, shown) = before.rsplit_once('[').unwrap();
+            text = format!("{before}{shown}{}", link.split_once(')').unwrap().1);
+        }
+        let (mut lines, mut line) = (String::new(), String::new());
+        for word in text.split_whitespace() {
+            if !line.is_empty() && line.len() + 1 + word.len() > COLUMNS {
+                lines += &std::mem::take(&mut line);
+                lines.push('\n');
+            }
+            line += if line.is_empty() { "" } else { " " };
+            line += word;
+        }
+        lines + &line
+    }
 
     #[test]
-    fn every_kind_has_its_own_id_in_the_documentation_and_in_the_catalog() {
-        let page = include_str!("../../../docs/events.md");
-        let catalog = include_str!("../../../config/sipst.catalog");
+    fn every_kind_has_its_own_id_which_stands_in_the_documentation() {
         for kind in EventKind::ALL {
             let id = message_id(kind);
             assert!(id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{id}");
-            let name = kind.name();
-            let section = page.split(&format!("\n## {name}\n")).nth(1).and_then(|rest| rest.split("\n## ").next());
-            assert!(section.is_some_and(|section| section.contains(&format!("`MESSAGE_ID` {id}"))), "{name}");
-            let entry = format!("-- {id}\nSubject: sipst: {name} @SIPST_CALL_ID@\n");
-            assert!(catalog.contains(&entry), "no {entry}");
+            assert_eq!(section(kind).last(), Some(&&*format!("`MESSAGE_ID` {id}")), "{}", kind.name());
         }
         assert_eq!(
             EventKind::ALL.iter().map(|kind| message_id(*kind)).collect::<HashSet<_>>().len(),
             EventKind::ALL.len()
         );
+    }
+
+    #[test]
+    fn the_catalog_says_what_the_documentation_says() {
+        let mut catalog = HEAD.to_owned();
+        for kind in EventKind::ALL {
+            let (id, name) = (message_id(kind), kind.name());
+            let page = words::runbook(None, name);
+            let _ = writeln!(catalog, "\n-- {id}\nSubject: sipst: {name} @SIPST_CALL_ID@\nDefined-By: sipst");
+            let _ = writeln!(catalog, "Documentation: {page}");
+            let mut paragraphs = section(kind);
+            paragraphs.pop();
+            for paragraph in paragraphs {
+                let _ = writeln!(catalog, "\n{}", plain(paragraph));
+            }
+        }
+        written::holds("config/sipst.catalog", &catalog);
+    }
+
+    #[test]
+    fn links_are_shown_as_their_text_and_lines_end_in_time() {
+        assert_eq!(plain("**Alert.** As with [a](#a) ([b.md](b.md)),\nor so."), "As with a (b.md), or so.");
+        let long = ["word"; 41].join(" ");
+        assert!(plain(&long).lines().all(|line| line.len() <= COLUMNS) && plain(&long).lines().count() == 3);
     }
 }

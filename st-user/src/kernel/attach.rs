@@ -37,9 +37,8 @@ impl Hooks {
     /// daemon keeps, and what the verifier refuses must not be found out when links are half taken over.
     pub(crate) fn load(&self, ebpf: &mut Ebpf, attach: Attach) -> Result<(), KernelError> {
         classifier(ebpf, names::EGRESS)?;
-        if attach != Attach::Xdp {
-            classifier(ebpf, names::INGRESS_TC)?;
-        }
+        // In the place of XDP where that cannot be attached, too.
+        classifier(ebpf, names::INGRESS_TC)?;
         if attach != Attach::Tc {
             express(ebpf)?;
         }
@@ -58,27 +57,27 @@ impl Hooks {
 
     /// Which program sees the packets that come in. What is there already stays, unless the operator says otherwise.
     fn ingress(&self, attach: Attach, interface: &Interface, pinned: Option<&PinnedLink>) -> LinkKind {
-        let tc = if self.tcx { LinkKind::Tcx } else { LinkKind::Filter };
+        let tc = self.tc_kind();
         match attach {
             Attach::Tc => tc,
             Attach::Xdp => LinkKind::Xdp,
             Attach::Auto => match pinned.and_then(|link| link.info.kind) {
                 Some(kind) => kind,
                 // A native attach makes many a NIC reset, and costs a veth more than TC does.
-                None if interface.up || interface.kind == Kind::Veth => tc,
+                None if interface.up || interface.kind == Kind::Veth || interface.loopback => tc,
                 None => LinkKind::Xdp,
             },
         }
     }
 
-    /// Attaches to one interface, in the place of what is pinned for it.
+    /// Attaches to one interface, in the place of what is pinned for it. Returns why XDP was wanted and is not, where that is so.
     pub(crate) fn attach(
         &self,
         ebpf: &mut Ebpf,
         pins: &Pins,
         interface: &Interface,
         attach: Attach,
-    ) -> Result<(), KernelError> {
+    ) -> Result<Option<String>, KernelError> {
         let pinned = pins.links();
         let (mine, stale): (Vec<_>, Vec<_>) = pinned
             .into_iter()
@@ -89,7 +88,14 @@ impl Hooks {
             Pins::drop_link(&link.path)?;
         }
         let of = |side| mine.iter().find(|link| link.side == side);
-        let ingress = self.ingress(attach, interface, of(Side::Ingress));
+        let mut ingress = self.ingress(attach, interface, of(Side::Ingress));
+        let mut fallen = None;
+        let held = of(Side::Ingress).and_then(|link| link.info.kind);
+        if ingress == LinkKind::Xdp && held != Some(LinkKind::Xdp) && interface.xdp.is_some() {
+            // Not even tried: so the TC program that may be there goes on without a gap.
+            ingress = self.tc_kind();
+            fallen = Some("another XDP program is there".to_owned());
+        }
         if let Some(link) = of(Side::Ingress).filter(|link| link.info.kind != Some(ingress)) {
             // Another hook: the old program goes first, so that no packet meets both.
             Pins::drop_link(&link.path)?;
@@ -99,10 +105,22 @@ impl Hooks {
         }
         // Egress first: a refresh needs it, and without it no number is ever committed.
         self.tc(ebpf, pins, interface, Side::Egress)?;
-        match ingress {
-            LinkKind::Tcx | LinkKind::Filter => self.tc(ebpf, pins, interface, Side::Ingress),
-            LinkKind::Xdp => self.xdp(ebpf, pins, interface),
+        if ingress == LinkKind::Xdp {
+            // Whoever insists on it takes it behind a driver that knows nothing of it, too; else TC costs less.
+            let mode = if attach == Attach::Xdp { XdpMode::Default } else { XdpMode::Driver };
+            match self.xdp(ebpf, pins, interface, mode) {
+                Ok(()) => return Ok(None),
+                Err(error) if held == Some(LinkKind::Xdp) => return Err(error),
+                Err(error) => fallen = Some(crate::output::chain(&error)),
+            }
         }
+        self.tc(ebpf, pins, interface, Side::Ingress)?;
+        Ok(fallen)
+    }
+
+    /// What holds the TC programs.
+    fn tc_kind(&self) -> LinkKind {
+        if self.tcx { LinkKind::Tcx } else { LinkKind::Filter }
     }
 
     fn tc(&self, ebpf: &mut Ebpf, pins: &Pins, interface: &Interface, side: Side) -> Result<(), KernelError> {
@@ -119,9 +137,9 @@ impl Hooks {
         attached.map_err(|source| KernelError::Attach { interface: interface.name.clone(), hook, source })
     }
 
-    fn xdp(&self, ebpf: &mut Ebpf, pins: &Pins, interface: &Interface) -> Result<(), KernelError> {
+    fn xdp(&self, ebpf: &mut Ebpf, pins: &Pins, interface: &Interface, mode: XdpMode) -> Result<(), KernelError> {
         let path = pins.link(&interface.name, Side::Ingress);
-        xdp(express(ebpf)?, &path, interface).map_err(|source| KernelError::Attach {
+        xdp(express(ebpf)?, &path, interface, mode).map_err(|source| KernelError::Attach {
             interface: interface.name.clone(),
             hook: "xdp ingress",
             source,
@@ -153,8 +171,7 @@ impl Hooks {
         let other = pins.links_elsewhere().into_iter().find(|link| attached.contains(&link.info.program));
         match other {
             Some(link) => {
-                // DIR/vN/links/NAME
-                let pin_dir = link.path.ancestors().nth(3).unwrap_or(&link.path).to_owned();
+                let pin_dir = pin_dir_of(&link.path).to_owned();
                 Err(KernelError::Twice { interface: interface.name.clone(), pin_dir })
             }
             None => Ok(()),
@@ -173,12 +190,25 @@ pub(crate) fn describe(link: &PinnedLink, interface: Option<&Interface>) -> Atta
         (_, Side::Egress) => Hook::TcEgress,
     };
     Attached {
+        namespace: None,
         interface: link.interface.clone(),
         hook,
         program: link.info.program,
         pin: link.path.clone(),
         gone: interface.is_none_or(|one| one.index != link.info.interface),
     }
+}
+
+/// The same in a group's namespace, whose interfaces nobody lists.
+pub(crate) fn describe_elsewhere(group: &str, link: &PinnedLink) -> Attached {
+    let gone = link.info.interface == 0;
+    Attached { namespace: Some(group.to_owned()), gone, ..describe(link, None) }
+}
+
+/// DIR of a link's DIR/vN/links/NAME or DIR/vN/places/GROUP/links/NAME.
+fn pin_dir_of(link: &Path) -> &Path {
+    let up = |levels| link.ancestors().nth(levels).unwrap_or(link);
+    if up(3).file_name().is_some_and(|name| name == "places") { up(5) } else { up(3) }
 }
 
 /// A loaded TC program.
@@ -222,11 +252,11 @@ fn tcx(
     }
 }
 
-fn xdp(program: &mut Xdp, path: &Path, interface: &Interface) -> Result<(), ProgramError> {
+fn xdp(program: &mut Xdp, path: &Path, interface: &Interface, mode: XdpMode) -> Result<(), ProgramError> {
     match AyaPin::from_pin(path) {
         Ok(pinned) => program.attach_to_link(FdLink::from(pinned).try_into().map_err(link_error)?).map(drop),
         Err(_) => {
-            let id = program.attach_to_if_index(interface.index, XdpMode::Default)?;
+            let id = program.attach_to_if_index(interface.index, mode)?;
             let link = FdLink::try_from(program.take_link(id)?).map_err(link_error)?;
             link.pin(path).map(drop).map_err(pin_error)
         }
@@ -253,6 +283,7 @@ mod tests {
                 name: "x".into(),
                 up,
                 ethernet: true,
+                loopback: false,
                 kind,
                 lower: None,
                 master: None,

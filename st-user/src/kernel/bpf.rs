@@ -16,6 +16,7 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
+const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 
 /// As many programs as the kernel takes at one TCX hook.
@@ -108,6 +109,15 @@ impl Pinned {
 
 /// Ids of the programs at an interface's TCX egress hook (`BPF_PROG_QUERY`).
 pub(crate) fn egress_programs(interface: u32) -> io::Result<Vec<u32>> {
+    programs(interface, BPF_TCX_EGRESS)
+}
+
+/// The same at the ingress hook.
+pub(crate) fn ingress_programs(interface: u32) -> io::Result<Vec<u32>> {
+    programs(interface, BPF_TCX_INGRESS)
+}
+
+fn programs(interface: u32, attach_type: u32) -> io::Result<Vec<u32>> {
     #[repr(C)]
     struct Attr {
         interface: u32,
@@ -122,7 +132,7 @@ pub(crate) fn egress_programs(interface: u32) -> io::Result<Vec<u32>> {
     let mut ids = [0_u32; MAX_PROGRAMS];
     let attr = Attr {
         interface,
-        attach_type: BPF_TCX_EGRESS,
+        attach_type,
         query_flags: 0,
         attach_flags: 0,
         ids: ids.as_mut_ptr() as u64,

@@ -36,6 +36,25 @@ pub enum KernelError {
          rewritten twice. Reload again when those calls are over, or restart sipst"
     )]
     StillNeeded { new: String, old: String },
+    #[error(
+        "`namespaces` needs CAP_SYS_ADMIN, to enter them: install \
+         config/namespaces.conf as a drop-in of the service (docs/attaching.md)"
+    )]
+    NoNamespaces,
+    #[error("`namespaces` needs TCX links, which came with Linux 6.6")]
+    NamespacesNeedLinks,
+    #[error(
+        "namespace {name}: {missing} is missing: install config/namespaces.conf as a drop-in of the service (docs/attaching.md)"
+    )]
+    NotAllowedIn { name: String, missing: &'static str },
+    #[error("namespace {name} is the daemon's own: use `interfaces` in the place of `namespaces` for it")]
+    OwnNamespace { name: String },
+    #[error("namespace {name} cannot be used")]
+    Namespace {
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("the interfaces cannot be listed")]
     Interfaces(#[source] io::Error),
     #[error("{} is not on a bpf file system and none can be mounted: run `mount -t bpf bpf /sys/fs/bpf`", path.display())]
@@ -128,11 +147,13 @@ pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// What an operator can do about an attach that failed.
+/// What an attach that failed means.
 fn cure(error: &ProgramError) -> &'static str {
     match errno(error) {
-        Some(libc::EBUSY) => ": another XDP program is there, `attach: tc` goes beside it",
-        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL) => ": the driver cannot do it, `attach: tc` does without",
+        Some(libc::EBUSY) => ": another XDP program is there",
+        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL) => {
+            ": the driver cannot do it, as it is or at all (MTU, queues, offloads)"
+        }
         Some(libc::ENODEV) => ": the interface has just gone",
         _ => "",
     }

@@ -6,14 +6,16 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap as Map, MapData, MapError},
 };
-use st_ebpf::abi::{Flow, Seen, names};
+use st_ebpf::abi::{Flow, Ports, Seen, names};
 
 use super::{KernelError, maps::mapped};
 
 /// The maps, which belong to the programs of this daemon: whoever loads its own begins with none.
 pub struct Flows {
     seen: Map<MapData, Flow, Seen>,
-    ports: Array<MapData, u64>,
+    ports: Array<MapData, Ports>,
+    /// What stands there: it is written as a whole.
+    marked: Box<Ports>,
     /// How many flows there are on each port that has any.
     on_port: HashMap<u16, u32>,
 }
@@ -26,6 +28,7 @@ impl Flows {
         Ok(Self {
             seen: Map::try_from(take(names::FLOWS)?).map_err(failed(names::FLOWS))?,
             ports: Array::try_from(take(names::FLOW_PORTS)?).map_err(failed(names::FLOW_PORTS))?,
+            marked: Box::new(Ports { words: [0; 1024] }),
             on_port: HashMap::new(),
         })
     }
@@ -65,9 +68,11 @@ impl Flows {
 
     /// Tells the programs whether there are flows on a port.
     fn mark(&mut self, port: u16) -> Result<(), MapError> {
-        let bits = (port & !63..=port | 63).filter(|port| self.on_port.contains_key(port));
-        let word = bits.fold(0, |word, port| word | 1_u64 << (port % 64));
-        self.ports.set(u32::from(port / 64), word, 0)
+        let bit = 1_u64 << (port % 64);
+        if let Some(word) = self.marked.words.get_mut(usize::from(port / 64)) {
+            *word = if self.on_port.contains_key(&port) { *word | bit } else { *word & !bit };
+        }
+        self.ports.set(0, *self.marked, 0)
     }
 }
 
@@ -87,6 +92,7 @@ mod tests {
     fn attach() -> Kernel {
         let options = Options {
             interfaces: vec!["v0".into()],
+            namespaces: vec![],
             attach: Attach::Auto,
             ports: vec![5060],
             pin_dir: PIN_DIR.into(),
@@ -104,7 +110,7 @@ mod tests {
         in_a_namespace(|| {
             let mut flows = attach().flows;
             let (first, second) = (flow("192.0.2.1:4000"), flow("[2001:db8::1]:4000"));
-            let bits = |flows: &Flows| flows.ports.get(&62, 0).unwrap();
+            let bits = |flows: &Flows| flows.ports.get(&0, 0).unwrap().words[62];
             for watched in [first, second, flow("192.0.2.1:4001")] {
                 flows.watch(watched);
                 assert_eq!(flows.seen(watched), Seen::default(), "never so far");
@@ -128,7 +134,8 @@ mod tests {
             first.flows.watch(flow("192.0.2.1:4000"));
             drop(first);
             let flows = attach().flows;
-            assert_eq!((flows.ports.get(&62, 0).unwrap(), flows.seen.keys().count()), (0, 0));
+            let marked = flows.ports.get(&0, 0).unwrap().words;
+            assert_eq!((marked, flows.seen.keys().count()), ([0; 1024], 0));
         });
     }
 }

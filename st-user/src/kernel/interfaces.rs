@@ -2,11 +2,13 @@
 //!
 //! By rtnetlink and not from sysfs, which goes on showing the namespace that it was mounted in.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -26,6 +28,8 @@ pub enum Kind {
     Bond,
     /// It carries its packets inside others, which are no packets of ours.
     Tunnel,
+    /// A process stands behind it, a virtual machine for the most part.
+    Tap,
     /// Everything else, hardware included.
     Other,
 }
@@ -41,6 +45,8 @@ pub struct Interface {
     pub up: bool,
     /// Whether its frames have Ethernet headers on a wire: the loopback does not count.
     pub ethernet: bool,
+    /// Whether it is the loopback, where every packet both leaves and comes in.
+    pub loopback: bool,
     /// How it is made.
     pub kind: Kind,
     /// The interface of this namespace under it (a VLAN's parent) or at the other end (veth).
@@ -73,17 +79,76 @@ pub struct Overlap {
 
 /// Every interface of this namespace.
 pub fn list() -> io::Result<Vec<Interface>> {
+    list_by(&mut Netlink::open(NETLINK_ROUTE)?)
+}
+
+/// Every interface of the namespace that the socket is of.
+pub(super) fn list_by(netlink: &mut Netlink) -> io::Result<Vec<Interface>> {
     let mut found = Vec::new();
-    Netlink::open(NETLINK_ROUTE)?.request(
-        RouteNetlinkMessage::GetLink(LinkMessage::default()),
-        Want::Dump,
-        |answer| {
-            if let RouteNetlinkMessage::NewLink(link) = answer {
-                found.extend(interface(&link));
-            }
-        },
-    )?;
+    netlink.request(RouteNetlinkMessage::GetLink(LinkMessage::default()), Want::Dump, |answer| {
+        if let RouteNetlinkMessage::NewLink(link) = answer {
+            found.extend(interface(&link));
+        }
+    })?;
     Ok(found)
+}
+
+/// Every address of the namespace that the socket is of.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kernel adds to these")]
+pub(super) fn addresses_by(netlink: &mut Netlink) -> io::Result<Vec<IpAddr>> {
+    let mut found = Vec::new();
+    netlink.request(RouteNetlinkMessage::GetAddress(AddressMessage::default()), Want::Dump, |answer| {
+        if let RouteNetlinkMessage::NewAddress(message) = answer {
+            // Of a point-to-point interface ADDRESS is the other end's.
+            let local = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(address) => Some(*address),
+                _ => None,
+            });
+            let plain = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            });
+            found.extend(local.or(plain));
+        }
+    })?;
+    Ok(found)
+}
+
+/// Indexes of the interfaces that the default routes of the main table leave by, of both families.
+pub(crate) fn default_routes() -> io::Result<Vec<u32>> {
+    default_routes_by(&mut Netlink::open(NETLINK_ROUTE)?)
+}
+
+/// The same in the namespace that the socket is of.
+pub(super) fn default_routes_by(netlink: &mut Netlink) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut ask = RouteMessage::default();
+        ask.header.address_family = family;
+        netlink.request(RouteNetlinkMessage::GetRoute(ask), Want::Dump, |answer| {
+            if let RouteNetlinkMessage::NewRoute(route) = answer {
+                found.extend(leaves_by(&route));
+            }
+        })?;
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// Where a default route leaves; nothing for any other route.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kernel adds to these")]
+fn leaves_by(route: &RouteMessage) -> Vec<u32> {
+    let RouteHeader { destination_prefix_length, table, kind, .. } = route.header;
+    if destination_prefix_length != 0 || table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast {
+        return Vec::new();
+    }
+    let hops = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+        _ => Vec::new(),
+    };
+    route.attributes.iter().flat_map(hops).collect()
 }
 
 /// The index of an interface of this namespace.
@@ -131,6 +196,7 @@ fn interface(link: &LinkMessage) -> Option<Interface> {
         name: name?,
         up: link.header.flags.contains(LinkFlags::Up),
         ethernet: link.header.link_layer_type == LinkLayerType::Ether,
+        loopback: link.header.link_layer_type == LinkLayerType::Loopback,
         kind,
         lower: lower.filter(|lower| !elsewhere && *lower != index),
         master,
@@ -145,6 +211,7 @@ fn made_as(info: &LinkInfo) -> Option<Kind> {
         InfoKind::Veth | InfoKind::Netkit => Kind::Veth,
         InfoKind::Bridge => Kind::Bridge,
         InfoKind::Bond | InfoKind::Team => Kind::Bond,
+        InfoKind::Tun => Kind::Tap,
         InfoKind::Vxlan
         | InfoKind::Geneve
         | InfoKind::GreTap
@@ -175,7 +242,8 @@ fn directly_below(all: &[Interface], one: &Interface) -> Vec<u32> {
     stands_on.into_iter().chain(members).collect()
 }
 
-fn is_below(all: &[Interface], upper: &Interface, index: u32) -> bool {
+/// Whether every packet of `upper`'s may cross the interface with this index too.
+pub(crate) fn stands_on(all: &[Interface], upper: &Interface, index: u32) -> bool {
     let mut seen = vec![upper.index];
     let mut next = directly_below(all, upper);
     while let Some(lower) = next.pop() {
@@ -195,7 +263,7 @@ pub(crate) fn overlaps_among(all: &[Interface], names: &[String]) -> Vec<Overlap
     let mut found = Vec::new();
     for (position, a) in listed.iter().enumerate() {
         for b in listed.iter().skip(position + 1).filter(|b| b.index != a.index) {
-            if let Some(why) = relation(all, a, b).or_else(|| relation(all, b, a)) {
+            if let Some(Relation { why, .. }) = relation(all, a, b).or_else(|| relation(all, b, a)) {
                 found.push(Overlap { a: a.name.clone(), b: b.name.clone(), why });
             }
         }
@@ -203,25 +271,40 @@ pub(crate) fn overlaps_among(all: &[Interface], names: &[String]) -> Vec<Overlap
     found
 }
 
+/// What two interfaces are to each other that one packet can cross both.
+pub(crate) struct Relation {
+    /// In words.
+    pub(crate) why: String,
+    /// The first stands on the second: what crosses one crosses the other, always.
+    pub(crate) below: bool,
+}
+
 /// Why packets cross both, seen from `a`.
-fn relation(all: &[Interface], a: &Interface, b: &Interface) -> Option<String> {
+pub(crate) fn relation(all: &[Interface], a: &Interface, b: &Interface) -> Option<Relation> {
     let (a_name, b_name) = (&a.name, &b.name);
     if b.master == Some(a.index) {
         let port = if a.kind == Kind::Bridge { "a port" } else { "a slave" };
-        return Some(format!("{b_name} is {port} of {a_name}"));
+        return Some(Relation { why: format!("{b_name} is {port} of {a_name}"), below: true });
     }
-    if is_below(all, a, b.index) {
-        return Some(format!("{a_name} stands on {b_name}"));
+    if stands_on(all, a, b.index) {
+        return Some(Relation { why: format!("{a_name} stands on {b_name}"), below: true });
     }
     if a.kind == Kind::Veth && b.kind == Kind::Veth && a.lower == Some(b.index) {
-        return Some(format!("{a_name} and {b_name} are the two ends of one veth pair"));
+        return Some(Relation {
+            why: format!("{a_name} and {b_name} are the two ends of one veth pair"),
+            below: false,
+        });
     }
     let bridge = all.iter().find(|one| one.kind == Kind::Bridge && a.master == Some(one.index));
     if let Some(bridge) = bridge.filter(|bridge| b.master == Some(bridge.index)) {
-        return Some(format!("{a_name} and {b_name} are ports of {}, which passes packets between them", bridge.name));
+        let why = format!("{a_name} and {b_name} are ports of {}, which passes packets between them", bridge.name);
+        return Some(Relation { why, below: false });
     }
-    (a.kind == Kind::Veth && b.kind != Kind::Veth).then(|| {
-        format!("{a_name} leads into another namespace, and what comes out of it leaves this host by {b_name}")
+    // What goes over the loopback goes nowhere else.
+    (a.kind == Kind::Veth && b.kind != Kind::Veth && !b.loopback).then(|| {
+        let why =
+            format!("{a_name} leads into another namespace, and what comes out of it leaves this host by {b_name}");
+        Relation { why, below: false }
     })
 }
 
@@ -230,7 +313,17 @@ mod tests {
     use super::*;
 
     fn made(index: u32, name: &str, kind: Kind, lower: Option<u32>, master: Option<u32>) -> Interface {
-        Interface { index, name: name.into(), up: true, ethernet: true, kind, lower, master, xdp: None }
+        Interface {
+            index,
+            name: name.into(),
+            up: true,
+            ethernet: true,
+            loopback: false,
+            kind,
+            lower,
+            master,
+            xdp: None,
+        }
     }
 
     fn host() -> Vec<Interface> {
@@ -312,6 +405,6 @@ mod tests {
     fn this_namespaces_own_interfaces_are_listed() {
         let all = list().unwrap();
         let loopback = all.iter().find(|one| one.name == "lo").unwrap();
-        assert!(!loopback.ethernet);
+        assert!(loopback.loopback && !loopback.ethernet);
     }
 }

@@ -28,9 +28,8 @@ const NOEXIST: u64 = 1;
 const EXIST: u64 = 2;
 
 /// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
-pub(crate) const SHAPES: [(&str, usize, usize, usize); 10] = [
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 9] = [
     (names::SETTINGS, 4, size_of::<Settings>(), 1),
-    (names::PORTS, 4, size_of::<Ports>(), 1),
     (names::RING, 0, 0, abi::RING_BYTES as usize),
     (names::COUNTERS, 4, 8, Counter::ALL.len()),
     (names::SHIFTS, 8, size_of::<Shift>(), abi::SHIFTS as usize),
@@ -384,8 +383,13 @@ impl Maps {
 
     /// How many dialogs carry other numbers on the wire than the server wrote, now or from its next request on.
     pub fn shifting(&self) -> usize {
-        let shifts = |state: State| state.delta != 0 || (!state.known && state.number != 0);
         self.shifts.iter().flatten().filter(|(_, entry)| shifts(State::from_word(entry.word))).count()
+    }
+
+    /// Whether that one is among those.
+    pub fn is_shifted(&self, key: DialogKey) -> bool {
+        let entry = self.shifts.get(&key.map, 0).ok().filter(|entry| entry.check == key.check);
+        entry.is_some_and(|entry| shifts(State::from_word(entry.word)))
     }
 
     /// What the programs have counted since the maps were made.
@@ -437,6 +441,11 @@ impl Maps {
 enum Count {
     Up,
     Down,
+}
+
+/// Whether numbers on the wire are others than the server wrote, or may be.
+const fn shifts(state: State) -> bool {
+    state.delta != 0 || (!state.known && state.number != 0)
 }
 
 /// An address as the records and maps have it.

@@ -3,14 +3,22 @@
 mod assists;
 mod attach;
 mod bpf;
+#[cfg(test)]
+mod elsewhere;
 mod error;
 mod filters;
 mod flows;
+mod group;
 mod holds;
 mod interfaces;
 mod maps;
+mod netns;
+#[cfg(test)]
+mod once;
 mod pins;
+mod place;
 mod reconfigure;
+mod select;
 #[cfg(test)]
 mod tests;
 mod upgrade;
@@ -19,11 +27,11 @@ mod watch;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    time::Instant,
+    sync::mpsc,
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     maps::{MapData, RingBuf},
     util::KernelVersion,
 };
@@ -34,18 +42,22 @@ use st_ebpf::abi::names;
 pub use assists::Assists;
 pub use error::KernelError;
 pub use flows::Flows;
+pub use group::Group;
 pub use holds::Holds;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
 pub(crate) use maps::mapped;
 pub use maps::{Maps, OnRecord};
-pub(crate) use watch::{Lookout, View, Watch};
+pub(crate) use netns::Namespace;
+pub(crate) use select::is_like;
+pub(crate) use watch::{GroupView, Lookout, Scout, Sight, View, Watch};
 
-use crate::{config::Attach, privilege};
+use crate::{config::Attach, privilege, site::Sites};
 use attach::Hooks;
-use interfaces::covered;
+use group::Elsewhere;
 use maps::SHAPES;
 use pins::{Lock, Pins};
-use reconfigure::Leaving;
+use place::{Loaded, Place};
+use select::Chosen;
 use upgrade::Older;
 
 /// The kernel programs.
@@ -64,8 +76,10 @@ const GONE: u32 = 0;
 /// What to attach where.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Names of interfaces.
+    /// Names of interfaces, patterns, exclusions, `default`.
     pub interfaces: Vec<String>,
+    /// The network namespaces in which these are meant; none: the daemon's own.
+    pub namespaces: Vec<Group>,
     /// By which hook packets are seen on their way in.
     pub attach: Attach,
     /// The ports that carry SIP.
@@ -93,6 +107,9 @@ pub enum Hook {
 /// One program at one interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attached {
+    /// The group of the configuration's in whose network namespace the interface is; `None`: this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// The interface's name.
     pub interface: String,
     /// Where in it.
@@ -126,20 +143,15 @@ pub enum Released {
 
 /// The programs, loaded and attached. They stay so when this is dropped.
 pub struct Kernel {
-    ebpf: Ebpf,
-    hooks: Hooks,
-    pins: Pins,
-    attach: Attach,
-    /// Those that are configured, as they were when they were attached to.
-    interfaces: Vec<Interface>,
-    /// Those that are no longer, and that calls may depend on.
-    leaving: Vec<Leaving>,
-    /// All of this namespace, as last seen.
-    all: Vec<Interface>,
-    /// Indexes of the configured interfaces where the programs are, as last seen.
-    held: Vec<u32>,
-    /// When something was attached.
-    changed: Instant,
+    loaded: Loaded,
+    /// The namespace that the daemon lives in.
+    here: Place,
+    /// Those of containers, by their number. Where there are any, nothing is attached in the daemon's own.
+    elsewhere: Vec<Elsewhere>,
+    /// What is asked and sent there; taken once.
+    sites: Sites,
+    scout: Scout,
+    lookout: Lookout,
     /// The maps.
     pub maps: Maps,
     /// Media flows of the server's.
@@ -162,34 +174,23 @@ impl Kernel {
         check_release()?;
         check_privilege(CapabilitySet::NET_ADMIN)?;
         let all = list().map_err(KernelError::Interfaces)?;
-        let interfaces = choose(&all, &options.interfaces)?;
+        if !options.namespaces.is_empty() && !hooks.links() {
+            return Err(KernelError::NamespacesNeedLinks);
+        }
+        if !options.namespaces.is_empty() && !netns::may_enter() {
+            return Err(KernelError::NoNamespaces);
+        }
+        let chosen = choose(&all, options.here())?;
         let lock = pins.prepare()?;
         let fresh = !pins.complete();
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
-        match bring_up(&hooks, &pins, older, &interfaces, options) {
-            Ok((ebpf, (maps, flows, holds, assists), ring)) => {
-                let attach = options.attach;
-                let held = interfaces.iter().map(|one| one.index).collect();
-                let changed = Instant::now();
-                let leaving = Vec::new();
+        match bring_up(hooks, &pins, older, chosen, all, options) {
+            Ok((attached, (maps, flows, holds, assists), ring)) => {
+                let Anywhere { loaded, here, elsewhere, sites, scout } = attached;
+                let lookout = Lookout::new(pins, here.follows_routes());
                 Ok((
-                    Self {
-                        ebpf,
-                        hooks,
-                        pins,
-                        attach,
-                        interfaces,
-                        leaving,
-                        all,
-                        held,
-                        changed,
-                        maps,
-                        flows,
-                        holds,
-                        assists,
-                        _lock: lock,
-                    },
+                    Self { loaded, here, elsewhere, sites, scout, lookout, maps, flows, holds, assists, _lock: lock },
                     ring,
                 ))
             }
@@ -198,7 +199,7 @@ impl Kernel {
                 let taken = match (fresh, upgrading) {
                     (true, false) => pins.remove().map(drop),
                     // The older version's links are still its own.
-                    (true, true) if pins.links().is_empty() => pins.remove().map(drop),
+                    (true, true) if pins.links().is_empty() && pins.places().is_empty() => pins.remove().map(drop),
                     (false, _) | (true, true) => Ok(()),
                 };
                 if let Err(second) = taken {
@@ -225,8 +226,14 @@ impl Kernel {
     pub fn status(pin_dir: &Path) -> Result<Vec<Attached>, KernelError> {
         let all = list().map_err(KernelError::Interfaces)?;
         let by_name = |name: &str| all.iter().find(|one| one.name == name);
-        let links = Pins::new(pin_dir).links();
-        Ok(links.iter().map(|link| attach::describe(link, by_name(&link.interface))).collect())
+        let pins = Pins::new(pin_dir);
+        let here = pins.links();
+        let here = here.iter().map(|link| attach::describe(link, by_name(&link.interface)));
+        let elsewhere = pins.places().into_iter().flat_map(|name| {
+            let links = pins.place(&name).links();
+            links.iter().map(|link| attach::describe_elsewhere(&name, link)).collect::<Vec<_>>()
+        });
+        Ok(here.chain(elsewhere).collect())
     }
 
     /// Detaches and unpins everything. Refuses while dialogs depend on it, unless `force`, which also takes away what
@@ -249,78 +256,77 @@ impl Kernel {
     /// At a clean end: takes everything away, or leaves it where dialogs depend on it.
     pub fn release(self) -> Result<Released, KernelError> {
         match self.maps.shifting() {
-            0 => self.pins.remove().map(|_| Released::Unloaded),
+            0 => self.here.pins.remove().map(|_| Released::Unloaded),
             dialogs => Ok(Released::Kept { dialogs }),
         }
     }
 
-    /// Names of the configured interfaces.
-    pub(crate) fn configured(&self) -> Vec<&str> {
-        self.interfaces.iter().map(|one| one.name.as_str()).collect()
+    /// Names of the interfaces that the configuration stands for; those of another namespace behind its group's.
+    pub(crate) fn configured(&self) -> Vec<String> {
+        self.attached().map(|(name, _)| name).collect()
     }
 
     /// The same, each with whether the programs are attached to it, as last seen.
-    pub(crate) fn attached(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.interfaces.iter().map(|one| (one.name.as_str(), self.held.contains(&one.index)))
+    pub(crate) fn attached(&self) -> impl Iterator<Item = (String, bool)> {
+        let here = self.here.attached().map(|(name, held)| (name.to_owned(), held));
+        here.chain(self.elsewhere.iter().flat_map(Elsewhere::attached))
+    }
+
+    /// What is not as the configuration has it, for people.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let elsewhere = self.elsewhere.iter().flat_map(Elsewhere::remarks);
+        self.here.remarks().into_iter().chain(elsewhere).collect()
+    }
+
+    /// What is asked and sent in the namespaces of groups, and who looks into them, once. Where there is no group, there is nothing in
+    /// either.
+    pub(crate) fn take_elsewhere(&mut self) -> (Sites, Scout) {
+        (std::mem::take(&mut self.sites), std::mem::take(&mut self.scout))
     }
 
     /// The capabilities that are needed from now on.
     pub(crate) fn needs(&self) -> CapabilitySet {
-        privilege::running(!self.hooks.links())
+        let running = privilege::running(!self.loaded.hooks.links());
+        if self.elsewhere.is_empty() { running } else { running | privilege::ELSEWHERE }
     }
 
     /// Who looks whether all is still as it was attached.
     pub(crate) fn lookout(&self) -> Lookout {
-        Lookout { pins: self.pins.clone() }
+        self.lookout.clone()
     }
 
     /// Whether every packet that leaves by the interface crosses `st_egress`, as last seen: what leaves where that is not
     /// takes a number that nobody has committed.
+    #[cfg(test)]
     pub(crate) fn covers(&self, index: u32) -> bool {
-        covered(&self.all, &self.held, index)
+        self.covers_at(0, index)
     }
 
-    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away. False: until
-    /// now the programs have not seen all.
-    pub(crate) fn follow(&mut self, view: View) -> bool {
-        if view.began < self.changed {
-            return true;
+    /// The same in the namespace with this number: 0 is the daemon's own, where there are no others.
+    pub(crate) fn covers_at(&self, number: usize, index: u32) -> bool {
+        match self.elsewhere.get(number) {
+            Some(group) => group.covers(index),
+            None => self.elsewhere.is_empty() && self.here.covers(index),
         }
-        self.all = view.interfaces;
-        self.held = self.interfaces.iter().map(|one| one.index).filter(|index| *index != GONE).collect();
-        self.held.retain(|index| self.all.iter().any(|one| one.index == *index) && view.linked.contains(index));
-        let saw_all = self.interfaces.iter().all(|one| self.held.contains(&one.index));
-        for interface in &mut self.interfaces {
-            let name = &interface.name;
-            match self.all.iter().find(|one| one.name == *name) {
-                None if interface.index == GONE => {}
-                None => {
-                    tracing::warn!(interface = name, "the interface is gone: nothing is seen there until it is back");
-                    interface.index = GONE;
-                }
-                Some(now) if now.index == interface.index && self.held.contains(&now.index) => {}
-                Some(now) => {
-                    match self.hooks.attach(&mut self.ebpf, &self.pins, now, self.attach) {
-                        Ok(()) => {
-                            tracing::warn!(
-                                interface = name,
-                                "the interface or its programs were taken away: attached again"
-                            );
-                            *interface = now.clone();
-                            self.held.push(now.index);
-                            self.changed = Instant::now();
-                        }
-                        // Tried again the next time; until then nothing may be sent there.
-                        Err(error) => {
-                            let error: &dyn std::error::Error = &error;
-                            tracing::error!(
-                                interface = name,
-                                error,
-                                "the interface or its programs were taken away: cannot attach yet"
-                            );
-                        }
-                    }
-                }
+    }
+
+    /// Attaches anew to interfaces that were deleted and made again, and to those whose links somebody took away, and to those that the
+    /// configuration has come to stand for. False: until now the programs have not seen all.
+    pub(crate) fn follow(&mut self, view: View) -> bool {
+        self.here.follow(&mut self.loaded, &self.maps, view)
+    }
+
+    /// The same for the namespaces of groups. What is asked and sent there goes to the new ones.
+    pub(crate) fn follow_elsewhere(&mut self, looks: Vec<GroupView>, sites: &mut Sites) -> bool {
+        let mut saw_all = true;
+        for (number, (group, look)) in self.elsewhere.iter_mut().zip(looks).enumerate() {
+            let followed = group.follow(&mut self.loaded, &self.maps, look);
+            saw_all &= !followed.missed;
+            if let Some(site) = followed.site {
+                sites.replace(number, site);
+            }
+            if let Some(addresses) = followed.addresses {
+                sites.readdress(number, addresses);
             }
         }
         saw_all
@@ -340,8 +346,9 @@ impl fmt::Display for Hook {
 
 impl fmt::Display for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interface, hook, program, pin, gone } = self;
-        write!(f, "{interface:<15} {hook:<11} program {program:<6} {}", pin.display())?;
+        let Self { namespace, interface, hook, program, pin, gone } = self;
+        let place = namespace.as_ref().map_or(interface.clone(), |namespace| format!("{namespace}/{interface}"));
+        write!(f, "{place:<15} {hook:<11} program {program:<6} {}", pin.display())?;
         if *gone { f.write_str(" (the interface is gone)") } else { Ok(()) }
     }
 }
@@ -349,13 +356,30 @@ impl fmt::Display for Attached {
 /// Those that are pinned, and those that begin anew with each daemon.
 type AllMaps = (Maps, Flows, Holds, Assists);
 
+/// What is attached, in the daemon's own namespace and in others.
+struct Anywhere {
+    loaded: Loaded,
+    here: Place,
+    elsewhere: Vec<Elsewhere>,
+    sites: Sites,
+    scout: Scout,
+}
+
+impl Options {
+    /// What is meant in the daemon's own namespace.
+    fn here(&self) -> Option<&[String]> {
+        self.namespaces.is_empty().then_some(self.interfaces.as_slice())
+    }
+}
+
 fn bring_up(
-    hooks: &Hooks,
+    hooks: Hooks,
     pins: &Pins,
     older: Option<Older>,
-    interfaces: &[Interface],
+    chosen: Chosen,
+    all: Vec<Interface>,
     options: &Options,
-) -> Result<(Ebpf, AllMaps, RingBuf<MapData>), KernelError> {
+) -> Result<(Anywhere, AllMaps, RingBuf<MapData>), KernelError> {
     maps::check_shapes(pins)?;
     let mut loader = EbpfLoader::new();
     for (name, ..) in SHAPES {
@@ -378,20 +402,37 @@ fn bring_up(
         }
         None => None,
     };
-    for link in pins.links() {
-        if !interfaces.iter().any(|one| one.name == link.interface) {
-            tracing::info!(interface = link.interface, "no longer configured: detached");
-            Pins::drop_link(&link.path)?;
-        }
-    }
-    for interface in interfaces {
-        hooks.attach(&mut ebpf, pins, interface, options.attach)?;
-    }
+    let mut loaded = Loaded { ebpf, hooks };
+    let terms = options.here().unwrap_or_default();
+    let here = Place::attach(&mut loaded, pins.clone(), options.attach, terms, chosen, all)?;
+    let (elsewhere, sites, scout) = attach_elsewhere(&mut loaded, pins, &options.namespaces)?;
     if let Some(older) = older {
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((ebpf, (maps, flows, holds, assists), ring))
+    Ok((Anywhere { loaded, here, elsewhere, sites, scout }, (maps, flows, holds, assists), ring))
+}
+
+/// Attaches in the namespaces of groups, as far as they are there. What is pinned for others is taken away.
+fn attach_elsewhere(
+    loaded: &mut Loaded,
+    pins: &Pins,
+    groups: &[Group],
+) -> Result<(Vec<Elsewhere>, Sites, Scout), KernelError> {
+    for name in pins.places().iter().filter(|name| !groups.iter().any(|group| group.name == **name)) {
+        tracing::info!(namespace = name, "no longer configured: detached");
+        pins.place(name).remove_place()?;
+    }
+    let (watch, joined) = mpsc::channel();
+    let scout = Scout::new(groups, pins, joined);
+    let mut sites = Sites::elsewhere(groups.len());
+    let mut elsewhere = Vec::new();
+    for (number, group) in groups.iter().enumerate() {
+        let mut group = Elsewhere::new(number, group.clone(), pins, watch.clone());
+        sites.replace(number, group.begin(loaded)?);
+        elsewhere.push(group);
+    }
+    Ok((elsewhere, sites, scout))
 }
 
 fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
@@ -401,21 +442,12 @@ fn refuse_while_shifting(maps: &Maps) -> Result<(), KernelError> {
     }
 }
 
-fn choose(all: &[Interface], names: &[String]) -> Result<Vec<Interface>, KernelError> {
-    let mut chosen: Vec<Interface> = Vec::new();
-    for name in names {
-        let Some(found) = all.iter().find(|one| one.name == *name) else {
-            let there: Vec<_> = all.iter().map(|one| one.name.as_str()).collect();
-            return Err(KernelError::NoInterface { name: name.clone(), there: there.join(", ") });
-        };
-        if !found.ethernet {
-            return Err(KernelError::NotEthernet { name: name.clone() });
-        }
-        if !chosen.iter().any(|one| one.index == found.index) {
-            chosen.push(found.clone());
-        }
-    }
-    if chosen.is_empty() { Err(KernelError::NoInterfaces) } else { Ok(chosen) }
+/// What the entries stand for in the daemon's own namespace.
+fn choose(all: &[Interface], terms: Option<&[String]>) -> Result<Chosen, KernelError> {
+    let Some(terms) = terms else { return Ok(Chosen::default()) };
+    select::check(all, terms)?;
+    let routes = if select::follows_routes(terms) { interfaces::default_routes() } else { Ok(Vec::new()) };
+    Ok(select::choose(all, &routes.map_err(KernelError::Interfaces)?, terms))
 }
 
 fn check_release() -> Result<(), KernelError> {

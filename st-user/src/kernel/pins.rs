@@ -7,6 +7,7 @@
 //!                          filters/IFNAME-ingress    without TCX: the program that is in a filter
 //!                          filters/IFNAME-egress
 //!                          filters/IFNAME-qdisc      the filters' qdisc was added by sipst
+//!                          places/GROUP/links/...    the same for another network namespace
 //! ```
 //!
 //! bpf file systems allow no dot in a name: `eth0.100` is written `eth0:100`, as no interface's name has a colon.
@@ -34,12 +35,13 @@ use super::{
 const LINKS: &str = "links";
 const FILTERS: &str = "filters";
 const MAPS: &str = "maps";
+const PLACES: &str = "places";
 
 /// The place where bpf file systems are mounted.
 const BPFFS: &str = "/sys/fs/bpf";
 
 /// How deep other pin directories are looked for.
-const MAX_DEPTH: usize = 4;
+const MAX_DEPTH: usize = 6;
 
 /// `f_type` of a bpf file system.
 const BPFFS_MAGIC: u64 = 0xcafe_4a11;
@@ -74,6 +76,8 @@ pub(crate) struct PinnedLink {
 pub(crate) struct Pins {
     parent: PathBuf,
     root: PathBuf,
+    /// Where links and filters are: `root`, or below it for another network namespace.
+    base: PathBuf,
 }
 
 impl Pins {
@@ -83,7 +87,30 @@ impl Pins {
 
     /// Those of another ABI version.
     pub(crate) fn of(pin_dir: &Path, version: u32) -> Self {
-        Self { parent: pin_dir.to_owned(), root: pin_dir.join(format!("v{version}")) }
+        let root = pin_dir.join(format!("v{version}"));
+        Self { parent: pin_dir.to_owned(), base: root.clone(), root }
+    }
+
+    /// Those of another network namespace, that of a group of this name. The maps are the same.
+    pub(crate) fn place(&self, name: &str) -> Self {
+        Self { base: self.root.join(PLACES).join(name), ..self.clone() }
+    }
+
+    /// The names of the groups for whose namespaces anything is pinned.
+    pub(crate) fn places(&self) -> Vec<String> {
+        let all = entries(&self.root.join(PLACES)).into_iter();
+        let mut names: Vec<String> = all.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
+        names.sort();
+        names
+    }
+
+    /// Takes away what is pinned for this namespace, and nothing else.
+    pub(crate) fn remove_place(&self) -> Result<usize, KernelError> {
+        let links = drop_all(&self.base)?;
+        if self.base != self.root {
+            remove_directories(&[self.base.join(LINKS), self.base.join(FILTERS), self.base.clone()])?;
+        }
+        Ok(links)
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -95,15 +122,15 @@ impl Pins {
     }
 
     pub(crate) fn link(&self, interface: &str, side: Side) -> PathBuf {
-        self.root.join(LINKS).join(pin_name(interface, side.name()))
+        self.base.join(LINKS).join(pin_name(interface, side.name()))
     }
 
     pub(crate) fn filter(&self, interface: &str, side: Side) -> PathBuf {
-        self.root.join(FILTERS).join(pin_name(interface, side.name()))
+        self.base.join(FILTERS).join(pin_name(interface, side.name()))
     }
 
     pub(crate) fn qdisc(&self, interface: &str) -> PathBuf {
-        self.root.join(FILTERS).join(pin_name(interface, "qdisc"))
+        self.base.join(FILTERS).join(pin_name(interface, "qdisc"))
     }
 
     /// Whether all maps are pinned.
@@ -119,10 +146,14 @@ impl Pins {
         }
         self.mount()?;
         for directory in [MAPS, LINKS] {
-            let path = self.root.join(directory);
-            fs::create_dir_all(&path).map_err(|source| KernelError::PinDir { path, source })?;
+            make(self.root.join(directory))?;
         }
         self.lock()
+    }
+
+    /// Makes the directory for a namespace's links.
+    pub(crate) fn prepare_place(&self) -> Result<(), KernelError> {
+        make(self.base.join(LINKS))
     }
 
     /// Holds the directory as long as the result lives.
@@ -139,7 +170,7 @@ impl Pins {
 
     /// The links and filters that are there. Links that the kernel no longer knows are left out.
     pub(crate) fn links(&self) -> Vec<PinnedLink> {
-        let mut found: Vec<_> = held(&self.root).filter_map(pinned_link).collect();
+        let mut found: Vec<_> = held(&self.base).filter_map(pinned_link).collect();
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found
     }
@@ -208,13 +239,17 @@ impl Pins {
 
     /// Takes the links and filters of another version's directory over: they stay attached, with the program that is in them.
     pub(crate) fn take_links(&self, other: &Self) -> Result<(), KernelError> {
-        for directory in [LINKS, FILTERS] {
-            let (from, to) = (other.root.join(directory), self.root.join(directory));
-            let moved = entries(&from).into_iter().try_for_each(|path| {
-                fs::create_dir_all(&to)?;
-                fs::rename(&path, to.join(path.file_name().unwrap_or_default()))
-            });
-            moved.map_err(|source| KernelError::PinDir { path: to, source })?;
+        let mut pairs = vec![(other.root.clone(), self.root.clone())];
+        pairs.extend(other.places().iter().map(|name| (other.place(name).base, self.place(name).base)));
+        for (from, to) in pairs {
+            for directory in [LINKS, FILTERS] {
+                let (from, to) = (from.join(directory), to.join(directory));
+                let moved = entries(&from).into_iter().try_for_each(|path| {
+                    fs::create_dir_all(&to)?;
+                    fs::rename(&path, to.join(path.file_name().unwrap_or_default()))
+                });
+                moved.map_err(|source| KernelError::PinDir { path: to, source })?;
+            }
         }
         Ok(())
     }
@@ -271,22 +306,43 @@ fn on_bpffs(path: &Path) -> bool {
 }
 
 fn remove_version(root: &Path) -> Result<usize, KernelError> {
-    let mut links = 0;
-    for path in held(root) {
-        Pins::drop_link(&path)?;
-        links += 1;
+    let mut links = drop_all(root)?;
+    for place in entries(&root.join(PLACES)) {
+        links += drop_all(&place)?;
+        remove_directories(&[place.join(LINKS), place.join(FILTERS), place])?;
     }
     for path in [FILTERS, MAPS].into_iter().flat_map(|directory| entries(&root.join(directory))) {
         fs::remove_file(&path).map_err(|source| KernelError::PinDir { path, source })?;
     }
-    for path in [root.join(LINKS), root.join(FILTERS), root.join(MAPS), root.to_owned()] {
-        match fs::remove_dir(&path) {
-            Ok(()) => {}
-            Err(error) if missing(&error) => {}
-            Err(source) => return Err(KernelError::PinDir { path, source }),
-        }
+    let parts = [LINKS, FILTERS, MAPS, PLACES].map(|directory| root.join(directory));
+    remove_directories(&parts)?;
+    remove_directories(&[root.to_owned()])?;
+    Ok(links)
+}
+
+/// Takes what is pinned there off its interfaces; how many there were.
+fn drop_all(base: &Path) -> Result<usize, KernelError> {
+    let mut links = 0;
+    for path in held(base) {
+        Pins::drop_link(&path)?;
+        links += 1;
     }
     Ok(links)
+}
+
+fn remove_directories(paths: &[PathBuf]) -> Result<(), KernelError> {
+    for path in paths {
+        match fs::remove_dir(path) {
+            Ok(()) => {}
+            Err(error) if missing(&error) => {}
+            Err(source) => return Err(KernelError::PinDir { path: path.clone(), source }),
+        }
+    }
+    Ok(())
+}
+
+fn make(path: PathBuf) -> Result<(), KernelError> {
+    fs::create_dir_all(&path).map_err(|source| KernelError::PinDir { path, source })
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {

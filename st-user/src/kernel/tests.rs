@@ -12,8 +12,15 @@ use crate::{
     privilege::{keep_only, running},
 };
 
-fn options(attach: Attach) -> Options {
-    Options { interfaces: vec!["v0".into()], attach, ports: vec![5060], pin_dir: PIN_DIR.into(), recording: false }
+pub(super) fn options(attach: Attach) -> Options {
+    Options {
+        interfaces: vec!["v0".into()],
+        namespaces: vec![],
+        attach,
+        ports: vec![5060],
+        pin_dir: PIN_DIR.into(),
+        recording: false,
+    }
 }
 
 fn hooks() -> Vec<(String, Hook)> {
@@ -186,18 +193,58 @@ fn an_interface_made_anew_is_attached_again() {
     });
 }
 
+/// Another sipst's XDP program at `v1`, and nothing else of it.
+fn foreign_xdp() {
+    let other = Options { interfaces: vec!["v1".into()], pin_dir: "/sys/fs/bpf/other".into(), ..options(Attach::Xdp) };
+    drop(Kernel::attach(&other).unwrap());
+    let version = format!("v{}", st_ebpf::abi::VERSION);
+    fs::remove_file(other.pin_dir.join(version).join("links/v1-egress")).unwrap();
+}
+
+#[test]
+fn where_another_xdp_program_is_tc_takes_the_place_of_xdp_and_that_is_told_until_it_is_otherwise() {
+    in_a_namespace(|| {
+        foreign_xdp();
+        let both = Options { interfaces: vec!["v0".into(), "v1".into()], ..options(Attach::Xdp) };
+        let at_v1 = |hook| ("v1".to_owned(), hook);
+        let (kernel, ring) = Kernel::attach(&both).unwrap();
+        assert_eq!(hooks(), [&xdp()[..], &[at_v1(Hook::TcEgress), at_v1(Hook::TcIngress)]].concat());
+        assert_eq!(kernel.remarks(), ["v1: TC in the place of XDP: another XDP program is there"]);
+        let ids = links();
+        drop((kernel, ring));
+        let (kernel, ring) = Kernel::attach(&both).unwrap();
+        assert_eq!((links(), kernel.remarks().len()), (ids, 1), "the same links go on");
+        drop((kernel, ring));
+        Kernel::unload(Path::new("/sys/fs/bpf/other"), true).unwrap();
+        let (kernel, _ring) = Kernel::attach(&both).unwrap();
+        assert_eq!(hooks(), [&xdp()[..], &[at_v1(Hook::TcEgress), at_v1(Hook::XdpNative)]].concat());
+        assert!(kernel.remarks().is_empty());
+    });
+}
+
+#[test]
+fn where_the_driver_refuses_xdp_tc_takes_its_place() {
+    in_a_namespace(|| {
+        // More than the other end's frames can be, with XDP there (drivers/net/veth.c).
+        for end in ["v0", "v1"] {
+            ip(&format!("link set {end} mtu 9000"));
+        }
+        let (kernel, _ring) = Kernel::attach(&options(Attach::Xdp)).unwrap();
+        assert_eq!(hooks(), tc());
+        let remarks = kernel.remarks();
+        assert!(remarks[0].starts_with("v0: TC in the place of XDP: ") && remarks[0].contains("MTU"), "{remarks:?}");
+    });
+}
+
 #[test]
 fn a_failed_attach_leaves_nothing_behind() {
     in_a_namespace(|| {
-        // Another XDP program stands where ours would.
         let other =
-            Options { interfaces: vec!["v1".into()], pin_dir: "/sys/fs/bpf/other".into(), ..options(Attach::Xdp) };
+            Options { interfaces: vec!["v1".into()], pin_dir: "/sys/fs/bpf/other".into(), ..options(Attach::Auto) };
         drop(Kernel::attach(&other).unwrap());
-        let version = format!("v{}", st_ebpf::abi::VERSION);
-        fs::remove_file(other.pin_dir.join(version).join("links/v1-egress")).unwrap();
-        let both = Options { interfaces: vec!["v0".into(), "v1".into()], ..options(Attach::Xdp) };
+        let both = Options { interfaces: vec!["v0".into(), "v1".into()], ..options(Attach::Auto) };
         let refused = Kernel::attach(&both);
-        assert!(matches!(&refused, Err(KernelError::Attach { interface, .. }) if interface == "v1"));
+        assert!(matches!(&refused, Err(KernelError::Twice { interface, .. }) if interface == "v1"));
         assert!(!Path::new(PIN_DIR).exists());
     });
 }
@@ -587,14 +634,14 @@ fn the_missing_capabilities_are_named() {
 #[test]
 fn an_unknown_interface_is_told_with_those_that_there_are() {
     let all = list().unwrap();
-    let error = choose(&all, &["no-such-one".into()]).unwrap_err().to_string();
+    let error = choose(&all, Some(&["no-such-one".into()])).unwrap_err().to_string();
     assert!(error.contains("no-such-one does not exist: there are") && error.contains("lo"), "{error}");
-    assert!(matches!(choose(&all, &["lo".into()]), Err(KernelError::NotEthernet { .. })));
-    assert!(matches!(choose(&all, &[]), Err(KernelError::NoInterfaces)));
+    assert_eq!(choose(&all, Some(&["lo".into()])).unwrap().interfaces.len(), 1);
+    assert!(matches!(choose(&all, Some(&[])), Err(KernelError::NoInterfaces)));
 }
 
 /// Does it on a thread that has only these capabilities left.
-fn with_only<T: Send>(keep: CapabilitySet, act: impl FnOnce() -> T + Send) -> T {
+pub(super) fn with_only<T: Send>(keep: CapabilitySet, act: impl FnOnce() -> T + Send) -> T {
     let run = || {
         keep_only(keep).unwrap();
         act()
@@ -609,7 +656,8 @@ fn comes_back_with(keep: CapabilitySet, hooks: fn() -> Hooks, attach: Attach) ->
     in_a_namespace(|| {
         let (mut kernel, ring) = Kernel::attach_by(hooks(), Pins::new(Path::new(PIN_DIR)), &options(attach)).unwrap();
         let mut follow = || {
-            let view = with_only(CapabilitySet::empty(), || kernel.lookout().look().unwrap());
+            let lookout = kernel.lookout();
+            let view = with_only(CapabilitySet::empty(), || lookout.look().unwrap());
             with_only(keep, || kernel.follow(view));
         };
         ip("link del v0");

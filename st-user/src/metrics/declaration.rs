@@ -119,7 +119,7 @@ declare! {
     /// How long after a refresh of sipst's was due its first request left.
     refresh_lag: Histograms = "sipst_refresh_lag" in Seconds ["trunk"];
 
-    /// Events, by kind (docs/behaviour.md). `trunk` is empty where an event concerns no one call.
+    /// Events, by kind (docs/events.md). `trunk` is empty where an event concerns no one call.
     events: Counters = "sipst_events" ["event", "trunk"];
     /// Session timers that were agreed upon or changed, by who has to refresh.
     negotiations: Counters = "sipst_negotiations" ["trunk", "refresher"];
@@ -173,6 +173,12 @@ declare! {
     /// ended.
     kernel: Counters = "sipst_kernel_packets" ["what"];
 
+    /// Messages in IP fragments, by what became of them: `whole`, or why nothing is used of them: `incomplete` (a fragment did not
+    /// come), `headless` (the first did not: mostly no SIP), `overlapping`, `too_many`, `displaced` (others took their room).
+    fragmented: Counters = "sipst_fragmented_messages" ["result"];
+    /// Such messages that wait for fragments.
+    fragmented_waiting: Gauges = "sipst_fragmented_waiting" [];
+
     /// Whether what is known of the calls can be written to disk.
     store_keeps: Gauges = "sipst_store_keeps" [];
     /// Batches of what is known of the calls that were written.
@@ -187,6 +193,11 @@ declare! {
     alerts: Counters = "sipst_alerts" ["sink", "result"];
     /// Alerts that wait for their receiver.
     alerts_waiting: Gauges = "sipst_alerts_waiting" ["sink"];
+    /// Events to the `journal`, packets to the flight `recorder`, and both to Homer (`hep` and its address), by what became of
+    /// them: `sent`, `failed` (not taken or not written), `dropped` (no room). Begins anew where a reload changes the sink.
+    exports: Counters = "sipst_exports" ["sink", "result"];
+    /// Events and packets that wait for these.
+    exports_waiting: Gauges = "sipst_exports_waiting" ["sink"];
 
     /// Times that another configuration was read while sipst ran, by what became of it: `taken` or `refused`.
     reloads: Counters = "sipst_reloads" ["result"];

@@ -9,6 +9,7 @@ pub(crate) mod health;
 pub(crate) mod process;
 #[cfg(test)]
 mod shipped;
+mod sinks;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use declaration::Families;
 use expose::{Exposer, Form};
 pub(crate) use family::Word;
 pub(crate) use health::Health;
+pub(crate) use sinks::{Published, RESULTS};
 
 /// All that is measured.
 pub(crate) struct Metrics {

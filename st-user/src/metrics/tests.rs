@@ -31,7 +31,7 @@ fn the_list_of_metrics_is_what_is_declared() {
 }
 
 /// The text, in both forms.
-fn shown(metrics: &Metrics) -> [String; 2] {
+pub(super) fn shown(metrics: &Metrics) -> [String; 2] {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     [Form::OpenMetrics, Form::Prometheus].map(|form| {
         let reply = runtime.block_on(metrics.exposer.reply(form));

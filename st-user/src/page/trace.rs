@@ -181,6 +181,7 @@ mod tests {
             direction,
             server: "192.0.2.1:5060".parse().unwrap(),
             peer: "203.0.113.1:5060".parse().unwrap(),
+            transport: st_core::Transport::Udp,
             interface: 0,
             tos: 0,
             ttl: 64,

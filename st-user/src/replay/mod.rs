@@ -14,12 +14,13 @@ use std::{
 
 use ipnet::IpNet;
 use st_core::{
-    Direction, Engine, Output, Packet, Policy, Time,
+    Direction, Engine, Output, Packet, Policy, Time, Transport,
     engine::{EngineConfig, Limits, Mode},
+    stream::StreamStats,
 };
 
 use crate::{
-    capture::{self, CaptureError, Datagram, Decoded, Decoder},
+    capture::{self, CaptureError, Datagram, Decoded, Decoder, Joiner},
     output::Format,
 };
 pub use calls::{Call, Calls, Counts, Verdict, Wrong};
@@ -110,23 +111,40 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
         limits: Limits::default(),
     });
     let mut player = Player { engine, due: None, now: Time::from_micros(0), format: options.format, out, summary };
-    let mut decoder = Decoder::default();
+    let (mut decoder, mut joiner) = (Decoder::default(), Joiner::default());
     let read = capture::read(file, |frame| {
         options.progress.read(frame.bytes.len());
         player.tick(frame.time).map_err(Stop::Output)?;
         let decoded = decoder.decode(frame);
         player.summary.count(frame, &decoded);
-        if let Decoded::Udp(datagram) = &decoded
-            && is_sip(&datagram.payload)
-        {
-            player.message(datagram, &sides).map_err(Stop::Output)?;
+        let mut played = Ok(());
+        let now = player.now;
+        let mut play = |datagram: Datagram<'_>| {
+            if played.is_ok() && is_sip(&datagram.payload) {
+                played = player.message(&datagram, &sides);
+            }
+        };
+        joiner.time(now, &mut play);
+        match decoded {
+            Decoded::Udp(datagram) => play(datagram),
+            Decoded::Tcp(segment) => joiner.segment(now, &segment, &mut play),
+            Decoded::Fragment | Decoded::Other | Decoded::UnknownLink => {}
         }
-        Ok::<(), Stop>(())
+        played.map_err(Stop::Output)
     });
+    let mut played = Ok(());
+    let now = player.now;
+    joiner.finish(now, &mut |datagram| {
+        if played.is_ok() {
+            played = player.message(&datagram, &sides);
+        }
+    });
+    let StreamStats { gaps, tls, websocket, .. } = joiner.stats();
+    (player.summary.gaps, player.summary.opaque) = (gaps, tls + websocket);
     player.summary.reassembled = decoder.reassembled();
     player.summary.incomplete = decoder.incomplete();
     options.progress.ends();
-    let finished = player.finish().map_err(ReplayError::Output);
+    let finished = played.and_then(|()| player.finish()).map_err(ReplayError::Output);
     read.map_err(failed).and(finished)?;
     match summary.only_link {
         Some(link) if summary.unknown_link == summary.packets => Err(ReplayError::Link { file: file.to_owned(), link }),
@@ -137,17 +155,25 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
 /// Reads the capture once to find out which side is the server.
 fn survey(file: &Path, progress: &Progress, summary: &mut Summary) -> Sides {
     let mut survey = Survey::default();
-    let mut decoder = Decoder::default();
+    let (mut decoder, mut joiner, mut last) = (Decoder::default(), Joiner::default(), Time::from_micros(0));
+    let mut look = |datagram: Datagram<'_>| {
+        if is_sip(&datagram.payload) {
+            survey.message(&datagram);
+        }
+    };
     // An error is told when the capture is read for its events; until there it counts.
     let _ = capture::read(file, |frame| {
         progress.read(frame.bytes.len());
-        if let Decoded::Udp(datagram) = decoder.decode(frame)
-            && is_sip(&datagram.payload)
-        {
-            survey.message(&datagram);
+        last = last.max(frame.time);
+        joiner.time(last, &mut look);
+        match decoder.decode(frame) {
+            Decoded::Udp(datagram) => look(datagram),
+            Decoded::Tcp(segment) => joiner.segment(last, &segment, &mut look),
+            Decoded::Fragment | Decoded::Other | Decoded::UnknownLink => {}
         }
         Ok::<(), Stop>(())
     });
+    joiner.finish(last, &mut look);
     survey.decide(&mut summary.sides)
 }
 
@@ -181,8 +207,9 @@ impl Player<'_> {
     }
 
     fn message(&mut self, datagram: &Datagram<'_>, sides: &Sides) -> io::Result<()> {
-        let Datagram { source, destination, tos, ttl, payload, cut } = datagram;
+        let Datagram { transport, source, destination, tos, ttl, payload, cut } = datagram;
         self.summary.messages += 1;
+        self.summary.tcp += u64::from(*transport == Transport::Tcp);
         self.summary.cut += u64::from(*cut);
         let Some(direction) = self.summary.place(sides.direction(*source, *destination)) else { return Ok(()) };
         let (server, peer) = match direction {
@@ -193,6 +220,7 @@ impl Player<'_> {
             direction,
             server,
             peer,
+            transport: *transport,
             interface: 0,
             tos: *tos,
             ttl: *ttl,

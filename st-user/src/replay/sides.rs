@@ -220,6 +220,7 @@ mod tests {
     fn message(survey: &mut Survey, from: &str, to: &str, start: &str, method: &str, more: &str) {
         let payload = format!("{start}\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nCSeq: 1 {method}\r\n{more}\r\n");
         survey.message(&Datagram {
+            transport: st_core::Transport::Udp,
             source: from.parse().unwrap(),
             destination: to.parse().unwrap(),
             tos: 0,
@@ -285,6 +286,7 @@ mod tests {
             "UPDATE sip:x@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch={branch}\r\nCSeq: 2 UPDATE\r\nSession-Expires: 90\r\n\r\n"
         );
         survey.message(&Datagram {
+            transport: st_core::Transport::Udp,
             source: A.parse().unwrap(),
             destination: B.parse().unwrap(),
             tos: 0,

@@ -17,7 +17,7 @@ const ON_HOST: &str = "capture_on_host";
 pub struct Summary {
     /// Packets of any kind.
     pub packets: u64,
-    /// SIP messages over UDP.
+    /// SIP messages.
     pub messages: u64,
     /// Sessions that began in the capture.
     pub sessions: u64,
@@ -25,8 +25,12 @@ pub struct Summary {
     pub alerts: u64,
     /// SIP messages of which only the beginning was kept.
     pub cut: u64,
-    /// TCP segments that begin as SIP does.
+    /// Of the messages, those that came over TCP.
     pub tcp: u64,
+    /// Times that a part of a TCP connection was missing.
+    pub gaps: u64,
+    /// TCP connections with TLS or WebSocket.
+    pub opaque: u64,
     /// Datagrams put together from fragments.
     pub reassembled: u64,
     /// Datagrams that lack fragments.
@@ -55,9 +59,8 @@ impl Summary {
     pub(super) fn count(&mut self, frame: &Frame<'_>, decoded: &Decoded<'_>) {
         self.packets += 1;
         match decoded {
-            Decoded::Tcp(payload) => self.tcp += u64::from(super::is_sip(payload)),
             Decoded::UnknownLink => self.unknown_link += 1,
-            Decoded::Udp(_) | Decoded::Fragment | Decoded::Other => {}
+            Decoded::Udp(_) | Decoded::Tcp(_) | Decoded::Fragment | Decoded::Other => {}
         }
         if let Link::Unknown(link) = frame.link {
             self.only_link.get_or_insert(link);
@@ -97,7 +100,9 @@ impl fmt::Display for Summary {
         let Self { packets, messages, sessions, alerts, .. } = self;
         writeln!(f, "packets: {packets}, SIP messages: {messages}, sessions: {sessions}, alerts: {alerts}")?;
         let notes = [
-            (self.tcp, "SIP over TCP, not read: segments"),
+            (self.tcp, "of these over TCP"),
+            (self.gaps, "parts of TCP connections that the capture lacks"),
+            (self.opaque, "TCP connections with TLS or WebSocket, not read: calls on them go by unseen"),
             (self.cut, "SIP messages cut short when captured (`tcpdump -s 0` keeps all)"),
             (self.reassembled, "datagrams put together from fragments"),
             (self.incomplete, "datagrams that lack fragments, not read"),

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use st_core::reassembly::Counts as FragmentCounts;
 use st_ebpf::abi::{Counter, RING_BYTES};
 use tracing::{error, info, warn};
 
@@ -15,12 +16,9 @@ use crate::{
     config,
     http::{Counts, Server},
     kernel::KernelError,
-    metrics::{Metrics, Word, process},
+    metrics::{Metrics, Published, RESULTS, Word, process},
     page::{self, Page},
 };
-
-/// What becomes of an alert.
-const RESULTS: [&str; 4] = ["sent", "failed", "dropped", "folded"];
 
 /// What is measured, and where it can be asked for.
 pub(super) struct Measure {
@@ -31,7 +29,11 @@ pub(super) struct Measure {
     /// By trunk, state and refresher, as last published.
     sessions: HashMap<[Word; 3], usize>,
     /// Receivers of alerts, as last published.
-    receivers: HashSet<String>,
+    receivers: Published,
+    /// Where else events and packets go, as last published.
+    exports: Published,
+    /// Interfaces, as last published.
+    interfaces: HashSet<String>,
 }
 
 impl Measure {
@@ -43,7 +45,9 @@ impl Measure {
             server: None,
             counts: Arc::default(),
             sessions: HashMap::new(),
-            receivers: HashSet::new(),
+            receivers: Published::default(),
+            exports: Published::default(),
+            interfaces: HashSet::new(),
         };
         match wanted.listen.map(Server::bind).transpose().map_err(|error| crate::output::chain(&error)) {
             Ok(listener) => measure.listen(listener),
@@ -100,35 +104,16 @@ impl Measure {
         warn!("whoever reaches {address} can read {what}: nobody is asked who they are");
     }
 
-    /// Publishes what became of the alerts. Receivers that have the same name are one here; of those that are no more
-    /// nothing is left.
+    /// Publishes what became of the alerts.
     fn publish_alerts(&mut self, receivers: &[Arc<SinkCounts>]) {
         let families = &self.metrics.families;
-        let mut counts: HashMap<&str, [u64; 5]> = HashMap::new();
-        for receiver in receivers {
-            let SinkCounts { name, queued, sent, failed, dropped, folded } = &**receiver;
-            let sums = counts.entry(name).or_default();
-            for (sum, count) in sums.iter_mut().zip([queued, sent, failed, dropped, folded]) {
-                *sum += count.load(Relaxed);
-            }
-        }
-        self.receivers.retain(|name| {
-            let stays = counts.contains_key(&**name);
-            if !stays {
-                families.alerts_waiting.remove([name.clone().into()]);
-                for result in RESULTS {
-                    families.alerts.remove([name.clone().into(), result.into()]);
-                }
-            }
-            stays
-        });
-        for (name, [queued, results @ ..]) in counts {
-            families.alerts_waiting.set([name.to_owned().into()], queued as f64);
-            for (result, count) in RESULTS.into_iter().zip(results) {
-                families.alerts.set([name.to_owned().into(), result.into()], count);
-            }
-            self.receivers.insert(name.to_owned());
-        }
+        self.receivers.publish(&families.alerts, &families.alerts_waiting, &RESULTS, receivers);
+    }
+
+    /// Publishes what became of what goes to the journal, the flight recorder and Homer.
+    fn publish_exports(&mut self, sinks: &[Arc<SinkCounts>]) {
+        let families = &self.metrics.families;
+        self.exports.publish(&families.exports, &families.exports_waiting, &RESULTS[..3], sinks);
     }
 
     /// Whether somebody can ask.
@@ -164,6 +149,7 @@ impl Driver<'_> {
         self.publish_engine();
         self.publish_sessions();
         self.measure.publish_alerts(&self.sink.receivers().sinks());
+        self.measure.publish_exports(&self.sink.exports());
         process::publish(&self.measure.metrics.families);
         let families = &self.measure.metrics.families;
         families.started.set([], self.started.as_micros() as f64 / 1e6);
@@ -182,6 +168,9 @@ impl Driver<'_> {
     fn amiss(&self) -> Vec<String> {
         let bare = self.kernel.attached().filter(|(_, attached)| !attached);
         let mut amiss: Vec<String> = bare.map(|(name, _)| format!("interface {name}: not attached")).collect();
+        if self.kernel.configured().is_empty() {
+            amiss.push("nothing is attached: no interface is like what `interfaces` says".into());
+        }
         if !self.store.keeps() {
             amiss.push("what is known of the calls is not kept: a restart will not know them".into());
         }
@@ -200,14 +189,32 @@ impl Driver<'_> {
         }
         families.ring_size.set([], f64::from(RING_BYTES));
         families.ring_used.set([], self.level.most() as f64);
+        let FragmentCounts { whole, incomplete, headless, overlapping, too_many, malformed: _, displaced } =
+            self.fragments.counts();
+        for (result, count) in [
+            ("whole", whole),
+            ("incomplete", incomplete),
+            ("headless", headless),
+            ("overlapping", overlapping),
+            ("too_many", too_many),
+            ("displaced", displaced),
+        ] {
+            families.fragmented.set([result.into()], count);
+        }
+        families.fragmented_waiting.set([], self.fragments.waiting() as f64);
         let (batches, bytes, failures) = self.store.counts();
         families.store_keeps.set([], f64::from(u8::from(self.store.keeps())));
         families.store_batches.set([], batches);
         families.store_written.set([], bytes);
         families.store_failures.set([], failures);
-        for (name, attached) in self.kernel.attached() {
-            families.attached.set([name.to_owned().into()], f64::from(u8::from(attached)));
+        let interfaces: HashMap<String, bool> = self.kernel.attached().collect();
+        for gone in self.measure.interfaces.iter().filter(|name| !interfaces.contains_key(*name)) {
+            families.attached.remove([gone.clone().into()]);
         }
+        for (name, attached) in &interfaces {
+            families.attached.set([name.clone().into()], f64::from(u8::from(*attached)));
+        }
+        self.measure.interfaces = interfaces.into_keys().collect();
         Ok(())
     }
 

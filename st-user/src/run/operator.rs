@@ -124,6 +124,7 @@ impl Driver<'_> {
             "started": self.started.to_string(),
             "uptime_s": now.since(self.began).as_secs(),
             "interfaces": self.kernel.configured(),
+            "remarks": self.kernel.remarks(),
             "waiting_refreshes": stats.waiting,
             "open_breakers": stats.open_breakers,
             "alerts": { "count": self.timeline.alerts(), "last": self.timeline.last_alert() },

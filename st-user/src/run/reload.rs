@@ -89,7 +89,7 @@ impl Driver<'_> {
         let Some(file) = self.config.file.clone() else {
             return Err(Failure::new("no_file", "this sipst was not started from a file"));
         };
-        let lookout = self.kernel.lookout();
+        let lookout = self.kernel.lookout().with_routes();
         let (send, reading) = oneshot::channel();
         let start = || {
             let read = move || drop(send.send(read(&file, &lookout)));
@@ -146,7 +146,7 @@ impl Driver<'_> {
             self.kernel.set_ports(&wanted.options.ports).map_err(|error| refused(&error))?;
             changes.push(format!("ports: {}", joined(&wanted.options.ports)));
         }
-        if before.interfaces != wanted.options.interfaces {
+        if before.interfaces != wanted.options.interfaces && before.namespaces.is_empty() {
             match self.kernel.set_interfaces(&wanted.options.interfaces, view) {
                 Ok(done) => changes.extend(done),
                 Err(error) => {
@@ -212,6 +212,7 @@ impl RunConfig {
     pub(crate) fn fixed_against(&self, wanted: &Self) -> Vec<String> {
         let now = self;
         let fixed = [
+            ("namespaces", now.options.namespaces != wanted.options.namespaces, "what entering them takes was settled"),
             ("attach", now.options.attach != wanted.options.attach, "the programs were loaded for it"),
             ("pin_dir", now.options.pin_dir != wanted.options.pin_dir, "the programs are pinned there"),
             ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
@@ -226,6 +227,7 @@ impl RunConfig {
         Self {
             options: crate::kernel::Options {
                 interfaces: config.interfaces.clone(),
+                namespaces: config.namespaces.clone(),
                 attach: config.attach,
                 ports: config.ports.clone(),
                 pin_dir: config.pin_dir.clone(),

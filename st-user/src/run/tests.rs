@@ -34,6 +34,7 @@ fn config(attach: Attach) -> RunConfig {
     RunConfig {
         options: kernel::Options {
             interfaces: vec!["v0".into()],
+            namespaces: vec![],
             attach,
             ports: vec![5060],
             pin_dir: PIN_DIR.into(),

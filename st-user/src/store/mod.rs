@@ -114,6 +114,18 @@ impl Opened {
     }
 }
 
+/// Hands all records that are kept to `take`, and leaves them as they are; nothing where there are none.
+///
+/// # Errors
+/// They cannot be read, or a daemon keeps them.
+pub(crate) fn look_through(dir: &Path, mut take: impl FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
+    if !dir.join(NAME).is_file() {
+        return Ok(());
+    }
+    let (file, _) = StateFile::open(dir)?;
+    file.read(&mut take)
+}
+
 /// Where an engine's changes go.
 pub struct Store {
     writer: Option<Writer>,

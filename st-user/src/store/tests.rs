@@ -68,6 +68,7 @@ fn call(engine: &mut Engine, name: &str) {
             direction,
             server: "192.0.2.1:5060".parse().unwrap(),
             peer: "198.51.100.1:5060".parse().unwrap(),
+            transport: st_core::Transport::Udp,
             interface: 1,
             tos: 0,
             ttl: 64,

@@ -21,7 +21,7 @@ use st_tests::figure::{Target, tell};
 
 use empty::Empty;
 use frame::Frame;
-use tester::{PEER, Program, SERVER, Tester, request};
+use tester::{Lent, PEER, Program, SERVER, Tester, request};
 
 /// Runs of which the median counts.
 const RUNS: usize = 9;
@@ -32,7 +32,7 @@ const REPEAT: u32 = 20_000;
 const PROGRAMS: [Program; 3] = [Program::IngressXdp, Program::IngressTc, Program::Egress];
 
 struct Bench {
-    tester: Tester,
+    tester: Lent,
     /// As XDP, and as TC.
     empty: [Empty; 2],
 }

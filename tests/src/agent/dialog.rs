@@ -143,9 +143,28 @@ pub(super) fn sdp(profile: &Profile, own: SocketAddr) -> String {
         IpAddr::V6(_) => "IP6",
     };
     let (ip, port, version) = (own.ip(), profile.media_port, 1 + profile.media_port - MEDIA_PORT);
+    let ice = if profile.ice { ice(family, ip, port) } else { String::new() };
     format!(
         "v=0\r\no={} 77 {version} IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0 101\r\n\
-         a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n",
+         a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n{ice}",
         profile.name
+    )
+}
+
+/// Candidates for the audio, and a video stream with as many.
+fn ice(family: &str, ip: IpAddr, port: u16) -> String {
+    let candidate = |number: u16| {
+        format!(
+            "a=candidate:{number} 1 UDP {} {ip} {} typ host generation 0 network-id 1\r\n",
+            2_130_706_431 - u32::from(number),
+            port + number
+        )
+    };
+    let candidates: String = (0..34).map(candidate).collect();
+    let login = "a=ice-ufrag:F7gI\r\na=ice-pwd:x9cml/YzichV2+XlhiMu8g\r\n";
+    let formats = "a=rtpmap:96 H264/90000\r\na=fmtp:96 profile-level-id=42e01f;packetization-mode=1\r\n";
+    format!(
+        "{login}{candidates}m=video {} RTP/AVP 96\r\nc=IN {family} {ip}\r\n{formats}{login}a=sendrecv\r\n{candidates}",
+        port + 2
     )
 }

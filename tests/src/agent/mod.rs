@@ -5,6 +5,7 @@ mod dialog;
 mod early;
 mod message;
 mod run;
+mod scatter;
 
 use std::{
     fmt,
@@ -122,6 +123,10 @@ pub struct Profile {
     pub demands_timers: bool,
     /// What it answers to the first INVITEs that would begin a call.
     pub declines: Vec<Refusal>,
+    /// Whether its SDP has video and ICE candidates: several kilobytes, which no packet takes.
+    pub ice: bool,
+    /// Whether all that it sends leaves in IP fragments, where it is longer than one, and the last of them first.
+    pub backwards: bool,
 }
 
 impl Profile {
@@ -147,6 +152,8 @@ impl Profile {
             media_port: MEDIA_PORT,
             demands_timers: false,
             declines: Vec::new(),
+            ice: false,
+            backwards: false,
         }
     }
 
@@ -177,6 +184,8 @@ impl Profile {
             media_port: MEDIA_PORT,
             demands_timers: false,
             declines: Vec::new(),
+            ice: false,
+            backwards: false,
         }
     }
 }
@@ -281,6 +290,8 @@ impl Agent {
         let shared = Arc::<Shared>::default();
         let (inputs, queue) = mpsc::channel();
         let name = profile.name;
+        let scatter =
+            profile.backwards.then(|| host.enter(move || scatter::Scatter::open(address.ip()))).transpose()?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let stopped = Arc::<AtomicBool>::default();
         let reader = {
@@ -289,7 +300,7 @@ impl Agent {
         };
         let thread = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || run::Ua::new(profile, socket, address, shared).run(&queue))
+            thread::spawn(move || run::Ua::new(profile, socket, scatter, address, shared).run(&queue))
         };
         Ok(Self { name, address, shared, inputs, stopped, threads: vec![thread, reader] })
     }

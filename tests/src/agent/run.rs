@@ -10,6 +10,7 @@ use std::{
 use super::{
     Event, Input, Message, Order, Profile, Refusal, Shared, Status, Update,
     dialog::{Dialog, allow, contact, fresh, sdp},
+    scatter::Scatter,
 };
 
 const T1: Duration = Duration::from_millis(500);
@@ -35,6 +36,7 @@ impl Repeated {
 pub(super) struct Ua {
     profile: Profile,
     socket: UdpSocket,
+    scatter: Option<Scatter>,
     own: SocketAddr,
     shared: Arc<Shared>,
     dialog: Option<Dialog>,
@@ -51,10 +53,17 @@ pub(super) struct Ua {
 }
 
 impl Ua {
-    pub(super) fn new(profile: Profile, socket: UdpSocket, own: SocketAddr, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        profile: Profile,
+        socket: UdpSocket,
+        scatter: Option<Scatter>,
+        own: SocketAddr,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             profile,
             socket,
+            scatter,
             own,
             shared,
             dialog: None,
@@ -99,7 +108,12 @@ impl Ua {
     }
 
     fn transmit(&self, message: &Message, to: SocketAddr) {
-        if let Err(error) = self.socket.send_to(&message.to_bytes(self.profile.cseq_colon), to) {
+        let bytes = message.to_bytes(self.profile.cseq_colon);
+        let sent = match &self.scatter {
+            Some(scatter) => scatter.send(self.own, to, &bytes),
+            None => self.socket.send_to(&bytes, to).map(drop),
+        };
+        if let Err(error) = sent {
             self.fault(format!("cannot send {message}: {error}"));
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     ack::now,
     agrees,
     frame::{Frame, checksum_is_right},
-    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request},
+    tester::{INGRESS, Lent, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request},
 };
 
 const ENDS: [(&str, &str); 2] = [(SERVER, PEER), (SERVER_V6, PEER_V6)];
@@ -32,7 +32,7 @@ fn with_body(more: &str, body: &str) -> String {
 }
 
 /// A tester whose peers are marked, with a daemon that lives.
-fn marked() -> Tester {
+fn marked() -> Lent {
     let mut tester = Tester::new();
     mark(&mut tester);
     tester
@@ -270,11 +270,8 @@ fn only_an_invite_that_is_to_make_a_dialog_is_changed() {
     let plain = invite("");
     for (program, frame, text) in [
         (Program::Egress, Frame::new(SERVER, PEER).tcp(), &plain),
-        (Program::Egress, Frame::new(SERVER, PEER).fragment(0x2000), &plain),
         (Program::Egress, Frame::new(SERVER, PEER).fragment(0x0010), &plain),
-        (Program::Egress, Frame::new(SERVER_V6, PEER_V6).fragment(0x2000), &plain),
         (Program::Egress, Frame::new("192.0.2.1:5062", PEER), &plain),
-        (Program::IngressTc, Frame::new(PEER, SERVER).fragment(0x2000), &demanding),
         (Program::IngressXdp, Frame::new(PEER, SERVER).tcp(), &demanding),
         (Program::IngressXdp, Frame::new(PEER, "192.0.2.1:5062"), &demanding),
         (Program::IngressTc, Frame::new(PEER, SERVER), &of("OPTIONS", demanding.clone())),

@@ -7,7 +7,7 @@ use st_ebpf::{
 
 use crate::{
     frame::{Frame, checksum_is_right},
-    tester::{PEER, Program, SERVER, Tester, Verdict, request, response},
+    tester::{Lent, PEER, Program, SERVER, Tester, Verdict, request, response},
 };
 
 /// Where the UDP checksum is in a frame without tags or options.
@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-fn armed() -> Tester {
+fn armed() -> Lent {
     let mut tester = Tester::new();
     let state = State { known: true, number: 2, delta: 1 };
     let mut ranges = [Range::default(); RANGES];

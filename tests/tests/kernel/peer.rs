@@ -2,7 +2,7 @@
 //! shifted by it.
 
 use st_ebpf::{
-    abi::{Ack, Counter, Shift, kind, refused},
+    abi::{Ack, Counter, Shift, direction, kind, refused},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -320,8 +320,14 @@ fn the_servers_2xx_becomes_its_ack_where_the_daemon_is_silent_and_only_there() {
                 tester.keep(TOKEN, ack);
                 let frame = Frame::new(server, peer);
                 let run = tester.run(Program::Egress, &frame.with(response(status, BRANCH, " 11 INVITE").as_bytes()));
-                assert_eq!((run.verdict, run.records.len()), (verdict, 1), "{server} {len} {silent} {status}");
-                if verdict == Verdict::Back {
+                let back = verdict == Verdict::Back;
+                let expected_records = 1 + usize::from(back);
+                let case = format!("{server} {len} {silent} {status}");
+                assert_eq!((run.verdict, run.records.len()), (verdict, expected_records), "{case}");
+                if back {
+                    let shown = &run.records[1];
+                    assert_eq!((shown.header.kind, shown.header.token), (kind::INJECTED, TOKEN), "{case}");
+                    assert_eq!((shown.header.direction, &shown.bytes), (direction::EGRESS, &message), "{case}");
                     assert_eq!(run.out, expected(&frame, &message), "{server} {len}");
                     assert!(checksum_is_right(&run.out), "{server} {len}");
                 }

@@ -156,9 +156,8 @@ fn what_cannot_be_read_is_counted_by_its_reason() {
     short[38..40].copy_from_slice(&7_u16.to_be_bytes());
     for program in [Program::IngressXdp, Program::IngressTc, Program::Egress] {
         for (description, frame, counter) in [
-            ("a first fragment", plain.clone().fragment(0x2000).with(bye.as_bytes()), Counter::Fragment),
-            ("a last fragment", plain.clone().fragment(185).with(bye.as_bytes()), Counter::Fragment),
-            ("a fragment of IPv6", v6.clone().fragment(1).with(bye.as_bytes()), Counter::Fragment),
+            ("a last fragment", plain.clone().fragment(185).with(bye.as_bytes()), Counter::FragmentEarly),
+            ("a fragment of IPv6", v6.clone().fragment(1).with(bye.as_bytes()), Counter::FragmentEarly),
             ("TCP on a SIP port", tcp.clone(), Counter::Tcp),
             ("a UDP length beyond the packet", long.clone(), Counter::Malformed),
             ("a UDP length below its header's", short.clone(), Counter::Malformed),

@@ -2,8 +2,11 @@
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    ops::{Deref, DerefMut},
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
+    sync::Mutex,
+    thread,
 };
 
 use aya::{
@@ -15,7 +18,10 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use st_ebpf::{
-    abi::{self, Ack, Counter, Flow, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift, Token, names},
+    abi::{
+        self, Ack, Counter, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift,
+        Token, names,
+    },
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -60,17 +66,69 @@ pub(crate) struct Tester {
     ebpf: Ebpf,
     /// What the counters said at the last [`Tester::reset`].
     before: Vec<u64>,
+    /// Ports that [`Tester::mark`] has marked since.
+    marked: Vec<u16>,
+}
+
+/// A tester for one test, which leaves it to the next: the verifier takes three seconds for the programs.
+pub(crate) struct Lent {
+    tester: Option<Tester>,
+    back_to: &'static Mutex<Vec<Tester>>,
+}
+
+impl Lent {
+    fn from(shelf: &'static Mutex<Vec<Tester>>, recording: bool) -> Self {
+        let left = shelf.lock().unwrap().pop();
+        let tester = left.map(Tester::emptied).unwrap_or_else(|| Tester::with(recording));
+        Self { tester: Some(tester), back_to: shelf }
+    }
+
+    /// The programs and maps themselves; they are left to nobody.
+    pub(crate) fn into_ebpf(mut self) -> Ebpf {
+        self.tester.take().unwrap().ebpf
+    }
+}
+
+impl Deref for Lent {
+    type Target = Tester;
+
+    fn deref(&self) -> &Tester {
+        self.tester.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Tester {
+        self.tester.as_mut().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // What a test left that failed is not looked into.
+        if let Some(tester) = self.tester.take().filter(|_| !thread::panicking()) {
+            self.back_to.lock().unwrap().push(tester);
+        }
+    }
 }
 
 impl Tester {
-    /// Fresh programs and maps; port 5060 carries SIP.
-    pub(crate) fn new() -> Self {
-        Self::with(false)
+    /// Programs and maps without a trace of other tests; port 5060 carries SIP.
+    #[allow(clippy::new_ret_no_self, reason = "it is lent")]
+    pub(crate) fn new() -> Lent {
+        static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
+        Lent::from(&SHELF, false)
     }
 
     /// The same for a daemon that keeps a flight recorder.
-    pub(crate) fn recording() -> Self {
-        Self::with(true)
+    pub(crate) fn recording() -> Lent {
+        static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
+        Lent::from(&SHELF, true)
+    }
+
+    fn emptied(mut self) -> Self {
+        self.reset();
+        self
     }
 
     fn with(recording: bool) -> Self {
@@ -93,7 +151,7 @@ impl Tester {
         }
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
-        Self { ebpf, before: vec![0; Counter::ALL.len()] }
+        Self { ebpf, before: vec![0; Counter::ALL.len()], marked: vec![] }
     }
 
     /// The file descriptor of a program.
@@ -108,11 +166,6 @@ impl Tester {
             Program::IngressTc => tc(names::INGRESS_TC).fd().unwrap().as_fd(),
             Program::Egress => tc(names::EGRESS).fd().unwrap().as_fd(),
         }
-    }
-
-    /// The programs and maps themselves.
-    pub(crate) fn into_ebpf(self) -> Ebpf {
-        self.ebpf
     }
 
     /// Runs a packet through a program and takes out what stands in the ring.
@@ -163,7 +216,8 @@ impl Tester {
         records
     }
 
-    /// Empties maps and ring and counts from 0 again: as good as fresh programs, and much quicker.
+    /// Empties maps and ring and counts from 0 again: as good as fresh programs, and much quicker. Whatever a test can write
+    /// into a map has its line here.
     pub(crate) fn reset(&mut self) -> &mut Self {
         self.drain();
         let mut shifts = self.shifts();
@@ -196,9 +250,17 @@ impl Tester {
         for flow in flows.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             flows.remove(&flow).unwrap();
         }
+        let mut fragments = self.fragments();
+        for datagram in fragments.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            fragments.remove(&datagram).unwrap();
+        }
+        self.early(0, 0);
         let mut assisted = self.assisted();
         for network in assisted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             assisted.remove(&network).unwrap();
+        }
+        for port in std::mem::take(&mut self.marked) {
+            self.mark(port, false);
         }
         self.before = Counter::ALL.iter().map(|counter| self.raw_counter(*counter)).collect();
         self
@@ -257,6 +319,26 @@ impl Tester {
         self.ebpf.map_mut(names::HOLDS).unwrap().try_into().unwrap()
     }
 
+    fn fragments(&mut self) -> HashMap<&mut MapData, Fragmented, Follow> {
+        self.ebpf.map_mut(names::FRAGMENTS).unwrap().try_into().unwrap()
+    }
+
+    /// Has so many fragments come before their first in a period, on each CPU.
+    pub(crate) fn early(&mut self, period: u64, count: u64) {
+        let mut early: PerCpuArray<&mut MapData, Early> = self.ebpf.map_mut(names::EARLY).unwrap().try_into().unwrap();
+        let all = vec![Early { period, count }; early.get(&0, 0).unwrap().len()];
+        early.set(0, all.try_into().unwrap(), 0).unwrap();
+    }
+
+    /// Has all first fragments been so much longer ago.
+    pub(crate) fn age_fragments(&mut self, by_ns: u64) {
+        let mut fragments = self.fragments();
+        for datagram in fragments.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            let follow = fragments.get(&datagram, 0).unwrap();
+            fragments.insert(datagram, Follow { time_ns: follow.time_ns.saturating_sub(by_ns), ..follow }, 0).unwrap();
+        }
+    }
+
     fn assisted(&mut self) -> LpmTrie<&mut MapData, [u8; 16], u32> {
         self.ebpf.map_mut(names::ASSISTED).unwrap().try_into().unwrap()
     }
@@ -293,11 +375,14 @@ impl Tester {
 
     /// Says that there are flows on a port, or none.
     pub(crate) fn mark(&mut self, port: u16, on: bool) {
-        let mut ports: Array<&mut MapData, u64> = self.ebpf.map_mut(names::FLOW_PORTS).unwrap().try_into().unwrap();
-        let index = u32::from(port / 64);
-        let word = ports.get(&index, 0).unwrap();
-        let bit = 1 << (port % 64);
-        ports.set(index, if on { word | bit } else { word & !bit }, 0).unwrap();
+        if on {
+            self.marked.push(port);
+        }
+        let mut ports: Array<&mut MapData, Ports> = self.ebpf.map_mut(names::FLOW_PORTS).unwrap().try_into().unwrap();
+        let mut marked = ports.get(&0, 0).unwrap();
+        let (word, bit) = (&mut marked.words[usize::from(port / 64)], 1 << (port % 64));
+        *word = if on { *word | bit } else { *word & !bit };
+        ports.set(0, marked, 0).unwrap();
     }
 
     /// Fills the map of flows to its limit.

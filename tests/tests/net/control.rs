@@ -11,12 +11,26 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn without_sipst_the_peer_hangs_up_at_expiry() {
+    dies(false);
+}
+
+#[test]
+fn without_sipst_a_call_whose_messages_take_fragments_dies_too() {
+    dies(true);
+}
+
+fn dies(ice: bool) {
     for family in [Family::V4, Family::V6] {
         let lab = Lab::new().unwrap();
         let tap = Tap::start(&lab.peer, "eth0").unwrap();
-        let peer =
-            Agent::start(&lab.peer, (lab.wire.b.ip(family), 5060).into(), Profile::strict_peer(4, "uac")).unwrap();
-        let server = Agent::start(&lab.server, (lab.wire.a.ip(family), 5060).into(), Profile::plain_server()).unwrap();
+        let peer = Agent::start(
+            &lab.peer,
+            (lab.wire.b.ip(family), 5060).into(),
+            Profile { ice, ..Profile::strict_peer(4, "uac") },
+        )
+        .unwrap();
+        let server = Profile { ice, ..Profile::plain_server() };
+        let server = Agent::start(&lab.server, (lab.wire.a.ip(family), 5060).into(), server).unwrap();
         server.call(peer.address());
         server.established(SOON).unwrap();
         let (by_peer, reason) = peer.ended(SOON).unwrap();
@@ -25,7 +39,7 @@ fn without_sipst_the_peer_hangs_up_at_expiry() {
         assert_eq!(peer.answered("BYE", SOON).unwrap(), 200);
         server.faultless().unwrap();
         peer.faultless().unwrap();
-        tap.wait(6, SOON).unwrap();
+        tap.wait(if ice { 3 } else { 6 }, SOON).unwrap();
     }
 }
 

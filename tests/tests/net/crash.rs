@@ -10,6 +10,7 @@ use st_tests::{
 use crate::{
     foreign::Hook,
     plan::{Call, Plan, SOON, config},
+    recorder::packets,
 };
 
 /// How long the peer sends its 200 again before it gives the call up.
@@ -17,14 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(9);
 
 /// A call whose peer takes no UPDATE and has had a re-INVITE of sipst's, over which it thinks; and what holds the program that
 /// the peer's host has.
-fn reinvited(attach: &'static str, family: Family) -> (Call, OwnedFd) {
+fn reinvited(attach: &'static str, family: Family, more: &str) -> (Call, OwnedFd) {
     let peer = Profile {
         update: Update::Unknown,
         thinks: Duration::from_secs(1),
         ack_patience: PATIENCE,
         ..Profile::strict_peer(24, "uac")
     };
-    let call = Plan { attach, family, peer, ..Plan::default() }.start();
+    let call = Plan { attach, family, peer, ..Plan::default() }.start_with(|config| config + more);
     // What XDP sends back, a veth hands to its far end only where an XDP program stands there too (drivers/net/veth.c: NAPI is
     // what `veth_xdp_xmit` asks for, which GRO would do for, but `veth_xdp_flush` wakes it for a program's sake alone).
     let link = Hook::PassXdp.attach(&call.lab.peer);
@@ -32,6 +33,8 @@ fn reinvited(attach: &'static str, family: Family) -> (Call, OwnedFd) {
     assert!(!call.peer.answers().contains(&500), "{}", call.story());
     (call, link)
 }
+
+const RECORDER: &str = "recorder: { size: 1MiB, files: 4 }\n";
 
 /// The numbers of the requests of that method among what an agent went through.
 fn numbers(records: &[Record], method: &str) -> BTreeSet<u32> {
@@ -57,14 +60,36 @@ fn lives(call: &Call) {
     assert_eq!(numbers(&records, "ACK"), numbers(&records, "INVITE"), "{}", call.story());
 }
 
+/// What the programs have done without a daemon stands in the ring.
+fn is_recorded_by_the_next_daemon(call: &mut Call, attach: &str) {
+    let host = &call.lab.server;
+    let config = config(attach, &["action: refresh", "min_se: 2s"]) + RECORDER;
+    let mut next = Sipst::start(host, &config).unwrap();
+    assert!(next.stop().unwrap().success(), "{}", next.report());
+    let files = host.list(format!("{STATE_DIR}/recorder"));
+    let file = host.read(format!("{STATE_DIR}/recorder/{}", files.last().unwrap())).unwrap();
+    let comments: Vec<String> = packets(&file).into_iter().map(|(comment, _)| comment).collect();
+    let has = |words: [&str; 2]| comments.iter().any(|one| one.starts_with(words[0]) && one.contains(words[1]));
+    for words in [
+        ["took answer 200 to INVITE", ""],
+        ["sent ACK in the server's name", ""],
+        ["rewritten: CSeq ", ": as it was, BYE"],
+        ["rewritten: CSeq ", ": as it is, BYE"],
+        ["rewritten: CSeq ", ": as it is, 200 to BYE"],
+    ] {
+        assert!(has(words), "{words:?}: {files:?} {comments:#?}");
+    }
+}
+
 #[test]
 fn r44_with_no_daemon_at_all_the_programs_ack_the_200() {
     std::thread::scope(|scope| {
         for (attach, family) in [("tc", Family::V4), ("tc", Family::V6), ("xdp", Family::V4), ("xdp", Family::V6)] {
             scope.spawn(move || {
-                let (mut call, _link) = reinvited(attach, family);
+                let (mut call, _link) = reinvited(attach, family, RECORDER);
                 call.sipst.kill().unwrap();
                 lives(&call);
+                is_recorded_by_the_next_daemon(&mut call, attach);
             });
         }
     });
@@ -75,7 +100,7 @@ fn r44_a_new_daemon_that_knows_nothing_of_it_has_the_programs_ack_the_200_at_onc
     std::thread::scope(|scope| {
         for attach in ["tc", "xdp"] {
             scope.spawn(move || {
-                let (mut call, _link) = reinvited(attach, Family::V4);
+                let (mut call, _link) = reinvited(attach, Family::V4, "");
                 call.sipst.kill().unwrap();
                 call.lab.server.run("rm", &["-r", STATE_DIR]).unwrap();
                 let config = config(attach, &["action: refresh", "min_se: 2s"]);
@@ -91,7 +116,7 @@ fn r44_a_new_daemon_that_knows_the_call_acks_the_200_itself_and_refreshes_the_ca
     std::thread::scope(|scope| {
         for (attach, family) in [("tc", Family::V4), ("xdp", Family::V6)] {
             scope.spawn(move || {
-                let (mut call, _link) = reinvited(attach, family);
+                let (mut call, _link) = reinvited(attach, family, "");
                 call.sipst.kill().unwrap();
                 let config = config(attach, &["action: refresh", "min_se: 2s"]);
                 call.sipst = Sipst::start(&call.lab.server, &config).unwrap();
@@ -110,7 +135,7 @@ fn r44_a_new_daemon_that_knows_the_call_acks_the_200_itself_and_refreshes_the_ca
 
 #[test]
 fn r44_a_daemon_that_stands_still_and_goes_on_harms_nothing() {
-    let (mut call, _link) = reinvited("tc", Family::V4);
+    let (mut call, _link) = reinvited("tc", Family::V4, "");
     call.sipst.process().signal(rustix::process::Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_secs(7));
     call.sipst.process().signal(rustix::process::Signal::CONT).unwrap();

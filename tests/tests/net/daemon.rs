@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use st_tests::{Lab, Sipst, binary};
+use st_tests::{Lab, STATE_DIR, Sipst, binary};
 
 use crate::plan::{Plan, SOON, config};
 
@@ -106,8 +106,12 @@ fn a_daemon_that_ends_in_mid_call_leaves_the_shift_at_work_until_it_is_unloaded_
     let mut call = Plan::unhurried();
     assert!(call.sipst.stop().unwrap().success(), "{}", call.story());
     let host = &call.lab.server;
-    let (code, _, said) = Sipst::command(host, &["unload"]).unwrap();
-    assert_eq!(code, Some(1), "{said}");
+    let started = call.sipst.event("session_started", SOON).unwrap();
+    let call_id = started["call_id"].as_str().unwrap();
+    let (code, _, said) = Sipst::command(host, &["unload", "--state-dir", STATE_DIR]).unwrap();
+    assert!(code == Some(1) && said.contains(&format!("They are: {call_id}")), "{said}");
+    let (code, _, said) = Sipst::command(host, &["unload", "--state-dir", "/run/nothing"]).unwrap();
+    assert!(code == Some(1) && !said.contains(call_id), "{said}");
     call.server.bye();
     assert_eq!(call.server.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
     call.clean();

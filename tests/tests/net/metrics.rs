@@ -71,7 +71,9 @@ fn sessions(state: &str) -> String {
 
 #[test]
 fn values_move_with_a_call_and_health_and_readiness_are_told() {
-    let call = Plan::default().start_with(|config| config + METRICS);
+    // A recorder that writes, a journal that is not there, and a Homer that turns all down.
+    let sinks = "recorder: { size: 1MiB, files: 2 }\njournald: true\nhep: { to: \"udp://127.0.0.1:9060\" }\n";
+    let call = Plan::default().start_with(|config| config + METRICS + sinks);
     let host = &call.lab.server;
     until(host, &sessions("running"), |value| value == 1.0);
     until(host, "sipst_next_deadline_seconds", |value| value > 0.0 && value <= 8.0);
@@ -85,6 +87,11 @@ fn values_move_with_a_call_and_health_and_readiness_are_told() {
     let refreshed = "sipst_refreshes_total{trunk=\"carrier\",by=\"sipst\",result=\"succeeded\"}";
     until(host, refreshed, |value| value >= 2.0);
     until(host, "sipst_kernel_packets_total{what=\"committed\"}", |value| value >= 2.0);
+    let exports = |sink: &str, result: &str| format!("sipst_exports_total{{sink=\"{sink}\",result=\"{result}\"}}");
+    until(host, &exports("recorder", "sent"), |value| value >= 4.0);
+    until(host, &exports("journal", "failed"), |value| value >= 4.0);
+    until(host, &exports("hep 127.0.0.1:9060", "failed"), |value| value >= 1.0);
+    assert_eq!(value(&scrape(host), &exports("recorder", "failed")), Some(0.0));
     until(host, "sipst_refresh_lag_seconds_count{trunk=\"carrier\"}", |value| value >= 2.0);
     until(host, "sipst_ready", |value| value == 1.0);
     assert_eq!(get(host, ADDRESS, "/ready"), Some((200, "ok\n".into())));
@@ -220,5 +227,7 @@ fn a_receiver_of_alerts_that_is_dead_is_seen_beside_one_that_lives() {
     until(host, &series(9000, "sent"), |value| value >= 1.0);
     until(host, &series(9001, "failed"), |value| value >= 1.0);
     assert_eq!(value(&scrape(host), &series(9000, "failed")), Some(0.0));
+    // There is neither a recorder nor a Homer here.
+    assert!(!scrape(host).contains("sipst_exports_total{"));
     until(host, "sipst_refresh_overdue_total{trunk=\"carrier\",by=\"server\"}", |value| value >= 1.0);
 }

@@ -7,7 +7,7 @@ use crate::plan::{Plan, SOON};
 const FILE: &str = "/run/state/recorder/flight-00000001.pcapng";
 
 /// Comment and packet of each enhanced packet block, read by the rules of pcapng and nothing of sipst's.
-fn packets(file: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn packets(file: &[u8]) -> Vec<(String, Vec<u8>)> {
     const ENHANCED_PACKET: u32 = 6;
     const COMMENT: u16 = 1;
     let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());

@@ -1,5 +1,5 @@
 //! `cargo xtask test dist`: the package is installed, upgraded, removed and purged in a Debian 12 of its own, in which nothing else
-//! is. Nothing of it outlives the check, and nothing of this machine's is touched.
+//! is; then in one that runs, with a call, by README. Nothing of it outlives the check, and nothing of this machine's is touched.
 
 use std::{
     fs,
@@ -9,19 +9,23 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{VERSION, archive, deb, directory, make, stage};
+use super::{Packing, VERSION, archive, deb, directory, make, stage, walk::walk};
 use crate::{
+    bare::Arch,
     build,
     matrix::mirror,
     shell::{self, step},
     test::Outcome,
 };
 
+/// What is in it beside the least of a Debian: what an installed one has, and no more than sipst and the checks need.
+const PACKAGES: &str = "--include=systemd-sysv,procps,iproute2";
+
 /// What a newer version is called.
 const NEWER: &str = "99.0.0";
 
 /// A Debian, as files.
-struct Debian {
+pub(super) struct Debian {
     root: PathBuf,
 }
 
@@ -29,25 +33,33 @@ struct Debian {
 pub(crate) fn check() -> Result<Outcome> {
     build::kernel()?;
     step("dist", "the packages, without optimisation");
-    stage(false)?;
+    stage(Arch::HERE, false)?;
     let home = directory().join("check");
-    let package = deb(VERSION, &home)?;
+    let package = deb(Arch::HERE, VERSION, &home, Packing::Fast)?;
     let mut tally = Tally::default();
-    tally.says("packed twice, the package is the same", same(&package, &deb(VERSION, &home.join("again"))?));
-    tally.says("and the archive", same(&archive(&home)?, &archive(&home.join("again"))?));
-    let newer = deb(NEWER, &home)?;
+    tally.says(
+        "packed twice, the package is the same",
+        same(&package, &deb(Arch::HERE, VERSION, &home.join("again"), Packing::Fast)?),
+    );
+    tally.says(
+        "and the archive",
+        same(&archive(Arch::HERE, &home, Packing::Fast)?, &archive(Arch::HERE, &home.join("again"), Packing::Fast)?),
+    );
+    let newer = deb(Arch::HERE, NEWER, &home, Packing::Fast)?;
     let debian = Debian::fresh()?;
-    for file in [&package, &newer] {
-        fs::copy(file, debian.root.join("tmp").join(file.file_name().unwrap_or_default()))
-            .with_context(|| format!("cannot copy {}", file.display()))?;
-    }
+    debian.has(&package)?;
+    debian.has(&newer)?;
     life(&debian, &mut tally);
-    Ok(Outcome { passed: tally.passed, failed: tally.failed })
+    // Another one: what was purged may have left something that the walk would find.
+    let debian = Debian::fresh()?;
+    debian.has(&package)?;
+    walk(&debian, &mut tally)?;
+    Ok(tally.outcome())
 }
 
 /// From the first installation to the purge.
 fn life(debian: &Debian, tally: &mut Tally) {
-    let install = |version| format!("dpkg -i /tmp/sipst_{version}_amd64.deb");
+    let install = |version| format!("dpkg -i /root/sipst_{version}_{}.deb", Arch::HERE.debian());
     let (older, newer) = (install(VERSION), install(NEWER));
     let unit = "/lib/systemd/system/sipst.service";
     let score = "systemd-analyze security --no-pager --offline=true --threshold=40";
@@ -93,12 +105,12 @@ fn life(debian: &Debian, tally: &mut Tally) {
 impl Debian {
     /// Unpacked anew; fetched once.
     fn fresh() -> Result<Self> {
-        let (packed, root) = (directory().join("debian.tar"), directory().join("debian"));
+        let (packed, root) = (directory().join("bookworm.tar"), directory().join("debian"));
         if !packed.is_file() {
             step("dist", "fetching a Debian 12 (a minute, once)");
             let partial = directory().join("partial.tar");
             let mut bootstrap = shell::clean("mmdebstrap");
-            bootstrap.args(["--quiet", "--variant=minbase", "--include=systemd,procps", "bookworm"]);
+            bootstrap.args(["--quiet", "--variant=minbase", PACKAGES, "bookworm"]);
             shell::run(bootstrap.arg(&partial).arg(mirror()?))?;
             fs::rename(&partial, &packed).with_context(|| format!("cannot make {}", packed.display()))?;
         }
@@ -112,6 +124,17 @@ impl Debian {
         make(&root.join("dev"))?;
         fs::write(root.join("dev/null"), "").context("cannot make dev/null")?;
         Ok(Self { root })
+    }
+
+    /// Its files.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts a package where root finds it.
+    fn has(&self, package: &Path) -> Result<()> {
+        let to = self.root.join("root").join(package.file_name().unwrap_or_default());
+        fs::copy(package, to).map(drop).with_context(|| format!("cannot copy {}", package.display()))
     }
 
     /// Whether a script succeeds in it. Its processes and mounts are its own and end with it.
@@ -141,13 +164,17 @@ fn same(one: &Path, other: &Path) -> Result<(), String> {
 }
 
 #[derive(Default)]
-struct Tally {
+pub(super) struct Tally {
     passed: u64,
     failed: u64,
 }
 
 impl Tally {
-    fn says(&mut self, what: &str, result: Result<(), String>) {
+    pub(super) fn outcome(self) -> Outcome {
+        Outcome { passed: self.passed, failed: self.failed }
+    }
+
+    pub(super) fn says(&mut self, what: &str, result: Result<(), String>) {
         match result {
             Ok(()) => self.passed += 1,
             Err(_) => self.failed += 1,

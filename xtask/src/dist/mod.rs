@@ -2,6 +2,9 @@
 //! are the same, byte for byte, wherever and whenever one commit is packed.
 
 mod check;
+mod foreign;
+mod machine;
+mod walk;
 
 use std::{
     fs,
@@ -10,10 +13,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 
-pub(crate) use self::check::check;
+pub(crate) use self::{check::check, foreign::foreign};
 use crate::{
-    bare::Bare,
+    bare::{Arch, Bare},
     build, setup,
     shell::{self, step},
 };
@@ -31,13 +35,26 @@ const FILES: [(&str, &str); 6] = [
     ("ARCHITECTURE.md", "docs/ARCHITECTURE.md"),
 ];
 
+#[derive(Args)]
+pub(crate) struct Options {
+    /// For which kind of machine; this one's by default
+    #[arg(long)]
+    arch: Option<Arch>,
+}
+
 /// Brings what is missing, builds and packs.
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(options: &Options) -> Result<()> {
     setup::run(setup::Wants::DIST)?;
-    build::kernel()?;
+    let arch = options.arch.unwrap_or(Arch::HERE);
+    if arch == Arch::HERE {
+        build::kernel()?;
+    } else {
+        setup::foreign(arch)?;
+        build::run(&build::Options { release: false })?;
+    }
     step("dist", "sipst, optimised: some minutes");
-    stage(true)?;
-    for file in [deb(VERSION, &directory())?, archive(&directory())?] {
+    stage(arch, true)?;
+    for file in [deb(arch, VERSION, &directory(), Packing::Small)?, archive(arch, &directory(), Packing::Small)?] {
         step("dist", file.display());
     }
     Ok(())
@@ -53,9 +70,9 @@ fn staged() -> PathBuf {
     directory().join("stage")
 }
 
-/// Builds sipst, and has it write what describes it.
-fn stage(release: bool) -> Result<()> {
-    let bare = Bare::find();
+/// Builds sipst, and has it write what describes it: where it cannot run here, the one that [`build::run`] has left does.
+fn stage(arch: Arch, release: bool) -> Result<()> {
+    let bare = Bare::of(arch);
     let mut cargo = bare.build();
     cargo.args(["--package", "sipst"]);
     if release {
@@ -69,15 +86,16 @@ fn stage(release: bool) -> Result<()> {
     let sipst = stage.join("bin/sipst");
     make(&stage.join("bin"))?;
     fs::copy(bare.built("sipst", release), &sipst).context("cannot copy sipst")?;
+    let writer = if arch == Arch::HERE { sipst } else { shell::sipst(false) };
     let man = stage.join("share/man/man1");
     make(&man)?;
-    shell::run(shell::clean(&sipst).arg("man").arg(&man))?;
+    shell::run(shell::clean(&writer).arg("man").arg(&man))?;
     for (name, file) in [
         ("bash", "share/bash-completion/completions/sipst"),
         ("zsh", "share/zsh/vendor-completions/_sipst"),
         ("fish", "share/fish/vendor_completions.d/sipst.fish"),
     ] {
-        let script = shell::output(shell::clean(&sipst).args(["completions", name]));
+        let script = shell::output(shell::clean(&writer).args(["completions", name]));
         let (script, file) = (script.with_context(|| format!("no completions for {name}"))?, stage.join(file));
         file.parent().map_or(Ok(()), make)?;
         fs::write(&file, script).with_context(|| format!("cannot write {}", file.display()))?;
@@ -85,24 +103,36 @@ fn stage(release: bool) -> Result<()> {
     Ok(())
 }
 
+/// How well a package is compressed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    /// As well as can be.
+    Small,
+    /// For a moment: what is in it is the same.
+    Fast,
+}
+
 /// The Debian package of what is staged.
-fn deb(version: &str, to: &Path) -> Result<PathBuf> {
+fn deb(arch: Arch, version: &str, to: &Path, packing: Packing) -> Result<PathBuf> {
     make(to)?;
-    let file = to.join(format!("sipst_{version}_amd64.deb"));
+    let file = to.join(format!("sipst_{version}_{}.deb", arch.debian()));
     let mut cargo_deb = shell::clean(shell::tools().join("bin/cargo-deb"));
     cargo_deb
         .env("SOURCE_DATE_EPOCH", epoch()?)
         .args(["deb", "--quiet", "--no-build", "--no-strip", "--package", "sipst", "--deb-version", version])
-        .args(["--target", Bare::find().target(), "--output"])
+        .args(["--target", &Bare::of(arch).target(), "--output"])
         .arg(&file);
+    if packing == Packing::Fast {
+        cargo_deb.arg("--fast");
+    }
     shell::run(&mut cargo_deb)?;
     Ok(file)
 }
 
 /// The archive of what is staged, with the files that the package puts elsewhere.
-fn archive(to: &Path) -> Result<PathBuf> {
+fn archive(arch: Arch, to: &Path, packing: Packing) -> Result<PathBuf> {
     make(to)?;
-    let name = format!("sipst-{VERSION}-x86_64");
+    let name = format!("sipst-{VERSION}-{}", arch.name());
     let file = to.join(format!("{name}.tar.gz"));
     let tree = directory().join("archive");
     if tree.exists() {
@@ -116,8 +146,9 @@ fn archive(to: &Path) -> Result<PathBuf> {
     }
     // The package's own scripts.
     fs::remove_dir_all(home.join("config/deb")).context("cannot leave out config/deb")?;
+    let level = if packing == Packing::Fast { 1 } else { 9 };
     let tar = format!(
-        "tar --sort=name --mtime=@{} --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -c {name} | gzip -9n > '{}'",
+        "tar --sort=name --mtime=@{} --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -c {name} | gzip -{level}n > '{}'",
         epoch()?,
         file.display(),
     );

@@ -126,6 +126,7 @@ impl Bench {
             direction: message.direction,
             server: corpus::SERVER,
             peer: message.peer,
+            transport: st_core::Transport::Udp,
             interface: 2,
             tos: 0,
             ttl: 64,

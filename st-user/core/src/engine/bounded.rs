@@ -7,7 +7,7 @@ use std::{
 };
 
 #[derive(Debug)]
-pub(super) struct Bounded<K, V, S> {
+pub(crate) struct Bounded<K, V, S> {
     limit: usize,
     clock: u64,
     /// Each with the moment of its last use.
@@ -18,41 +18,41 @@ pub(super) struct Bounded<K, V, S> {
 }
 
 impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
-    pub(super) fn new(limit: usize, hasher: S) -> Self {
+    pub(crate) fn new(limit: usize, hasher: S) -> Self {
         Self { limit, clock: 0, entries: HashMap::with_hasher(hasher), uses: VecDeque::new(), evicted: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// All of them, the one used longest ago first.
-    pub(super) fn by_use(&self) -> Vec<(&K, &V)> {
+    pub(crate) fn by_use(&self) -> Vec<(&K, &V)> {
         let mut all: Vec<_> = self.entries.iter().map(|(key, (used, value))| (*used, key, value)).collect();
         all.sort_by_key(|(used, ..)| *used);
         all.into_iter().map(|(_, key, value)| (key, value)).collect()
     }
 
     /// How many entries had to go for others.
-    pub(super) fn evicted(&self) -> u64 {
+    pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
         self.entries.get(key).map(|(_, value)| value)
     }
 
-    pub(super) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    pub(crate) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
-    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -60,7 +60,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
     }
 
     /// Puts a value in, as the youngest; a limit of 0 keeps nothing.
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         self.remove(&key);
         while self.entries.len() >= self.limit {
             let Some(oldest) = self.oldest().map(|(key, _)| key.clone()) else { return };
@@ -72,7 +72,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
     }
 
     /// The value of a key, made if absent; either way it is now the youngest. `None` with a limit of 0.
-    pub(super) fn touch(&mut self, key: K, make: impl FnOnce() -> V) -> Option<&mut V> {
+    pub(crate) fn touch(&mut self, key: K, make: impl FnOnce() -> V) -> Option<&mut V> {
         if self.get(&key).is_none() {
             self.insert(key.clone(), make());
         }
@@ -80,7 +80,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
     }
 
     /// Makes an entry the youngest, if it is there.
-    pub(super) fn touch_existing(&mut self, key: &K) -> Option<&mut V> {
+    pub(crate) fn touch_existing(&mut self, key: &K) -> Option<&mut V> {
         let used = self.used(key);
         let (last, value) = self.entries.get_mut(key)?;
         *last = used;
@@ -88,7 +88,7 @@ impl<K: Clone + Eq + Hash, V, S: BuildHasher> Bounded<K, V, S> {
     }
 
     /// The entry that goes next.
-    pub(super) fn oldest(&mut self) -> Option<(&K, &V)> {
+    pub(crate) fn oldest(&mut self) -> Option<(&K, &V)> {
         while self.uses.front().is_some_and(|(used, key)| !is_last(&self.entries, *used, key)) {
             self.uses.pop_front();
         }

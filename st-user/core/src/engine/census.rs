@@ -3,7 +3,7 @@
 //! timers, which changes the session.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -13,8 +13,12 @@ use crate::{Policy, SessionId, Side, Time, policy::NO_TRUNK};
 /// As what a session is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The trunk's place in the policy; behind the last one: none.
+    /// By which policy ([`Shared::policy_number`]).
+    policy: u16,
+    /// The trunk's place in that; behind the last one: none.
     trunk: u32,
+    /// Where its name is counted.
+    slot: u32,
     /// The state's in [`Standing::ALL`].
     state: u8,
     refresher: Option<Side>,
@@ -46,8 +50,11 @@ const REFRESHERS: [Option<Side>; 3] = [None, Some(Side::Server), Some(Side::Peer
 pub(super) struct Census {
     /// Those that have changed and are counted as they were, each once.
     touched: Vec<Fingerprint>,
-    /// By trunk and state.
-    counts: Vec<[ByRefresher; Standing::ALL.len()]>,
+    /// By the name of a trunk and state. After a change of the policy there are sessions for a while that are counted by
+    /// the one before.
+    counts: Vec<(Arc<str>, [ByRefresher; Standing::ALL.len()])>,
+    /// Where the trunks of the policy are counted, and behind them those sessions that none covers.
+    slots: Vec<u32>,
     held: usize,
     /// How many may be hung up in which second.
     deadlines: BTreeMap<u64, usize>,
@@ -56,6 +63,36 @@ pub(super) struct Census {
 }
 
 impl Census {
+    /// Takes the trunks of another policy. Sessions are counted by it when they next change, or are touched.
+    pub(super) fn follow(&mut self, policy: &Policy) {
+        let names = || policy.trunks.iter().map(|trunk| &*trunk.name).chain([NO_TRUNK]);
+        let mut places: HashMap<Arc<str>, Option<u32>> = names().map(|name| (name.into(), None)).collect();
+        let mut free = Vec::new();
+        for (slot, (name, counts)) in (0..).zip(&self.counts) {
+            match places.get_mut(name) {
+                Some(place) => *place = Some(slot),
+                None if counts.iter().flatten().all(|count| *count == 0) => free.push(slot),
+                None => {}
+            }
+        }
+        self.slots.clear();
+        for name in names() {
+            let known = places.get(name).copied().flatten();
+            let slot =
+                known.or_else(|| free.pop()).unwrap_or_else(|| u32::try_from(self.counts.len()).unwrap_or(u32::MAX));
+            if known.is_none() {
+                let name: Arc<str> = name.into();
+                let fresh = (Arc::clone(&name), <_>::default());
+                match self.counts.get_mut(slot as usize) {
+                    Some(counts) => *counts = fresh,
+                    None => self.counts.push(fresh),
+                }
+                places.insert(name, Some(slot));
+            }
+            self.slots.push(slot);
+        }
+    }
+
     /// A dialog is about to be changed.
     pub(super) fn touch(&mut self, key: Fingerprint, dialog: &mut Dialog) {
         if !std::mem::replace(&mut dialog.touched, true) {
@@ -71,13 +108,11 @@ impl Census {
     }
 
     fn count(&mut self, place: Place, change: impl Fn(usize) -> usize) {
-        let trunk = place.trunk as usize;
-        if self.counts.len() <= trunk {
-            self.counts.resize(trunk + 1, <_>::default());
-        }
         let refresher = REFRESHERS.iter().position(|side| *side == place.refresher).unwrap_or_default();
-        let count = &mut self.counts[trunk][usize::from(place.state)][refresher];
-        *count = change(*count);
+        if let Some((_, states)) = self.counts.get_mut(place.slot as usize) {
+            let count = &mut states[usize::from(place.state)][refresher];
+            *count = change(*count);
+        }
         if place.held {
             self.held = change(self.held);
         }
@@ -93,13 +128,30 @@ impl Census {
     /// Counts a dialog as what it is now.
     fn recount(&mut self, sx: &Shared, now: Time, dialog: &mut Dialog) {
         dialog.touched = false;
-        let place = dialog.place(sx, now, dialog.counted.map(|place| place.trunk));
+        let place = self.place(sx, now, dialog);
         if dialog.counted == Some(place) {
             return;
         }
         self.gone(dialog);
         self.count(place, |count| count + 1);
         dialog.counted = Some(place);
+    }
+
+    /// As what a dialog is to be counted.
+    fn place(&self, sx: &Shared, now: Time, dialog: &Dialog) -> Place {
+        let state = dialog.standing(now);
+        let over = state == Standing::Ended;
+        let known = dialog.counted.filter(|place| place.policy == sx.policy_number);
+        let trunk = known.map_or_else(|| dialog.trunk(&sx.policy), |place| place.trunk);
+        Place {
+            policy: sx.policy_number,
+            trunk,
+            slot: self.slots.get(trunk as usize).copied().unwrap_or_default(),
+            state: Standing::ALL.iter().position(|one| *one == state).and_then(|at| u8::try_from(at).ok()).unwrap_or(0),
+            refresher: dialog.session.agreed.map(|agreed| agreed.refresher).filter(|_| !over),
+            held: dialog.held && !over,
+            deadline_s: dialog.session.deadline().filter(|_| !over).map(seconds),
+        }
     }
 }
 
@@ -119,31 +171,15 @@ impl Dialogs {
             }
         }
     }
-
-    /// Counts all of them anew, under another policy.
-    pub(super) fn recount_all(&mut self, sx: &mut Shared) {
-        let Self { all, census, .. } = self;
-        let policy = Arc::clone(&sx.policy);
-        census.counts.clear();
-        census.deadlines.clear();
-        census.held = 0;
-        for dialog in all.values_mut() {
-            let place = dialog.place(sx, sx.now, None);
-            census.count(place, |count| count + 1);
-            dialog.counted = Some(place);
-            dialog.keep_alive_as_counted(sx, &policy);
-        }
-    }
 }
 
 impl Engine {
     /// Sessions that there are, counted; those that are over and absorb copies too. What is not there is left out. As
-    /// of the engine's last moment, or `now` where that is later.
+    /// of the engine's last moment, or `now` where that is later. Until [`Engine::handle_policy`] has gone through all of
+    /// them, there are some under the trunks of the policy before.
     pub fn census(&mut self, now: Time) -> impl Iterator<Item = Tally<'_>> {
         self.count(now);
-        let policy = &self.sx.policy;
-        self.dialogs.census.counts.iter().enumerate().flat_map(move |(trunk, states)| {
-            let trunk = policy.trunks.get(trunk).map_or(NO_TRUNK, |trunk| &*trunk.name);
+        self.dialogs.census.counts.iter().flat_map(move |(trunk, states)| {
             Standing::ALL.into_iter().zip(states).flat_map(move |(state, refreshers)| {
                 let tally =
                     move |(refresher, sessions): (_, &usize)| Tally { trunk, state, refresher, sessions: *sessions };
@@ -185,19 +221,6 @@ fn seconds(time: Time) -> u64 {
 }
 
 impl Dialog {
-    /// As what it is counted; `trunk`: where that is known.
-    fn place(&self, sx: &Shared, now: Time, trunk: Option<u32>) -> Place {
-        let state = self.standing(now);
-        let over = state == Standing::Ended;
-        Place {
-            trunk: trunk.unwrap_or_else(|| self.trunk(&sx.policy)),
-            state: Standing::ALL.iter().position(|one| *one == state).and_then(|at| u8::try_from(at).ok()).unwrap_or(0),
-            refresher: self.session.agreed.map(|agreed| agreed.refresher).filter(|_| !over),
-            held: self.held && !over,
-            deadline_s: self.session.deadline().filter(|_| !over).map(seconds),
-        }
-    }
-
     /// By the rules of the trunk that it is counted under.
     fn keep_alive_as_counted(&mut self, sx: &mut Shared, policy: &Policy) {
         let trunk = self.counted.and_then(|place| policy.trunks.get(place.trunk as usize));
@@ -223,5 +246,29 @@ impl Dialog {
         let (timer, at) = moments.into_iter().find_map(|(timer, at)| Some((timer, at.filter(|at| *at > now)?)))?;
         let attended = sx.timers.of(self.id).iter().any(|(set, one)| *one == timer && *set <= at);
         (!attended).then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Matcher, Rules, Trunk};
+
+    #[test]
+    fn names_that_are_no_more_take_no_room() {
+        let named = |name: String| Trunk { name, matcher: Matcher::default(), rules: Rules::default() };
+        let mut census = Census::default();
+        for number in 0..100 {
+            let trunks = (0..3).map(|trunk| named(format!("{number} {trunk}"))).collect();
+            census.follow(&Policy { trunks, ..Policy::default() });
+            assert_eq!(census.slots.len(), 4);
+            let names: Vec<&str> = census.slots.iter().map(|slot| &*census.counts[*slot as usize].0).collect();
+            assert_eq!(
+                names,
+                [0, 1, 2, 3].map(|trunk| if trunk < 3 { format!("{number} {trunk}") } else { NO_TRUNK.into() })
+            );
+        }
+        // Those of now, and what is left of those before.
+        assert_eq!(census.counts.len(), 4);
     }
 }

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    aside::Aside,
     census::Place,
     evidence::Evidence,
     exchange::{Exchange, Exchanges},
@@ -131,6 +132,9 @@ pub(super) struct Dialog {
     /// Whether the INVITE that made it was changed, so that it has timers for sipst's sake alone. On record likewise.
     #[serde(skip)]
     pub(super) assisted: bool,
+    /// What the peer has said to sipst alone. On record likewise.
+    #[serde(skip)]
+    pub(super) aside: Aside,
     /// Whether the kernel follows the server's numbers.
     pub(super) followed: bool,
     /// And the peer's.
@@ -243,6 +247,7 @@ impl Dialog {
             barred: None,
             held: false,
             assisted: invite.assist == Some(Assist::Done),
+            aside: Aside::default(),
             followed: false,
             peer_followed: false,
             telling: None,

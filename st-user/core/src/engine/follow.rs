@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     By, Side,
-    message::{Body, CSeq, HeaderName, Message, MethodName},
+    message::{Body, CSeq, HeaderName, Message, MethodName, Transport},
 };
 
 /// How much of a BYE's Reason is told, in bytes.
@@ -226,6 +226,7 @@ impl Dialog {
             }
             return;
         }
+        self.heard_by_server(method);
         match sender {
             Side::Server => self.redirect(message.contact().map(|contact| contact.uri)),
             Side::Peer => {
@@ -265,6 +266,14 @@ impl Dialog {
         }
     }
 
+    /// The server speaks in it by a connection: what sipst sends could not go the same way, and the numbers of what goes there are not
+    /// shifted. Only the server's own messages tell so: anybody can send one by TCP.
+    fn is_streamed(&mut self, sx: &mut Shared) {
+        if self.barred.replace(reason::OVER_TCP) != Some(reason::OVER_TCP) {
+            self.mark(sx);
+        }
+    }
+
     /// What every message of the dialog tells.
     pub(super) fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
         let Heard { packet, .. } = *heard;
@@ -278,6 +287,9 @@ impl Dialog {
                 (self.tos, self.ttl) = (packet.tos, packet.ttl);
                 if self.cookie == 0 {
                     self.cookie = packet.cookie;
+                }
+                if packet.transport != Transport::Udp {
+                    self.is_streamed(sx);
                 }
             }
             // What it says counts once it has answered the server, or the server it.

@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, shared::Shared};
-use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time};
+use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, reason, shared::Shared};
+use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time, Transport};
+
+/// How long one waits until it is known what another policy says of its calls.
+const POLICY: Duration = Duration::from_millis(100);
 
 /// The server's address and the peer's.
 type Flow = (SocketAddr, SocketAddr);
@@ -25,6 +28,8 @@ pub(super) struct Wanted {
 /// A flow that is kept open.
 #[derive(Debug)]
 struct Kept {
+    /// By which policy a dialog last wanted that ([`Shared::policy_number`]).
+    policy: u16,
     /// How many of its dialogs want which period.
     periods: Vec<(Duration, usize)>,
     /// When something last left on it, where that is known.
@@ -69,6 +74,7 @@ impl Keepalives {
     /// A packet was seen.
     pub(super) fn saw(&mut self, now: Time, packet: &Packet<'_>) {
         if packet.direction == Direction::Egress
+            && packet.transport == Transport::Udp
             && !self.kept.is_empty()
             && let Some(kept) = self.kept.get_mut(&(packet.server, packet.peer))
         {
@@ -97,6 +103,11 @@ impl Shared {
                 self.keepalives.queue.pop_first();
                 continue;
             };
+            if kept.policy != self.policy_number {
+                // There is another policy, and what that says of these calls is about to be seen.
+                self.keepalives.put_off(flow, self.now + POLICY);
+                continue;
+            }
             if let Some(later) = kept.left.map(|left| left + period).filter(|later| *later > self.now) {
                 self.keepalives.put_off(flow, later);
                 continue;
@@ -128,7 +139,8 @@ impl Shared {
             }
             let due = self.now + self.random(Duration::ZERO, period);
             let Dialog { id: by, cookie, tos, ttl, .. } = *dialog;
-            let kept = Kept { periods: Vec::new(), left: None, due, by, cookie, tos, ttl };
+            let policy = self.policy_number;
+            let kept = Kept { policy, periods: Vec::new(), left: None, due, by, cookie, tos, ttl };
             self.keepalives.kept.insert(flow, kept);
             self.keepalives.queue.insert((due, flow));
         }
@@ -165,7 +177,8 @@ impl Dialog {
 
     /// Has its flow kept open, or not any more, as it is now and its rules are.
     pub(super) fn keep_alive(&mut self, sx: &mut Shared, rules: &Rules) {
-        let is_up = !self.is_over() && !self.relayed && !self.held && sx.mode == Mode::Live;
+        let by_datagrams = !self.relayed && self.barred != Some(reason::OVER_TCP);
+        let is_up = !self.is_over() && by_datagrams && !self.held && sx.mode == Mode::Live;
         let period = rules.keeps_alive().filter(|_| is_up && self.is_confirmed(sx));
         let Some(period) = period else { return self.stop_keeping_alive(sx) };
         if self.keeps.is_some_and(|keeps| keeps.period != period) {
@@ -176,6 +189,9 @@ impl Dialog {
             // Where it finds no room, it is counted once and tries again.
             sx.stats.refused_keepalives += u64::from(!counts && self.keeps.is_none());
             self.keeps = Some(Wanted { period, counts });
+        }
+        if let Some(kept) = sx.keepalives.kept.get_mut(&self.flow()) {
+            kept.policy = sx.policy_number;
         }
         // The server's socket and marks, as the newest call on the flow has them.
         if let Some(kept) = sx.keepalives.kept.get_mut(&self.flow()).filter(|kept| kept.by <= self.id) {

@@ -4,9 +4,10 @@
 //! interval by the moments of `schedule`, `refresh` acts, `own` and `verdict` follow what was sent. What all
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
+mod aside;
 mod assist;
 mod assume;
-mod bounded;
+pub(crate) mod bounded;
 mod breach;
 mod breaker;
 mod census;
@@ -119,18 +120,20 @@ impl Engine {
         let invites = Invites::new(&config.limits);
         let sx = Shared::new(config, secret);
         let strays = Strays::new(sx.limits.strangers, sx.secret);
-        Self { sx, dialogs: Dialogs::default(), invites, strays, next: 1 }
+        let mut dialogs = Dialogs::default();
+        dialogs.census.follow(&sx.policy);
+        Self { sx, dialogs, invites, strays, next: 1 }
     }
 
-    /// Other rules from now on: each is read when its moment comes, moments of running intervals stay. Marks follow at once, so that
-    /// outputs are to be drained after it, as after every `handle_*`.
+    /// Other rules from now on: each is read when its moment comes, moments of running intervals stay. What has to be done
+    /// in each session for that, [`Engine::handle_policy`] does in pieces: it is to be called until it has gone through all.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
         self.sx.gate.follow(&policy);
         self.sx.demands.clear();
         self.sx.unassisted.clear();
+        self.dialogs.census.follow(&policy);
         self.sx.policy = policy;
-        self.dialogs.all.values_mut().for_each(|dialog| dialog.mark(&mut self.sx));
-        self.dialogs.recount_all(&mut self.sx);
+        self.sx.policy_number = self.sx.policy_number.wrapping_add(1);
     }
 
     /// Whether a session is not forgotten yet.
@@ -241,6 +244,17 @@ impl Engine {
             None => self.sx.output(Output::Send(Datagram::of(packet))),
         }
         self.give_turns();
+    }
+
+    /// The same of one that was read too late, so that it has gone out as it was: nothing else is said to the peer's request.
+    pub fn handle_passed(&mut self, now: Time, packet: &Packet<'_>) {
+        self.advance(now);
+        let scanned = Message::scan(packet.bytes, packet.truncated);
+        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
+        let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
+        if let Some((heard, dialog)) = heard.zip(key.and_then(|key| self.dialogs.at(&key))) {
+            dialog.passed(&self.sx, &heard);
+        }
     }
 
     /// Runs what is due.

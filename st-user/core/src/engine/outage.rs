@@ -13,7 +13,7 @@ impl Dialog {
     pub(super) fn set_followed(&mut self, sx: &mut Shared, is_followed: bool) {
         if self.followed && !is_followed {
             // The peer has seen numbers of ours: which ones, nobody knows any more.
-            self.barred = Some(reason::NUMBERS_LOST);
+            self.bar_for(reason::NUMBERS_LOST);
             self.hush(sx);
         }
         if is_followed {

@@ -336,6 +336,9 @@ impl Dialog {
         }
         let contact = message.contact().map(|contact| contact.uri);
         let moved = self.target.as_ref().zip(contact).is_some_and(|(target, contact)| target.is_elsewhere(contact));
+        if status < 300 && first_success {
+            self.hear_aside(message, cseq.method);
+        }
         self.acknowledge(sx, token, message, status);
         if self.is_over() {
             return;

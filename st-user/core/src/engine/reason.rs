@@ -123,6 +123,9 @@ reasons! {
     /// `refresh_due`, `refresh_overdue`: the server answered 481 to a request of the peer's: it has forgotten the dialog, and
     /// nothing is sent in its name any more.
     SERVER_LOST_DIALOG = "server_lost_dialog",
+    /// `refresh_due`, `refresh_overdue`, `refresh_failed`, `bye_failed`: the server speaks by TCP in this dialog. Such calls are watched, and
+    /// their alerts raised; nothing is sent in them.
+    OVER_TCP = "over_tcp",
     /// `refresh_failed`: the peer sent no Contact, or it and the routes are too long.
     NO_TARGET = "remote_target_unknown",
     /// `refresh_failed`: the server has sent nothing in the dialog yet, and route or Contact lead where no trunk's `peers` are.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use super::{
     Engine, EngineConfig,
+    aside::Aside,
     dialog::{Dialog, Ids, Phase},
     habits::Habit,
     hash::{Fingerprint, Secret},
@@ -197,6 +198,7 @@ impl Engine {
         }
         let (mut dialog, timers, behind): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
         (dialog.held, dialog.assisted) = (behind.0 & Behind::HELD != 0, behind.0 & Behind::ASSISTED != 0);
+        dialog.aside = Aside { contact: behind.0 & Behind::ASIDE_CONTACT != 0, sdp: behind.0 & Behind::ASIDE_SDP != 0 };
         let (id, names) = (dialog.id, Arc::clone(&dialog.names));
         let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
         let key = self.key(ids);
@@ -259,9 +261,17 @@ struct Behind(u8);
 impl Behind {
     const HELD: u8 = 1;
     const ASSISTED: u8 = 2;
+    const ASIDE_CONTACT: u8 = 4;
+    const ASIDE_SDP: u8 = 8;
 
     fn of(dialog: &Dialog) -> Self {
-        Self((u8::from(dialog.held) * Self::HELD) | (u8::from(dialog.assisted) * Self::ASSISTED))
+        let bits = [
+            (dialog.held, Self::HELD),
+            (dialog.assisted, Self::ASSISTED),
+            (dialog.aside.contact, Self::ASIDE_CONTACT),
+            (dialog.aside.sdp, Self::ASIDE_SDP),
+        ];
+        Self(bits.iter().map(|(is_so, bit)| u8::from(*is_so) * bit).sum())
     }
 }
 

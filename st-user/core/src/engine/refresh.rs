@@ -401,9 +401,16 @@ impl Dialog {
         }
     }
 
+    /// Why nothing is sent in this dialog any more: of a connection nothing else counts, for it rules out a BYE too.
+    pub(super) fn bar_for(&mut self, reason: &'static str) {
+        if self.barred != Some(reason::OVER_TCP) {
+            self.barred = Some(reason);
+        }
+    }
+
     /// Nothing is sent in this dialog any more.
     pub(super) fn bar(&mut self, sx: &mut Shared, reason: &'static str) {
-        self.barred = Some(reason);
+        self.bar_for(reason);
         self.fail(sx, reason, None);
     }
 

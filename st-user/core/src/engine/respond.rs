@@ -39,6 +39,8 @@ pub(super) struct Responding {
     /// A refusal that was held back, while it is found out whether the server still lives.
     weighed: Option<Refused>,
     answer: Option<Answer>,
+    /// The request whose refusal went out last: nothing else is said to it.
+    passed: Option<Fingerprint>,
     /// [`Shared::losses`] when the two session descriptions were last settled.
     pub(super) losses: u64,
 }
@@ -110,7 +112,8 @@ impl Dialog {
         let Some(responding) = &mut self.responding else {
             if methods != 0 {
                 let (cookie, losses) = (self.cookie, sx.losses);
-                let fresh = Responding { methods, cookie, asked: None, weighed: None, answer: None, losses };
+                let fresh =
+                    Responding { methods, cookie, asked: None, weighed: None, answer: None, passed: None, losses };
                 self.responding = Some(Box::new(fresh));
                 self.set_mark(sx);
             }
@@ -127,7 +130,8 @@ impl Dialog {
 
     /// Whose refusals are held back: bits of [`holds`].
     fn holds(&self, sx: &Shared) -> u32 {
-        let usable = sx.mode == Mode::Live && !self.is_over() && !self.relayed && !self.held && self.cookie != 0;
+        let by_datagrams = !self.relayed && self.barred != Some(reason::OVER_TCP);
+        let usable = sx.mode == Mode::Live && !self.is_over() && by_datagrams && !self.held && self.cookie != 0;
         if !usable || self.session.agreed.is_none() || !self.is_confirmed(sx) || !self.responds(&sx.policy) {
             return 0;
         }
@@ -247,7 +251,18 @@ impl Dialog {
                     sx.output(Output::Weigh { session, media });
                 }
             }
-            Err(why) => self.let_out(sx, datagram, heard.cseq.method, status, why),
+            Err(why) => {
+                self.passed(sx, heard);
+                self.let_out(sx, datagram, heard.cseq.method, status, why);
+            }
+        }
+    }
+
+    /// A refusal of the server's goes out as it is.
+    pub(super) fn passed(&mut self, sx: &Shared, heard: &Heard<'_>) {
+        let branch = heard.transaction(sx.secret);
+        if let Some(responding) = &mut self.responding {
+            responding.passed = branch;
         }
     }
 
@@ -286,10 +301,12 @@ impl Dialog {
         };
         let branch = heard.transaction(sx.secret);
         let is_it = |known: &&Exchange| known.is(Side::Peer, method) && known.is_named(branch);
-        let exchange = self.exchanges.all().iter().rev().find(is_it).filter(|known| known.stage == Stage::Open);
+        // Where the peer has ACKed a refusal, that has gone out unseen.
+        let exchange = self.exchanges.all().iter().rev().find(is_it).filter(|known| known.is_unanswered());
         let talk = exchange.and_then(Exchange::of_peers).map(|(_, talk)| talk);
         let (Some(responding), Some(agreed)) = (&self.responding, self.session.agreed) else { return Err(None) };
-        let (Some(talk), true) = (talk, is_refusal && self.responds(policy) && !self.is_over()) else {
+        let passed = branch.is_some() && responding.passed == branch;
+        let (Some(talk), true) = (talk, is_refusal && !passed && self.responds(policy) && !self.is_over()) else {
             return Err(None);
         };
         let Some(asked) = responding.asked.as_ref().filter(|asked| Some(asked.branch) == branch) else {
@@ -322,6 +339,9 @@ impl Dialog {
         let remote = self.target.as_ref().map(super::target::Target::remote);
         if talk.contact.is_some() && talk.contact.as_deref() != remote {
             return changes("another Contact");
+        }
+        if let Some(what) = self.aside.of(talk.asked != Said::Nothing) {
+            return changes(what);
         }
         if request.values(HeaderName::Require).any(|option| !option.eq_ignore_ascii_case(b"timer")) {
             return changes("it requires more than timers");

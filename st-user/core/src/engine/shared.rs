@@ -42,6 +42,8 @@ pub(super) struct Ways {
 pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) policy: Arc<Policy>,
+    /// Another one for each policy: what was found out by which.
+    pub(super) policy_number: u16,
     pub(super) limits: Limits,
     pub(super) secret: Secret,
     pub(super) now: Time,
@@ -101,6 +103,7 @@ impl Shared {
             gate: Gate::new(limits.waiting, policy.refresh_rate),
             keepalives: Keepalives::new(secret),
             policy,
+            policy_number: 0,
             limits,
             secret,
             now: Time::from_micros(0),

@@ -283,6 +283,7 @@ impl Dialog {
     fn server_was_told(&mut self, sx: &mut Shared, message: &Message<'_>, status: u16) {
         self.look.saw(&mut sx.own_headers, message);
         self.session.saw_server(message);
+        self.heard_by_server(MethodName::Invite);
         let event = Event {
             by: Some(By::Sipst),
             method: Some(MethodName::Invite.name()),

@@ -93,7 +93,7 @@ impl Dialog {
             self.forsaken = self.caller == Side::Server;
             return self.end(sx, Some(By::Peer), reason::PEER_LOST_DIALOG.into());
         }
-        self.barred = Some(reason::PEER_LOST_DIALOG);
+        self.bar_for(reason::PEER_LOST_DIALOG);
         self.fail(sx, reason::PEER_LOST_DIALOG, Some(481));
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::Serialize;
 
 use super::{
-    Engine,
+    Dialogs, Engine,
     dialog::Dialog,
     hash::Fingerprint,
     limits::MAX_ATTEMPTS,
@@ -224,15 +224,18 @@ impl Engine {
         done
     }
 
-    /// After [`Engine::set_policy`]: refreshes that the rules did not allow when they were due are due now, and what they assume
-    /// begins or ends. Goes through `most`
-    /// sessions from `from` on, and returns where to go on; `None` at the end.
+    /// After [`Engine::set_policy`]: refreshes that the rules did not allow when they were due are due now, what they assume
+    /// begins or ends, and marks, keep-alives and counts follow. Goes through `most` sessions from `from` on, and returns
+    /// where to go on; `None` at the end. Sessions that are new need none of that.
     pub fn handle_policy(&mut self, now: Time, from: SessionId, most: usize) -> Option<SessionId> {
         self.advance(now);
         let (mut undone, mut assuming) = (Vec::new(), Vec::new());
-        let mut rest = self.dialogs.keys.range(from..);
+        let Dialogs { all, keys, census, .. } = &mut self.dialogs;
+        let mut rest = keys.range(from..);
         for (session, key) in rest.by_ref().take(most) {
-            let Some(dialog) = self.dialogs.all.get(key) else { continue };
+            let Some(dialog) = all.get_mut(key) else { continue };
+            dialog.mark(&mut self.sx);
+            census.touch(*key, dialog);
             if dialog.would_assume_anew(&self.sx) {
                 assuming.push(*session);
             } else if dialog.is_undone(&self.sx) {

@@ -105,8 +105,8 @@ pub struct RAck {
     pub method: MethodName,
 }
 
-/// The transport that a Via names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A transport: the one that a Via names, or that a message came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Transport {
     Udp,
@@ -387,6 +387,15 @@ impl<'a> Message<'a> {
         self.first(HeaderName::ContentEncoding).is_none()
             && self.lines(HeaderName::ContentType).count() == 1
             && self.content_type().is_some_and(|value| same_word(media_type(value), b"application/sdp"))
+    }
+
+    /// How long the body is on a connection, where nothing but Content-Length tells: 0 without one; `None` where it cannot be read, or
+    /// is there twice and not the same.
+    pub(crate) fn stream_length(&self) -> Option<usize> {
+        let mut lines = self.lines(HeaderName::ContentLength);
+        let Some(first) = lines.next() else { return Some(0) };
+        let length = text::number(first)?;
+        lines.all(|other| text::number(other) == Some(length)).then_some(length as usize)
     }
 
     /// The body, by Content-Length; without one it goes to the end (RFC 3261, section 18.3).

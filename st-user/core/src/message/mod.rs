@@ -193,6 +193,11 @@ impl<'a> Message<'a> {
         if at < INLINE_LINES { Some(self.lines[at]) } else { self.more.get(at - INLINE_LINES).copied() }
     }
 
+    /// Where the header ends, and the body begins.
+    pub(crate) fn body_at(&self) -> Option<usize> {
+        self.body_at
+    }
+
     /// The first line.
     pub fn start(&self) -> Start<'a> {
         self.start
@@ -242,6 +247,11 @@ impl<'a> Message<'a> {
     pub fn first(&self, name: HeaderName) -> Option<&'a [u8]> {
         self.lines(name).next()
     }
+}
+
+/// Whether a line can be the first one of a message.
+pub(crate) fn is_start_line(line: &[u8]) -> bool {
+    start_line(trim(line)).is_ok()
 }
 
 /// Whether a line that begins at `at` continues the one before.

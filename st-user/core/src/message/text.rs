@@ -212,6 +212,28 @@ mod tests {
     }
 
     #[test]
+    fn a_bracket_is_found_by_the_short_way_where_it_is_by_the_long_one() {
+        const BYTES: &[u8] = b"<>\"\\a";
+        for length in 0..8_u32 {
+            for which in 0..BYTES.len().pow(length) {
+                let text: Vec<u8> = (0..length).map(|at| BYTES[which / BYTES.len().pow(at) % BYTES.len()]).collect();
+                let expected = find_outside(&text, b'<', has_quotes(&text));
+                assert_eq!(find_bracket(&text), expected, "{}", String::from_utf8_lossy(&text));
+            }
+        }
+        for (text, at) in [
+            ("sip:a@b", None),
+            ("<sip:a>", Some(0)),
+            ("A <sip:a>", Some(2)),
+            ("\"A <b>\" <sip:a>;x=\"<\"", Some(8)),
+            ("\"A \\\" <\" <sip:a>", Some(9)),
+            ("\"A <sip:a>", Some(3)),
+        ] {
+            assert_eq!(find_bracket(text.as_bytes()), at, "{text}");
+        }
+    }
+
+    #[test]
     fn words_of_any_length_are_compared_whole_and_in_any_case() {
         for length in 1..=40 {
             let word: Vec<u8> = (b'a'..=b'z').cycle().take(length).collect();

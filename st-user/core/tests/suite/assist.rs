@@ -1,7 +1,7 @@
 //! `assist`: calls that have timers because the kernel programs have changed their INVITE, and the end of that where a peer does not
 //! take it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::sim::{Call, Sim, disk::Disk, manners, sdp};
 use st_core::{
@@ -200,7 +200,7 @@ fn r07_one_422_to_an_assisted_invite_ends_it_for_the_trunk_until_there_are_other
     // Others that were on their way.
     turned_down(&mut sim, "y", Side::Server, 422, LEAST);
     assert_eq!((sim.unassisted.len(), sim.count(NegotiationFault)), (1, 1));
-    sim.engine.set_policy(Arc::new(policy(true)));
+    sim.set_policy(policy(true));
     sim.settle();
     turned_down(&mut sim, "z", Side::Server, 422, LEAST);
     assert_eq!((sim.unassisted.len(), sim.count(NegotiationFault)), (2, 2));

@@ -1,7 +1,7 @@
 //! `assume_interval`: no session timer was negotiated, and the peer drops a call of that age in which it has heard no INVITE or
 //! UPDATE.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::sim::{Call, Reply, Sim, disk::Disk, manners, sdp};
 use st_core::{
@@ -371,11 +371,7 @@ fn an_operator_sees_what_is_assumed_and_may_ask_for_a_refresh() {
 
 /// Other rules for calls that are up.
 fn reload(sim: &mut Sim, rules: Rules) {
-    sim.engine.set_policy(Arc::new(policy(rules)));
-    let mut next = Some(SessionId(0));
-    while let Some(from) = next {
-        next = sim.engine.handle_policy(sim.now, from, 1);
-    }
+    sim.set_policy(policy(rules));
     sim.settle();
 }
 

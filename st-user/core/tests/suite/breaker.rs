@@ -281,7 +281,7 @@ fn a_challenge_to_a_probe_is_answered() {
     let mut policy = policy();
     let credentials = st_core::Credentials { username: "u".into(), password: "p".into() };
     policy.trunks[0].rules.credentials = Some(credentials);
-    sim.engine.set_policy(std::sync::Arc::new(policy));
+    sim.set_policy(policy);
     calls(&mut sim, "late", 1, UAC_90);
     sim.usual = Reply::Ok;
     sim.replies.push_back(Reply::Status(401, "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n"));

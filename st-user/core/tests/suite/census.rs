@@ -1,7 +1,7 @@
 //! Sessions are counted as they change. That the counts are right whatever happens, every other test here and the world
 //! say too: each compares them with a walk through all sessions whenever the engine is at rest.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use st_core::{Action, EventKind, Matcher, Policy, Side, Trunk, engine::Wish};
@@ -54,10 +54,10 @@ fn another_policy_counts_all_sessions_anew() {
     sim.call("a", Side::Server, "Session-Expires: 90;refresher=uac\r\n");
     sim.call("b", Side::Server, "Session-Expires: 90;refresher=uas\r\n");
     let trunks = vec![trunk("none", "192.0.2.255/32", Action::Alert), trunk("all", "0.0.0.0/0", Action::Alert)];
-    sim.engine.set_policy(Arc::new(Policy { trunks, ..Policy::default() }));
+    sim.set_policy(Policy { trunks, ..Policy::default() });
     sim.settle();
     assert_eq!(counted(&mut sim), ["1 all running server", "1 all running peer"]);
-    sim.engine.set_policy(Arc::new(Policy::default()));
+    sim.set_policy(Policy::default());
     sim.settle();
     assert_eq!(counted(&mut sim), ["1 default running server", "1 default running peer"]);
 }
@@ -126,7 +126,7 @@ proptest! {
                 Step::Policy(action, trunks) => {
                     let trunks = if trunks { vec![trunk("all", "0.0.0.0/0", action)] } else { Vec::new() };
                     let policy = Policy { trunks, default: rules(action), ..Policy::default() };
-                    sim.engine.set_policy(Arc::new(policy));
+                    sim.set_policy(policy);
                     sim.settle();
                 }
                 Step::Replies(well) => sim.usual = if well { Reply::Ok } else { Reply::Silence },

@@ -1,6 +1,6 @@
 //! `on_expired: bye`: who has expired, says nothing and sends no media is hung up on, on both sides, and nobody else ever.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::sim::{self, Call, Reply, Sim, Step, disk::Disk, manners, sdp};
 use st_core::{
@@ -551,7 +551,7 @@ fn other_rules_hold_from_the_moment_that_they_are_given() {
     let (mut sim, _) = dead(rules());
     sim.secs(QUIET - 12);
     let alert = Policy { default: Rules { on_expired: OnExpired::Alert, ..rules() }, ..Policy::default() };
-    sim.engine.set_policy(Arc::new(alert));
+    sim.set_policy(alert);
     sim.secs(1_000);
     none(&sim, "nobody asks for it any more");
     assert_eq!(sim.count(ByeFailed), 0);

@@ -110,6 +110,7 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                 direction,
                 server: text::SERVER.parse().expect("an address"),
                 peer: text::PEER.parse().expect("an address"),
+                transport: st_core::Transport::Udp,
                 interface: 1,
                 tos: 0,
                 ttl: 64,

@@ -42,11 +42,7 @@ fn calls_from(sim: &mut Sim, name: &str, peer: &str) -> Call {
 
 /// The rules of all calls from now on, and what follows from them.
 fn rule(sim: &mut Sim, rules: Rules) {
-    sim.engine.set_policy(Arc::new(Policy { default: rules, ..Policy::default() }));
-    let mut next = Some(SessionId(0));
-    while let Some(from) = next {
-        next = sim.engine.handle_policy(sim.now, from, 1);
-    }
+    sim.set_policy(Policy { default: rules, ..Policy::default() });
     sim.settle();
 }
 

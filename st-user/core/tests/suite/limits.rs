@@ -314,6 +314,7 @@ fn servers_beyond_the_limit_are_forgotten_and_counted() {
             direction: Direction::Egress,
             server: SocketAddr::from(([192, 0, 2, 100 + host], 5060)),
             peer: sim::text::PEER.parse().unwrap(),
+            transport: st_core::Transport::Udp,
             interface: 1,
             tos: 0,
             ttl: 64,

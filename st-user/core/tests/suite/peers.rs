@@ -275,3 +275,17 @@ fn a_capture_tells_the_same() {
     replay.replay(&sim.tape.clone());
     assert_eq!(alerts(&replay), [(RefreshRejected, Some(By::Peer)), (RefreshIgnored, Some(By::Peer))]);
 }
+
+#[test]
+fn what_the_server_asks_itself_is_no_refresh_of_the_peers_that_is_passed_over() {
+    let mut sim = Sim::new(Action::Alert);
+    let mut call = sim.call("a", Side::Server, UAS_90);
+    sim.secs(45);
+    // Both have no answer; the server's says of timers what would make it a refresh.
+    let extra = manners(Side::Server, false) + UAC_90;
+    sim.request(&mut call, Side::Server, "INVITE", &extra, "");
+    refresh(&mut sim, &mut call, "UPDATE", UAC_90);
+    sim.secs(40);
+    let told = sim.events.iter().filter(|event| event.kind == RefreshIgnored);
+    assert_eq!(told.map(|event| event.method).collect::<Vec<_>>(), [Some("UPDATE")]);
+}

@@ -1,6 +1,6 @@
 //! How fast refreshes leave: who has to wait, in which order, and what becomes of those that wait in vain.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::sim::{self, Call, Reply, Sim, disk::Disk};
 use st_core::{
@@ -250,7 +250,7 @@ fn other_rates_hold_for_those_who_wait_already() {
     let mut off = policy(1, 1);
     off.refresh_rate = Rate::OFF;
     off.trunks.iter_mut().for_each(|trunk| trunk.rules.refresh_rate = Rate::OFF);
-    sim.engine.set_policy(Arc::new(off));
+    sim.set_policy(off);
     sim.secs(0);
     assert_eq!(sim.ours().len(), 15, "without a rate nobody waits");
     assert_eq!(sim.count(RefreshFailed), 0);
@@ -263,7 +263,7 @@ fn a_trunk_that_is_no_more_lets_nobody_wait() {
     calls(&mut sim, "a", 3, "a.example", UAC_1800);
     sim.secs(900);
     let alert = Policy { refresh_rate: Rate::OFF, ..Policy::default() };
-    sim.engine.set_policy(Arc::new(alert));
+    sim.set_policy(alert);
     sim.secs(1);
     assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (1, vec!["policy".to_string(); 2]));
     assert_eq!(sim.engine.stats().waiting, 0);

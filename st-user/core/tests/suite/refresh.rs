@@ -1,7 +1,5 @@
 //! A call kept alive: who refreshes, when, by which method.
 
-use std::sync::Arc;
-
 use crate::sim::{self, Reply, Sim, manners, sdp};
 use st_core::{Action, By, EventKind::*, Method, Policy, Rules, Side, message::MethodName};
 
@@ -425,7 +423,7 @@ fn a_policy_that_changes_holds_from_the_next_moment_on() {
     let mut sim = Sim::new(Action::Observe);
     sim.call("a", Side::Server, UAC_90);
     let policy = Policy { default: sim::rules(Action::Refresh), ..Policy::default() };
-    sim.engine.set_policy(Arc::new(policy));
+    sim.set_policy(policy);
     sim.secs(46);
     assert_eq!(sim.ours().len(), 1);
 }
@@ -438,7 +436,7 @@ fn a_policy_that_no_longer_refreshes_stops_a_refresh_that_waits() {
     sim.secs(46);
     assert_eq!(sim.ours().len(), 1);
     let policy = Policy { default: sim::rules(Action::Alert), ..Policy::default() };
-    sim.engine.set_policy(Arc::new(policy));
+    sim.set_policy(policy);
     sim.secs(30);
     assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (1, vec!["policy".to_owned()]));
 }

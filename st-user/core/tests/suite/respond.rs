@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::sim::{self, Call, Sim, disk::Disk, manners, sdp};
+use crate::sim::{self, Call, Reply, Sim, disk::Disk, manners, sdp};
 use st_core::{
     Action, Command,
     EventKind::*,
-    Policy, Refusal, Respond, Rules, SessionId, Side,
+    Method, Policy, Refusal, Respond, Rules, SessionId, Side,
     engine::{Limits, Mode, Wish},
     message::{HeaderName, Message, MethodName, Role},
 };
@@ -559,6 +559,91 @@ fn after_a_loss_a_new_version_may_hide_a_change_until_the_next_offer_is_settled(
             ack(&mut sim, &mut call, asked.0);
         }
         let asked = refused(&mut sim, &mut call, method, UAC_1800, &newer, 503);
+        assert_eq!(statuses(&sim, &asked), [200]);
+    }
+}
+
+#[test]
+fn r33_a_refusal_that_the_peer_has_acked_goes_out_again_as_it_is() {
+    let (mut sim, mut call) = call(rules(), Side::Server);
+    sim.secs(900);
+    // The refusal itself went by unseen, and the ACK to it never reached the server.
+    let asked = sim.request(&mut call, Side::Peer, "INVITE", &(manners(Side::Peer, true) + UAC_1800), &sdp(Side::Peer));
+    let text = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+    sim.wire(Side::Peer, text.into_bytes());
+    sim.respond(&call, Side::Peer, &asked, "INVITE", 503, "");
+    assert_eq!(statuses(&sim, &asked), [503], "a 200 would say something else than the peer has heard");
+    assert_eq!((sim.count(RefreshAnswered), sim.count(SessionRefreshed)), (0, 0));
+}
+
+#[test]
+fn what_only_sipst_was_told_is_nothing_that_the_server_has_taken() {
+    let elsewhere = manners(Side::Peer, true).replace("20:5060", "20:5099");
+    let moved = sdp(Side::Peer).replace("6000", "6002");
+    let usual = manners(Side::Peer, true);
+    // The peer's answer to a refresh of sipst's, and what it asks for next, by which method it gets 405 and by which 200.
+    for (method, contact, sdp_now, refused, answered) in [
+        (Method::Update, &elsewhere, sdp(Side::Peer), vec!["UPDATE", "INVITE"], vec![]),
+        (Method::Reinvite, &elsewhere, sdp(Side::Peer), vec!["UPDATE", "INVITE"], vec![]),
+        (Method::Reinvite, &usual, moved, vec!["INVITE"], vec!["UPDATE"]),
+    ] {
+        let mut sim = Sim::with(Rules { take_over: true, method, ..rules() });
+        let body = if method == Method::Reinvite { sdp_now.clone() } else { String::new() };
+        let says = format!("{contact}Session-Expires: 1800;refresher=uas\r\n");
+        sim.usual = Reply::OkWith(says, body);
+        let mut call = Call::new("a", Side::Server);
+        sim.engine.follow_changes();
+        sim.establish(&mut call, "Session-Expires: 1800;refresher=uas\r\n", true);
+        sim.secs(721);
+        assert_eq!(sim.ours().len(), 1);
+        for restarted in [false, true] {
+            if restarted {
+                let mut disk = Disk::default();
+                disk.write(&mut sim.engine);
+                sim.restart(&disk, Duration::from_secs(1));
+            }
+            for (methods, status) in [(&refused, 405), (&answered, 200)] {
+                for method in methods {
+                    let body = if *method == "INVITE" { sdp_now.clone() } else { String::new() };
+                    let asked = sim.request(&mut call, Side::Peer, method, &format!("{contact}{UAC_1800}"), &body);
+                    sim.respond(&call, Side::Peer, &asked, method, 405, "");
+                    assert_eq!(statuses(&sim, &asked), [status], "{method} {contact} {restarted}");
+                    if *method == "INVITE" {
+                        let text = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
+                        sim.wire(Side::Peer, text.into_bytes());
+                    }
+                }
+            }
+        }
+        // Once the server has taken it, it is a refresh as any.
+        let extra = format!("{contact}{UAC_1800}");
+        let asked = sim.request(&mut call, Side::Peer, "INVITE", &extra, &sdp_now);
+        let answer = manners(Side::Server, false) + UAC_1800;
+        sim.respond_with(&call, Side::Peer, &asked, "INVITE", 200, &answer, &sdp(Side::Server));
+        ack(&mut sim, &mut call, asked.0);
+        let asked = sim.request(&mut call, Side::Peer, "UPDATE", &extra, "");
+        sim.respond(&call, Side::Peer, &asked, "UPDATE", 405, "");
+        assert_eq!(statuses(&sim, &asked), [200]);
+    }
+}
+
+#[test]
+fn where_a_refusal_was_read_too_late_and_let_out_its_copies_are_too() {
+    for (method, late) in [("INVITE", true), ("INVITE", false), ("UPDATE", true)] {
+        let (mut sim, mut call) = call(rules(), Side::Server);
+        sim.secs(900);
+        let body = if method == "INVITE" { sdp(Side::Peer) } else { String::new() };
+        let asked = sim.request(&mut call, Side::Peer, method, &(manners(Side::Peer, true) + UAC_1800), &body);
+        if late {
+            let via = format!("SIP/2.0/UDP 198.51.100.20:5060;rport=5060;branch={}", asked.1);
+            let refusal = call.response(Side::Server, 503, method, asked.0, &via, "", "");
+            sim.held_too_long(refusal.as_bytes());
+        }
+        sim.respond(&call, Side::Peer, &asked, method, 503, "");
+        let expected = if late { 503 } else { 200 };
+        assert_eq!(statuses(&sim, &asked), [expected], "{method}");
+        // The next request is another one.
+        let asked = refreshes(&mut sim, &mut call, "UPDATE", 405);
         assert_eq!(statuses(&sim, &asked), [200]);
     }
 }

@@ -210,3 +210,45 @@ fn breaches_are_in_the_json_of_the_event_that_tells_them_and_nowhere_else() {
     assert_eq!(json["breaches"], expected);
     assert!(serde_json::to_value(sim.last(SessionStarted)).unwrap().get("breaches").is_none());
 }
+
+/// One side's UPDATE that keeps the peer the refresher.
+fn keeps_it_the_peers(sim: &mut Sim, call: &mut Call, side: Side) {
+    let role = if side == Side::Peer { "uac" } else { "uas" };
+    let expires = format!("Session-Expires: 90;refresher={role}\r\n");
+    let asked = sim.request(call, side, "UPDATE", &format!("{TIMER}{expires}"), "");
+    let require = if side == Side::Peer { "Require: timer\r\n" } else { "" };
+    sim.respond(call, side, &asked, "UPDATE", 200, &format!("{require}{TIMER}{expires}"));
+}
+
+#[test]
+fn f04_a_server_that_refreshes_beside_the_peer_is_a_breach_and_sipst_in_its_name_is_none() {
+    // The peer refreshes, the server does too.
+    let (mut sim, mut call) = call(Side::Server, TIMER, UAS_90);
+    keeps_it_the_peers(&mut sim, &mut call, Side::Peer);
+    assert_eq!(breaches(&sim), []);
+    keeps_it_the_peers(&mut sim, &mut call, Side::Server);
+    assert_eq!(breaches(&sim), [(Side::Server, "both_refresh")]);
+    // sipst does, because the operator wants it, and the peer remains the refresher.
+    let mut sim = Sim::with(Rules { action: Action::Refresh, take_over: true, ..Rules::default() });
+    sim.expires = UAS_90;
+    let mut call = Call::new("a", Side::Server);
+    sim.invite(&mut call, &(manners(Side::Server, true) + TIMER), &sdp(Side::Server));
+    sim.answer(&call, 200, &(manners(Side::Peer, true) + UAS_90), &sdp(Side::Peer));
+    sim.ack(&mut call);
+    sim.secs(10);
+    assert_eq!((sim.ours().len(), sim.last(SessionRefreshed).refresher), (1, Some(Side::Peer)));
+    keeps_it_the_peers(&mut sim, &mut call, Side::Peer);
+    assert!(!breaches(&sim).iter().any(|(_, reason)| *reason == "both_refresh"), "{:?}", breaches(&sim));
+}
+
+#[test]
+fn f04_who_refreshed_before_the_role_moved_does_not_count() {
+    let (mut sim, mut call) = call(Side::Server, TIMER, UAS_90);
+    keeps_it_the_peers(&mut sim, &mut call, Side::Peer);
+    // The server takes the role, by what it asks and gets.
+    for _ in 0..2 {
+        let asked = sim.request(&mut call, Side::Server, "UPDATE", &format!("{TIMER}{UAC_90}"), "");
+        sim.respond(&call, Side::Server, &asked, "UPDATE", 200, &format!("{TIMER}{GOOD}"));
+    }
+    assert!(!breaches(&sim).iter().any(|(_, reason)| *reason == "both_refresh"), "{:?}", breaches(&sim));
+}

@@ -6,8 +6,8 @@ use crate::sim::{self, Call, Reply, Sim, disk::Disk, manners, sdp};
 use st_core::{
     Action, By, Command,
     EventKind::*,
-    Matcher, Policy, Rules, Side, Trunk,
-    engine::{HABIT_AGE, Limits, Mode},
+    Matcher, Policy, Rules, SessionId, Side, Trunk,
+    engine::{HABIT_AGE, Limits, Mode, Wish},
     message::MethodName,
 };
 
@@ -319,7 +319,7 @@ fn what_is_known_is_known_of_a_trunk_and_outlives_the_daemon() {
     sim.call("b", Side::Server, UAS_90);
     assert_eq!(sim.reasons(AtRisk), ["server_refuses_refresh"]);
     // The same server for another trunk.
-    sim.engine.set_policy(std::sync::Arc::new(Policy { trunks: vec![trunk("b", "0.0.0.0/0")], ..Policy::default() }));
+    sim.set_policy(Policy { trunks: vec![trunk("b", "0.0.0.0/0")], ..Policy::default() });
     sim.call("c", Side::Server, UAS_90);
     assert_eq!(sim.count(AtRisk), 1);
 }
@@ -387,4 +387,30 @@ fn a_capture_shows_when_the_role_would_be_taken_over_and_nothing_is_sent() {
     replay.replay(&sim.tape.clone());
     assert_eq!((replay.reasons(RefreshDue), replay.injected.len()), (vec!["take_over".into()], 0));
     assert!(replay.events.iter().all(|event| !event.kind.is_alert()), "{:?}", replay.kinds());
+}
+
+/// Seconds from an UPDATE of sipst's that has no answer to the re-INVITE that follows.
+fn fallback(sim: &mut Sim) -> u128 {
+    let (update, invite) = (sim.ours()[0].clone(), sim.ours()[1].clone());
+    assert_eq!((update.method, invite.method), (MethodName::Update, MethodName::Invite));
+    invite.at.since(update.at).as_millis()
+}
+
+#[test]
+fn f07_an_update_before_the_peers_own_refresh_leaves_a_third_of_the_time_until_that() {
+    let mut sim = Sim::with(rules());
+    sim.usual = Reply::OkToInvite;
+    sim.call("a", Side::Server, "Session-Expires: 300;refresher=uas\r\n");
+    sim.secs(149);
+    // At 110 s, 40 s before the peer's.
+    assert_eq!(fallback(&mut sim), 13_333);
+    // Where the server is the refresher, what counts is when the peer hangs up.
+    let mut sim = Sim::new(Action::Refresh);
+    sim.usual = Reply::OkToInvite;
+    sim.call("a", Side::Server, UAC_90);
+    sim.secs(5);
+    sim.engine.handle_wish(sim.now, SessionId(1), Wish::Refresh).expect("a refresh");
+    sim.settle();
+    sim.secs(30);
+    assert_eq!(fallback(&mut sim), 18_333, "a third of 55 s");
 }

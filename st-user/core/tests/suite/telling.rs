@@ -1,7 +1,5 @@
 //! `on_moved: tell-server`: the server hears in the peer's name where the peer's media have gone.
 
-use std::sync::Arc;
-
 use crate::sim::{Call, Reply, Sim, manners, sdp};
 use st_core::{
     Action,
@@ -232,7 +230,7 @@ fn rules_that_no_longer_ask_for_it_end_the_wait_untold() {
         sim.secs(10);
         let arms = sim.arms.len();
         let changed = Rules { action, on_moved, ..rules() };
-        sim.engine.set_policy(Arc::new(Policy { default: changed, ..Policy::default() }));
+        sim.set_policy(Policy { default: changed, ..Policy::default() });
         sim.respond(&call, Side::Peer, &asked, "INVITE", 488, "");
         let text = call.request(Side::Peer, "ACK", asked.0, &asked.1, true, "", "");
         sim.wire(Side::Peer, text.into_bytes());

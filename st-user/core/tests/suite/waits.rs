@@ -281,3 +281,41 @@ fn r31_in_a_short_interval_what_cannot_be_done_is_tried_again_sooner() {
     sim.run(Duration::from_millis(1_000));
     assert_eq!(sim.ours().len(), 1, "at 3.0, 3.3, 3.6 and 3.9 s");
 }
+
+/// A call whose refresh is due in 20 s, and of whose peer's UPDATEs the server has said nothing since then.
+fn passed_over() -> (Sim, Call, (u32, String)) {
+    let (mut sim, mut call) = due_in(20, 0);
+    let asked = sim.request(&mut call, Side::Peer, "UPDATE", "", "");
+    (sim, call, asked)
+}
+
+#[test]
+fn f07_what_the_server_has_answered_since_when_is_reckoned_anew_from_each_of_its_answers() {
+    // Its answer ends the account, and the next request of the peer's is waited for as the first one was.
+    let (mut sim, mut call, asked) = passed_over();
+    sim.respond(&call, Side::Peer, &asked, "UPDATE", 488, "");
+    sim.secs(19);
+    sim.request(&mut call, Side::Peer, "UPDATE", "", "");
+    sim.run(Duration::from_millis(7_900));
+    assert_eq!(sim.ours().len(), 0);
+    sim.run(Duration::from_millis(1_100));
+    assert_eq!(sim.ours().len(), 1);
+}
+
+#[test]
+fn f07_neither_the_peers_answers_nor_one_to_nothing_end_the_account_of_what_the_server_passes_over() {
+    for answered in [Side::Server, Side::Peer] {
+        let (mut sim, mut call, _) = passed_over();
+        sim.secs(18);
+        if answered == Side::Peer {
+            let asked = sim.request(&mut call, Side::Server, "UPDATE", "", "");
+            sim.respond(&call, Side::Server, &asked, "UPDATE", 500, "");
+        } else {
+            sim.respond(&call, Side::Peer, &(7, "z9hG4bK-nobodys".into()), "UPDATE", 500, "");
+        }
+        sim.secs(1);
+        sim.request(&mut call, Side::Peer, "UPDATE", "", "");
+        sim.secs(1);
+        assert_eq!(sim.ours().len(), 1, "by {answered:?}: anybody could go on like that");
+    }
+}

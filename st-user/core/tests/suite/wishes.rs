@@ -1,6 +1,6 @@
 //! What an operator sees and asks for: views, refreshes now, calls that are held, other rules under live calls.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use crate::sim::{self, Call, Reply, Sim, disk::Disk};
 use st_core::{
@@ -37,11 +37,7 @@ fn state(sim: &Sim) -> Standing {
 /// The rules of all calls from now on, and what follows from them.
 fn rule(sim: &mut Sim, action: Action) {
     let policy = Policy { default: sim::rules(action), ..Policy::default() };
-    sim.engine.set_policy(Arc::new(policy));
-    let mut next = Some(SessionId(0));
-    while let Some(from) = next {
-        next = sim.engine.handle_policy(sim.now, from, 1);
-    }
+    sim.set_policy(policy);
     sim.settle();
     sim.secs(0);
 }

@@ -47,15 +47,53 @@ pub(super) const SECTIONS: &[Section] = &[
 const WATCHED: &[Key] = &[
     key(
         "interfaces",
-        "The interfaces that the server's SIP packets cross, in and out, as `ip -brief link` names them. A packet must not cross \
-         two of them (a VLAN and its parent, a bond and its member): with `action: refresh` that is refused, for its numbers would \
-         be shifted twice. With `on_expired: bye` they must be all that the calls' RTP crosses.",
-        "interfaces: [eth0, eth1]",
+        "The interfaces that the server's SIP packets cross, in and out: names as `ip -brief link` has them, patterns (`\"eth*\"`), \
+         `\"!eth9\"` for all but that, `default` for those of the default routes. What they stand for is followed while sipst runs. No \
+         packet is seen at two of them (a VLAN and its parent, a bond and its member): of what patterns cover one is passed over, and two \
+         that are named are refused with `action: refresh`, for numbers would be shifted twice. [attaching.md](attaching.md) has it all. \
+         With `on_expired: bye` they must be all that the calls' RTP crosses.",
+        "interfaces: [eth0, \"ens*\", \"!ens9\"]",
+    ),
+    key(
+        "namespaces",
+        "The network namespaces in which `interfaces` is meant, for servers in containers; the daemon's own where there are none. sipst \
+         attaches in each from within and refreshes from there, and follows a container that is started again. In the daemon's own \
+         nothing is attached then: a container's packets would be seen a second time there. On the way in it is always TC. It needs \
+         Linux 6.6, and capabilities that the service has by a drop-in ([attaching.md](attaching.md#containers)).",
+        "namespaces: [{ name: sip, container: livekit-sip }]",
+    ),
+    key(
+        "namespaces[].name",
+        "What the namespace is called, in `sipst status` and in metrics, before the interface: `sip/eth0`.",
+        "namespaces: [{ name: sip, container: livekit-sip }]",
+    ),
+    key(
+        "namespaces[].container",
+        "The container, by its name or a pattern of it, as Docker, podman, nerdctl and Kubernetes (containerd, CRI-O) keep it on disk; in \
+         Kubernetes `CONTAINER`, `POD/CONTAINER` or `NAMESPACE/POD/CONTAINER`. One that has the host's network belongs to \
+         `interfaces` alone. One of `container`, `netns` and `pid` has to be there.",
+        "namespaces: [{ name: sip, container: \"livekit/sip-*/livekit-sip\" }]",
+    ),
+    key(
+        "namespaces[].netns",
+        "A file that stands for the namespace, as `ip netns add` makes it. When another one is mounted there, that is followed.",
+        "namespaces: [{ name: lab, netns: /run/netns/lab }]",
+    ),
+    key(
+        "namespaces[].pid",
+        "A process in the namespace. It cannot be followed: rather name the container or the file.",
+        "namespaces: [{ name: old, pid: 4711 }]",
+    ),
+    key(
+        "namespaces[].interfaces",
+        "The interfaces in this namespace, where they are others than `interfaces` says. Those that are not there are waited for.",
+        "namespaces: [{ name: sip, container: livekit-sip, interfaces: [\"eth*\"] }]",
     ),
     key(
         "attach",
-        "How packets are seen on the way in. `auto` is TC on a link that is up and on veth, XDP elsewhere, because attaching XDP \
-         resets many network cards. `tc` and `xdp` insist. On the way out it is always TC.",
+        "How packets are seen on the way in. `auto` is TC on a link that is up, on veth and on the loopback, XDP in the driver elsewhere, \
+         because attaching XDP resets many network cards. `xdp` wants XDP; where it cannot be attached TC takes its place, and the log \
+         and `sipst status` say so. On the way out it is always TC.",
         "attach: tc",
     ),
     key("ports", "The UDP ports that SIP is spoken on, at either end.", "ports: [5060, 5080]"),
@@ -366,7 +404,9 @@ const ALERTS: &[Key] = &[
     key(
         "recorder",
         "The flight recorder: every packet that sipst sent, took, held back or rewrote (before and after), with the reason as its \
-         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated.",
+         comment, in pcapng files in `recorder` below `state_dir`. They keep who calls whom and what was negotiated. \
+         What the kernel programs do while no daemon lives waits in the ring (three quarters of 4 MiB; what finds no room is counted as \
+         `unrecorded`), and the next daemon that has a recorder writes it before anything else.",
         "recorder: { size: 64MiB, files: 4 }",
     ),
     key("recorder.size", "How large one of the files gets.", "recorder: { size: 256MiB }"),

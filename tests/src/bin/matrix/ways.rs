@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use st_tests::{
-    Family, Lab, Sipst, Tap,
+    Family, Host, Lab, Sipst, Tap,
     agent::{Agent, Enforce, Profile},
     matrix::{Check, Subject, Verdict},
 };
@@ -102,7 +102,61 @@ pub(crate) fn look(version: Version, each: &mut dyn FnMut(Check) -> Result<()>) 
         say(Subject::Kill, way.name(), judge(trial.kill()))?;
         say(Subject::Unload, way.name(), judge(trial.unload()))?;
     }
+    for (way, stack) in [("vlan", vlan as fn(&mut Lab) -> Result<bool>), ("bond", bond)] {
+        let verdict = match once(stack) {
+            Ok(true) => Verdict::Pass,
+            Ok(false) => Verdict::Missing(format!("this kernel has no {way}")),
+            Err(error) => Verdict::Fail(format!("{error:#}")),
+        };
+        say(Subject::Once, way, verdict)?;
+    }
     Ok(())
+}
+
+/// A call over interfaces that stand on each other, all of which the configuration covers: the server's own requests are good after a
+/// refresh, as they are not where a number is shifted twice. False: the kernel does not do that.
+fn once(stack: fn(&mut Lab) -> Result<bool>) -> Result<bool> {
+    let mut lab = Lab::new()?;
+    if !stack(&mut lab)? {
+        return Ok(false);
+    }
+    let mut sipst = started(&lab, "\"*\"", "auto")?;
+    let call = Call::start(&lab, Profile::strict_peer(INTERVAL_S, "uac"))?;
+    call.goes_on(1).and_then(|()| call.ends()).with_context(|| sipst.report())?;
+    ensure!(sipst.log().contains("not attached to"), "nothing was passed over\n{}", sipst.report());
+    sipst.stop()?;
+    Ok(true)
+}
+
+/// The addresses of both hosts on VLANs.
+fn vlan(lab: &mut Lab) -> Result<bool> {
+    for (host, end) in [(&lab.server, &mut lab.wire.a), (&lab.peer, &mut lab.wire.b)] {
+        if host.run("ip", &["link", "add", "link", "eth0", "name", "eth0.100", "type", "vlan", "id", "100"]).is_err() {
+            return Ok(false);
+        }
+        moved(host, &end.v4.to_string(), "eth0.100")?;
+        end.interface = "eth0.100".into();
+    }
+    Ok(true)
+}
+
+/// The server's address on a bond with the wire as its slave.
+fn bond(lab: &mut Lab) -> Result<bool> {
+    let host = &lab.server;
+    if host.run("ip", &["link", "add", "bond0", "type", "bond", "mode", "active-backup", "miimon", "100"]).is_err() {
+        return Ok(false);
+    }
+    host.run("ip", &["link", "set", "eth0", "down"])?;
+    host.run("ip", &["link", "set", "eth0", "master", "bond0"])?;
+    moved(host, &lab.wire.a.v4.to_string(), "bond0")?;
+    Ok(true)
+}
+
+/// Takes an address from `eth0` to another interface.
+fn moved(host: &Host, address: &str, interface: &str) -> Result<()> {
+    host.run("ip", &["address", "flush", "dev", "eth0"])?;
+    host.run("ip", &["address", "add", &format!("{address}/24"), "dev", interface])?;
+    host.run("ip", &["link", "set", interface, "up"]).map(drop)
 }
 
 fn judge(result: Result<()>) -> Verdict {
@@ -244,11 +298,13 @@ fn bridge(lab: &Lab) -> Result<()> {
 }
 
 fn start(lab: &Lab, way: Way) -> Result<Sipst> {
+    started(lab, way.interface(), way.attach())
+}
+
+fn started(lab: &Lab, interfaces: &str, attach: &str) -> Result<Sipst> {
     let config = format!(
-        "interfaces: [{}]\nattach: {}\ntrunks:\n  - name: carrier\n    match: {{ peers: [10.0.0.0/8] }}\n    \
-         interval_floor: 2s\n    min_se: 2s\n    action: refresh\n",
-        way.interface(),
-        way.attach()
+        "interfaces: [{interfaces}]\nattach: {attach}\ntrunks:\n  - name: carrier\n    match: {{ peers: [10.0.0.0/8] }}\n    \
+         interval_floor: 2s\n    min_se: 2s\n    action: refresh\n"
     );
     Sipst::start(&lab.server, &config)
 }

@@ -22,7 +22,7 @@ use disk::Disk;
 use kernel::Kernel;
 use st_core::{
     Action, Arm, Assist, Command, Datagram, Direction, Engine, Event, EventKind, Inject, KeepAlive, Mark, MediaSeen,
-    Output, Packet, Policy, Refusal, Rules, Side, Time,
+    Output, Packet, Policy, Refusal, Rules, SessionId, Side, Time, Transport,
     engine::{EngineConfig, Limits, Mode, record::Restored},
     message::{Message, MethodName},
 };
@@ -146,6 +146,8 @@ pub struct Sim {
     pub kept_alive: Vec<(Time, KeepAlive)>,
     /// What the kernel programs make of the INVITEs that are to come.
     pub assist: Option<Assist>,
+    /// What the server's and the peer's messages come by, egress and ingress.
+    pub transports: [Transport; 2],
     answers: VecDeque<Vec<u8>>,
     highest: HashMap<String, u32>,
     server_highest: HashMap<String, u32>,
@@ -162,7 +164,8 @@ const SIPSTS_COOKIE: u64 = 77;
 
 fn packet(direction: Direction, peer: SocketAddr, cookie: u64, bytes: &[u8]) -> Packet<'_> {
     let server = text::SERVER.parse().expect("an address");
-    Packet { direction, server, peer, interface: 2, tos: 0x60, ttl: 64, cookie, truncated: false, bytes }
+    let transport = Transport::Udp;
+    Packet { direction, server, peer, transport, interface: 2, tos: 0x60, ttl: 64, cookie, truncated: false, bytes }
 }
 
 pub fn rules(action: Action) -> Rules {
@@ -217,6 +220,7 @@ impl Sim {
             unassisted: Vec::new(),
             kept_alive: Vec::new(),
             assist: None,
+            transports: [Transport::Udp; 2],
             answers: VecDeque::new(),
             highest: HashMap::new(),
             server_highest: HashMap::new(),
@@ -338,6 +342,13 @@ impl Sim {
                 self.shift_in(&bytes);
             }
         }
+        self.settle();
+    }
+
+    /// A refusal that was held back longer than it may be has gone out by itself.
+    pub fn held_too_long(&mut self, bytes: &[u8]) {
+        let peer = text::PEER.parse().expect("an address");
+        self.engine.handle_passed(self.now, &packet(Direction::Egress, peer, SERVERS_COOKIE, bytes));
         self.settle();
     }
 
@@ -471,6 +482,15 @@ impl Sim {
 
     // The driver
 
+    /// Other rules from now on, and what follows from them, a session at a time.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.engine.set_policy(Arc::new(policy));
+        let mut next = Some(SessionId(0));
+        while let Some(from) = next {
+            next = self.engine.handle_policy(self.now, from, 1);
+        }
+    }
+
     /// Does what the engine wants until it wants nothing more now.
     pub fn settle(&mut self) {
         self.drain();
@@ -543,7 +563,8 @@ impl Sim {
 
     fn read(&mut self, direction: Direction, peer: SocketAddr, bytes: &[u8]) {
         let cookie = if direction == Direction::Egress { SERVERS_COOKIE } else { 0 };
-        let packet = packet(direction, peer, cookie, bytes);
+        let transport = self.transports[usize::from(direction == Direction::Ingress)];
+        let packet = Packet { transport, ..packet(direction, peer, cookie, bytes) };
         let begins = bytes.starts_with(b"INVITE ")
             && Message::scan(bytes, false).is_ok_and(|message| message.to().is_some_and(|to| to.tag.is_none()));
         match self.assist.filter(|_| begins) {

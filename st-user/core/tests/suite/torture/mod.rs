@@ -45,6 +45,7 @@ fn feed(sim: &mut Sim, side: Side, bytes: &[u8]) {
         direction: if side == Side::Server { Direction::Egress } else { Direction::Ingress },
         server: text::SERVER.parse().expect("an address"),
         peer: text::PEER.parse().expect("an address"),
+        transport: st_core::Transport::Udp,
         interface: 1,
         tos: 0,
         ttl: 64,
