@@ -89,13 +89,16 @@ fn key(message: &Message) -> (Option<&str>, Option<&str>) {
 
 fn answers(message: &Message, request: &Message) -> bool {
     let method = message.cseq().map(|cseq| cseq.method);
-    message.status().is_some()
-        && message.param("Via", "branch") == request.param("Via", "branch")
-        && method.as_deref() == request.method()
+    message.status().is_some() && branch(message) == branch(request) && method.as_deref() == request.method()
+}
+
+/// The topmost Via's. SIPp answers with all of them in one line.
+fn branch(message: &Message) -> Option<&str> {
+    message.param("Via", "branch")?.split(',').next()
 }
 
 fn is_own(message: &Message) -> bool {
-    message.param("Via", "branch").is_some_and(|branch| branch.starts_with(OWN_BRANCH))
+    branch(message).is_some_and(|branch| branch.starts_with(OWN_BRANCH))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub use ledger::{Ledger, OWN_BRANCH};
 pub use process::Process;
 pub use program::{Kamailio, Program, Sofia};
 pub use screen::Screen;
-pub use sipp::{Play, Sipp};
+pub use sipp::{Play, Refresh, Refuses, Sipp};
 pub use sipst::{STATE_DIR, Sipst, binary};
 pub use tap::{Frame, Tap};
 pub use wire::{End, Family, Wire};

@@ -2,7 +2,7 @@
 //! receives; what it logged is kept.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     process::Command,
     thread,
@@ -25,7 +25,9 @@ const SIPPY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/sippy/
 #[derive(Clone, Copy, Debug)]
 pub struct Sofia<'a> {
     /// Its address.
-    pub own: Ipv4Addr,
+    pub own: IpAddr,
+    /// And its port.
+    pub port: u16,
     /// The session interval that it asks for or grants, and the least that it takes; seconds.
     pub interval_s: u32,
     /// The least that it takes, in seconds.
@@ -40,11 +42,19 @@ pub struct Sofia<'a> {
     pub holds: Option<Duration>,
 }
 
+impl Sofia<'_> {
+    /// One that takes calls and no interval below half of its own, the least that there is being 5 s.
+    pub fn at(own: impl Into<IpAddr>, interval_s: u32, updates: bool) -> Self {
+        let (own, min_se_s) = (own.into(), 5);
+        Self { own, port: PORT, interval_s, min_se_s, updates, calls: None, proxy: None, holds: None }
+    }
+}
+
 /// A Kamailio that routes all calls to one place and stays in their route.
 #[derive(Clone, Copy, Debug)]
 pub struct Kamailio<'a> {
     /// Its addresses.
-    pub own: &'a [Ipv4Addr],
+    pub own: &'a [IpAddr],
     /// Where it sends calls.
     pub next_hop: SocketAddr,
     /// Where it sends them first, unless they come from there.
@@ -61,14 +71,23 @@ pub struct Program {
 impl Program {
     /// sofia-sip's nua, driven by a program of the tests' own.
     pub fn sofia(host: &Host, sofia: &Sofia<'_>) -> Result<Self> {
-        let Sofia { own, interval_s, min_se_s, updates, calls, proxy, holds } = *sofia;
+        let Sofia { own, port, interval_s, min_se_s, updates, calls, proxy, holds } = *sofia;
         let flags = host.run("pkg-config", &["--cflags", "--libs", "sofia-sip-ua"])?;
         let source = host.file("sofia.c", include_str!("../stacks/sofia.c"))?;
         let mut cc = vec!["-o", "/run/sofia", source.to_str().unwrap_or_default()];
         cc.extend(flags.split_whitespace());
         host.run("cc", &cc)?;
         let mut command = Command::new("/run/sofia");
-        command.args(["-i", &own.to_string(), "-t", &interval_s.to_string(), "-m", &min_se_s.to_string()]);
+        command.args([
+            "-i",
+            &own.to_string(),
+            "-P",
+            &port.to_string(),
+            "-t",
+            &interval_s.to_string(),
+            "-m",
+            &min_se_s.to_string(),
+        ]);
         command.args(updates.then_some("-u"));
         for (option, value) in [
             ("-c", calls.map(str::to_owned)),
@@ -77,12 +96,13 @@ impl Program {
         ] {
             command.args(value.iter().flat_map(|value| [option, value]));
         }
-        Self::start(host, command)
+        Self::start_at(host, command, port)
     }
 
     /// baresip with sound from nowhere: takes every call, or makes one.
-    pub fn baresip(host: &Host, own: Ipv4Addr, calls: Option<&str>) -> Result<Self> {
-        host.file("config", include_str!("../stacks/baresip.config").replace("OWN_IP", &own.to_string()))?;
+    pub fn baresip(host: &Host, own: impl Into<IpAddr>, calls: Option<&str>) -> Result<Self> {
+        let own = in_uri(own.into());
+        host.file("config", include_str!("../stacks/baresip.config").replace("OWN_IP", &own))?;
         host.file("accounts", format!("<sip:stack@{own}>;regint=0;answermode=auto\n"))?;
         let mut command = Command::new("baresip");
         command.args(["-s", "-f", "/run"]);
@@ -100,7 +120,7 @@ impl Program {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child=KILL", "--", "kamailio"]);
         command.args(["-DD", "-E", "-m", "16", "-M", "4", "-Y", "/run/kamailio", "-f"]).arg(file);
-        command.args(own.iter().flat_map(|ip| ["-l".to_owned(), format!("udp:{ip}:{PORT}")]));
+        command.args(own.iter().flat_map(|ip| ["-l".to_owned(), format!("udp:{}:{PORT}", in_uri(*ip))]));
         let detour =
             detour.map(|hop| [("DETOUR", format!("\"sip:{hop}\"")), ("DETOUR_IP", format!("\"{}\"", hop.ip()))]);
         let names = [("NEXT_HOP", format!("\"sip:{next_hop}\""))].into_iter().chain(detour.into_iter().flatten());
@@ -111,11 +131,11 @@ impl Program {
 
     /// Sippy's B2BUA as it comes: sends all calls to one place, under a Call-ID of its own. These headers of a caller's it passes
     /// on, whatever they mean.
-    pub fn sippy(host: &Host, own: Ipv4Addr, to: SocketAddr, passes: &[&str]) -> Result<Self> {
+    pub fn sippy(host: &Host, own: impl Into<IpAddr>, to: SocketAddr, passes: &[&str]) -> Result<Self> {
         let mut command = sippy("b2bua")?;
         command.args(["--foreground=on", "--auth_enable=off", "--acct_enable=off"]);
         command.args(["--b2bua_socket=/run/b2bua.sock", "--logfile=/run/b2bua.log", "--pidfile=/run/b2bua.pid"]);
-        command.arg(format!("--sip_address={own}")).arg(format!("--sip_port={PORT}"));
+        command.arg(format!("--sip_address={}", in_uri(own.into()))).arg(format!("--sip_port={PORT}"));
         command.arg(format!("--static_route={to}")).arg(format!("--pass_headers={}", passes.join(",")));
         Self::start(host, command)
     }
@@ -128,17 +148,32 @@ impl Program {
     }
 
     /// Perl's Net::SIP, driven by a program of the tests' own: calls, holds the call for so long, hangs up.
-    pub fn net_sip(host: &Host, own: Ipv4Addr, calls: &str, holds: Duration) -> Result<Self> {
+    pub fn net_sip(host: &Host, own: impl Into<IpAddr>, calls: &str, holds: Duration) -> Result<Self> {
+        Self::net_sip_that_talks(host, own, calls, holds, Duration::ZERO)
+    }
+
+    /// The same that sends RTP for so long.
+    pub fn net_sip_that_talks(
+        host: &Host,
+        own: impl Into<IpAddr>,
+        calls: &str,
+        holds: Duration,
+        talks: Duration,
+    ) -> Result<Self> {
         let mut command = Command::new("perl");
         command.arg(host.file("net_sip.pl", include_str!("../stacks/net_sip.pl"))?);
-        command.args([&own.to_string(), calls, &holds.as_secs().to_string()]);
+        command.args([&own.into().to_string(), calls, &holds.as_secs().to_string(), &talks.as_secs().to_string()]);
         Self::start(host, command)
     }
 
-    fn start(host: &Host, mut command: Command) -> Result<Self> {
+    fn start(host: &Host, command: Command) -> Result<Self> {
+        Self::start_at(host, command, PORT)
+    }
+
+    fn start_at(host: &Host, mut command: Command, port: u16) -> Result<Self> {
         command.current_dir("/run").env("HOME", "/run");
         let opened = host.spawn(command).and_then(|mut process| {
-            process.opens(host, PORT, PATIENCE)?;
+            process.opens(host, port, PATIENCE)?;
             Ok(Self { process })
         });
         opened.context("`cargo xtask setup` brings the programs that are needed")
@@ -171,9 +206,22 @@ impl Program {
         Ok(())
     }
 
+    /// `kill -9`: an end that vanishes.
+    pub fn crash(&mut self) -> Result<()> {
+        self.process.kill().map(drop)
+    }
+
     /// The process.
     pub fn into_process(self) -> Process {
         self.process
+    }
+}
+
+/// An address as URIs have it.
+fn in_uri(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

@@ -18,6 +18,37 @@ enum Scenario {
     ServerCalls,
     ServerIsCalled,
     PeerIsCalled,
+    PeerRefreshes,
+}
+
+/// How SIPp as the peer refreshes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// By UPDATE without a body.
+    Update,
+    /// By a re-INVITE that repeats its session description.
+    Reinvite,
+}
+
+impl Refresh {
+    /// One such refresh: a part of a scenario.
+    const fn xml(self) -> &'static str {
+        match self {
+            Self::Update => include_str!("../sipp/refresh_by_update.part.xml"),
+            Self::Reinvite => include_str!("../sipp/refresh_by_reinvite.part.xml"),
+        }
+    }
+}
+
+/// How SIPp as the server turns down what would refresh the session.
+#[derive(Clone, Copy, Debug)]
+pub struct Refuses {
+    /// Its answer to an UPDATE: status and words.
+    pub update: &'static str,
+    /// Its answer to a re-INVITE.
+    pub reinvite: &'static str,
+    /// After how many it hangs up.
+    pub rounds: usize,
 }
 
 impl Scenario {
@@ -26,6 +57,7 @@ impl Scenario {
             Self::ServerCalls => include_str!("../sipp/server_calls.xml"),
             Self::ServerIsCalled => include_str!("../sipp/server_is_called.xml"),
             Self::PeerIsCalled => include_str!("../sipp/peer_is_called.xml"),
+            Self::PeerRefreshes => include_str!("../sipp/peer_refreshes.xml"),
         }
     }
 
@@ -34,9 +66,16 @@ impl Scenario {
             Self::ServerCalls => "server_calls.xml",
             Self::ServerIsCalled => "server_is_called.xml",
             Self::PeerIsCalled => "peer_is_called.xml",
+            Self::PeerRefreshes => "peer_refreshes.xml",
         }
     }
 }
+
+/// Longer than a call can last here.
+const FOR_EVER_MS: u64 = 3_600_000;
+
+/// How a 2xx makes its own side the refresher.
+const SAYS_UAS: &str = "Session-Expires: INTERVAL_S;refresher=uas";
 
 /// Where SIPp writes each message that it sends and receives.
 const MESSAGES: &str = "/run/sipp_messages.log";
@@ -50,6 +89,12 @@ pub struct Play {
     hold: Duration,
     interval_s: Option<u32>,
     lists_timer: bool,
+    lists_update: bool,
+    refuses: Option<Refuses>,
+    refreshes: Option<(Refresh, usize)>,
+    has_to_refresh: bool,
+    patient: bool,
+    echoes: bool,
     port: u16,
     calls: u32,
 }
@@ -63,6 +108,12 @@ impl Play {
             hold: Duration::ZERO,
             interval_s: None,
             lists_timer: false,
+            lists_update: false,
+            refuses: None,
+            refreshes: None,
+            has_to_refresh: false,
+            patient: false,
+            echoes: false,
             port: 5060,
             calls: 1,
         }
@@ -89,6 +140,38 @@ impl Play {
         Self::new(Scenario::PeerIsCalled, own.into())
     }
 
+    /// A peer that is called, makes itself the refresher, does so by half of each interval, so many times, and expects the BYE then.
+    /// Where that is turned down or has no answer, it hangs up at the interval's end.
+    pub fn peer_refreshes(own: impl Into<IpAddr>, interval_s: u32, by: Refresh, rounds: usize) -> Self {
+        let refreshes = Some((by, rounds));
+        Self { interval_s: Some(interval_s), refreshes, ..Self::new(Scenario::PeerRefreshes, own.into()) }
+    }
+
+    /// A server that turns down what would refresh the session; it hangs up after so many, or after a time without any.
+    pub fn that_refuses(self, refuses: Refuses) -> Self {
+        Self { refuses: Some(refuses), ..self }
+    }
+
+    /// With UPDATE in the server's Allow.
+    pub fn that_lists_update(self) -> Self {
+        Self { lists_update: true, ..self }
+    }
+
+    /// A peer that makes itself the refresher at first, and does nothing. The role is the server's after a refresh of its.
+    pub fn that_has_to_refresh(self) -> Self {
+        Self { has_to_refresh: true, ..self }
+    }
+
+    /// It hangs up on nobody: somebody before it does, or nobody.
+    pub fn that_is_patient(self) -> Self {
+        Self { patient: true, ..self }
+    }
+
+    /// It sends RTP back.
+    pub fn that_echoes(self) -> Self {
+        Self { echoes: true, ..self }
+    }
+
     /// So many calls instead of one, 25 a second.
     pub fn calls(self, calls: u32) -> Self {
         Self { calls, ..self }
@@ -106,16 +189,34 @@ impl Play {
 
     /// The scenario with this call's settings.
     fn xml(&self) -> String {
-        let xml = self.scenario.xml().replace("HOLD_MS", &self.hold.as_millis().to_string());
+        let mut xml = self.scenario.xml().to_owned();
+        if self.lists_update {
+            xml = xml.replace("BYE, CANCEL\n", "BYE, CANCEL, UPDATE\n");
+        }
+        if let Some(Refuses { update, reinvite, rounds }) = self.refuses {
+            let part = include_str!("../sipp/server_refuses.part.xml").replace("TO_UPDATE", update);
+            let part = part.replace("TO_INVITE", reinvite).replace("ROUNDS", &rounds.to_string());
+            xml = xml.replace("  <pause milliseconds=\"HOLD_MS\"/>\n", &part);
+        }
+        if let Some((by, rounds)) = self.refreshes {
+            let parts: String = (1..=rounds).map(|number| by.xml().replace("NUMBER", &number.to_string())).collect();
+            xml = xml.replace("  <!-- REFRESHES -->\n", &parts);
+        }
+        if self.has_to_refresh {
+            xml = xml.replacen("Require: timer\nSession-Expires: INTERVAL_S;refresher=uac", SAYS_UAS, 1);
+        }
+        let xml = xml.replace("HOLD_MS", &self.hold.as_millis().to_string());
         let Some(seconds) = self.interval_s else {
             let of_timers = ["Supported: timer", "Require: timer", "Session-Expires:"];
             let lines = xml.lines().filter(|line| !of_timers.iter().any(|header| line.starts_with(header)));
-            // As long as a call can last here.
-            return lines.map(|line| format!("{line}\n")).collect::<String>().replace("EXPIRES_MS", "3600000");
+            let xml: String = lines.map(|line| format!("{line}\n")).collect();
+            return xml.replace("EXPIRES_MS", &FOR_EVER_MS.to_string());
         };
         let xml =
             if self.lists_timer { xml.replace("\nRequire: timer", "\nSupported: timer\nRequire: timer") } else { xml };
-        xml.replace("INTERVAL_S", &seconds.to_string()).replace("EXPIRES_MS", &(u64::from(seconds) * 1000).to_string())
+        let half = u64::from(seconds) * 500;
+        let xml = xml.replace("INTERVAL_S", &seconds.to_string()).replace("HALF_MS", &half.to_string());
+        xml.replace("EXPIRES_MS", &if self.patient { FOR_EVER_MS } else { half * 2 }.to_string())
     }
 }
 
@@ -127,7 +228,7 @@ pub struct Sipp {
 impl Sipp {
     /// Starts it and waits until its port is open.
     pub fn start(host: &Host, play: Play) -> Result<Self> {
-        let Play { scenario, own, target, hold, interval_s: _, lists_timer: _, port, calls } = play;
+        let Play { scenario, own, target, hold, patient, echoes, port, calls, .. } = play;
         let file = host.file(scenario.file(), play.xml())?;
         let own = match own {
             IpAddr::V4(ip) => ip.to_string(),
@@ -150,7 +251,9 @@ impl Sipp {
             "-trace_err",
         ]);
         command.args(["-trace_msg", "-message_file", MESSAGES]);
-        command.args(["-timeout", &(hold + Duration::from_secs(60)).as_secs().to_string(), "-timeout_error"]);
+        let timeout = if patient { Duration::from_millis(FOR_EVER_MS) } else { hold + Duration::from_secs(60) };
+        command.args(["-timeout", &timeout.as_secs().to_string(), "-timeout_error"]);
+        command.args(echoes.then_some("-rtp_echo"));
         command.args(target.map(|target| target.to_string()));
         let mut process = host.spawn(command)?;
         process.opens(host, port, Duration::from_secs(10))?;

@@ -1,9 +1,10 @@
 /* A user agent of sofia-sip's nua: takes every call and keeps it, or makes one. It prints its events and logs all messages.
- * sofia -i <own IP> -t <session timer> -m <min-SE> [-u: refreshes by UPDATE] [-o: the other end has to refresh]
+ * sofia -i <own IP> [-P <port>] -t <session timer> -m <min-SE> [-u: refreshes by UPDATE] [-o: the other end has to refresh]
  *       [-c <URI to call> [-p <proxy's URI>] [-h <seconds after which it hangs up>]] */
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 typedef struct agent agent_t;
@@ -40,12 +41,13 @@ int main(int count, char *args[])
 {
     agent_t agent = { 0 };
     char const *own = "127.0.0.1", *callee = NULL, *proxy = NULL;
-    int timer = 0, min_se = 0, update = 0, remote = 0, hold = 0, option;
+    int port = 5060, timer = 0, min_se = 0, update = 0, remote = 0, hold = 0, option;
     char url[64], sdp[256];
 
-    while ((option = getopt(count, args, "i:t:m:uoc:p:h:")) != -1) {
+    while ((option = getopt(count, args, "i:P:t:m:uoc:p:h:")) != -1) {
         switch (option) {
         case 'i': own = optarg; break;
+        case 'P': port = atoi(optarg); break;
         case 't': timer = atoi(optarg); break;
         case 'm': min_se = atoi(optarg); break;
         case 'u': update = 1; break;
@@ -58,8 +60,8 @@ int main(int count, char *args[])
     }
     su_init();
     agent.root = su_root_create(&agent);
-    snprintf(url, sizeof url, "sip:stack@%s:5060;transport=udp", own);
-    snprintf(sdp, sizeof sdp, "v=0\r\nc=IN IP4 %s\r\nm=audio 41000 RTP/AVP 0\r\n", own);
+    snprintf(url, sizeof url, strchr(own, ':') ? "sip:stack@[%s]:%d;transport=udp" : "sip:stack@%s:%d;transport=udp", own, port);
+    snprintf(sdp, sizeof sdp, "v=0\r\nc=IN IP%c %s\r\nm=audio 41000 RTP/AVP 0\r\n", strchr(own, ':') ? '6' : '4', own);
     agent.nua = nua_create(agent.root, on_event, &agent, NUTAG_URL(url), SOATAG_USER_SDP_STR(sdp),
                            NUTAG_SESSION_TIMER(timer), NUTAG_MIN_SE(min_se), NUTAG_UPDATE_REFRESH(update),
                            TAG_IF(remote, NUTAG_SESSION_REFRESHER(nua_remote_refresher)),

@@ -73,12 +73,11 @@ fn numbers(ledger: &Ledger, from: Ipv4Addr) -> Vec<(String, u32)> {
 /// A sofia that takes calls at one place, and one that calls at another, by the hub: it refreshes by itself and hangs up.
 fn sofias<const N: usize>(hub: &Hub<N>, caller: usize, callee: usize) -> (Program, Program) {
     let at = |place: usize| hub.wires[place].b.v4;
-    let (interval_s, min_se_s, updates) = (SOFIAS_INTERVAL_S, 5, true);
-    let taker = Sofia { own: at(callee), interval_s, min_se_s, updates, calls: None, proxy: None, holds: None };
+    let taker = Sofia::at(at(callee), SOFIAS_INTERVAL_S, true);
     let taker = Program::sofia(&hub.around[callee], &taker).unwrap();
     let (uri, proxy) = (format!("sip:callee@{}", at(callee)), Some(hub.wires[caller].a.v4));
     let (calls, holds) = (Some(uri.as_str()), Some(HOLD));
-    let caller_sofia = Sofia { own: at(caller), interval_s, min_se_s, updates, calls, proxy, holds };
+    let caller_sofia = Sofia { calls, proxy, holds, ..Sofia::at(at(caller), SOFIAS_INTERVAL_S, true) };
     (Program::sofia(&hub.around[caller], &caller_sofia).unwrap(), taker)
 }
 
@@ -98,8 +97,12 @@ fn lives_untouched<const N: usize>(hub: &Hub<N>, caller: &Program, from: &[(usiz
 fn kamailio_that_relays_a_call_with_timers_is_left_alone() {
     let hub = Hub::new(["left", "right"]);
     let (left, right) = (&hub.wires[0], &hub.wires[1]);
-    let kamailio =
-        Kamailio { own: &[left.a.v4, right.a.v4], next_hop: (right.b.v4, 5060).into(), detour: None, interval_s: None };
+    let kamailio = Kamailio {
+        own: &[left.a.v4.into(), right.a.v4.into()],
+        next_hop: (right.b.v4, 5060).into(),
+        detour: None,
+        interval_s: None,
+    };
     let _kamailio = Program::kamailio(&hub.host, &kamailio).unwrap();
     let (caller, _callee) = sofias(&hub, 0, 1);
     lives_untouched(&hub, &caller, &[(0, left.b.v4), (1, right.a.v4)]);
@@ -109,8 +112,12 @@ fn kamailio_that_relays_a_call_with_timers_is_left_alone() {
 fn kamailio_that_relays_a_call_whose_refresher_is_silent_sees_it_die() {
     let hub = Hub::new(["left", "right"]);
     let (left, right) = (&hub.wires[0], &hub.wires[1]);
-    let kamailio =
-        Kamailio { own: &[left.a.v4, right.a.v4], next_hop: (right.b.v4, 5060).into(), detour: None, interval_s: None };
+    let kamailio = Kamailio {
+        own: &[left.a.v4.into(), right.a.v4.into()],
+        next_hop: (right.b.v4, 5060).into(),
+        detour: None,
+        interval_s: None,
+    };
     let _kamailio = Program::kamailio(&hub.host, &kamailio).unwrap();
     let mut callee = Sipp::start(&hub.around[1], Play::peer_is_called(right.b.v4, INTERVAL_S)).unwrap();
     let play = Play::server_calls(left.b.v4, (left.a.v4, 5060).into(), HOLD);
@@ -128,11 +135,12 @@ fn kamailio_that_relays_a_call_whose_refresher_is_silent_sees_it_die() {
 fn a_call_that_passes_a_kamailio_twice_is_left_alone() {
     let hub = Hub::new(["left", "detour", "right"]);
     let [left, detour, right] = &hub.wires;
-    let own = [left.a.v4, detour.a.v4, right.a.v4];
+    let own = [left.a.v4.into(), detour.a.v4.into(), right.a.v4.into()];
     let (next_hop, by) = ((right.b.v4, 5060).into(), Some((detour.b.v4, 5060).into()));
     let first = Kamailio { own: &own, next_hop, detour: by, interval_s: None };
     let _first = Program::kamailio(&hub.host, &first).unwrap();
-    let back = Kamailio { own: &[detour.b.v4], next_hop: (detour.a.v4, 5060).into(), detour: None, interval_s: None };
+    let back =
+        Kamailio { own: &[detour.b.v4.into()], next_hop: (detour.a.v4, 5060).into(), detour: None, interval_s: None };
     let _back = Program::kamailio(&hub.around[1], &back).unwrap();
     let (caller, _callee) = sofias(&hub, 0, 2);
     let from = [(0, left.b.v4), (1, detour.a.v4), (1, detour.b.v4), (2, right.a.v4)];

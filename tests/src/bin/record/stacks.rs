@@ -118,15 +118,14 @@ impl Stack {
         let uri = calls.map(|ip| format!("sip:probe@{ip}:5060"));
         let mut command = match self {
             Self::Sofia => {
-                let (calls, proxy, holds) = (uri.as_deref(), None, None);
-                let sofia = Sofia { own, interval_s: interval, min_se_s: min_se, updates, calls, proxy, holds };
+                let sofia = Sofia { min_se_s: min_se, calls: uri.as_deref(), ..Sofia::at(own, interval, updates) };
                 return Ok(vec![Program::sofia(host, &sofia)?.into_process()]);
             }
             Self::Baresip => return Ok(vec![Program::baresip(host, own, uri.as_deref())?.into_process()]),
             Self::Sippy => return sippy(host, own, calls),
             Self::Kamailio => {
                 let next_hop = (crate::CALLEE, 5060).into();
-                let kamailio = Kamailio { own: &[own], next_hop, detour: None, interval_s: Some(interval) };
+                let kamailio = Kamailio { own: &[own.into()], next_hop, detour: None, interval_s: Some(interval) };
                 return Ok(vec![Program::kamailio(host, &kamailio)?.into_process()]);
             }
             Self::Asterisk | Self::AsteriskNo => return self.asterisk(host, setting),
