@@ -238,12 +238,6 @@ pub(crate) const fn all(byte: u8) -> u64 {
 /// How many steps a scan may take; a header that needs more is not SIP that anyone speaks.
 pub const MAX_STEPS: u32 = 2 * CAPTURE as u32;
 
-/// Words that one step looks at for the next byte that matters: a step is a call, which costs as much as several of them.
-const AHEAD: u32 = 4;
-
-/// The same where only the line's end matters, which costs a quarter.
-const AHEAD_IN_LINE: u32 = 8;
-
 /// The state of a scan, and what it has found.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -408,31 +402,31 @@ impl Scan {
     }
 
     /// Goes on to the next byte that matters, which may stand behind the end. `None`: it is not among the next few words, the first of
-    /// which is `word`. Behind the window's end it begins anew.
+    /// which is `word`: four, or eight where only the line's end matters, which costs a quarter. A step is a call, which costs as much as
+    /// several of them. Behind the window's end it begins anew.
     #[inline(always)]
     fn find(&mut self, window: &Window, mut word: u64) -> Option<u8> {
         let mut pos = self.pos;
-        let mut ahead = 1;
+        // Once, and once more for each word given until there is a mark. Written out, for as a loop its end may stand before its head,
+        // and Linux 6.1 takes none that is fallen into ("back-edge").
+        macro_rules! first {
+            ($marks:expr, $($again:ident)*) => {{
+                let mut marks = $marks;
+                $(
+                    let $again = marks == 0;
+                    if $again {
+                        pos += 8;
+                        word = window.word(pos);
+                        marks = $marks;
+                    }
+                )*
+                marks
+            }};
+        }
         let marks = if self.mode == mode::SKIP {
-            loop {
-                let marks = equal(word, all(b'\n'));
-                if marks != 0 || ahead == AHEAD_IN_LINE {
-                    break marks;
-                }
-                pos += 8;
-                word = window.word(pos);
-                ahead += 1;
-            }
+            first!(equal(word, all(b'\n')), second third fourth fifth sixth seventh eighth)
         } else {
-            loop {
-                let marks = self.marks(word);
-                if marks != 0 || ahead == AHEAD {
-                    break marks;
-                }
-                pos += 8;
-                word = window.word(pos);
-                ahead += 1;
-            }
+            first!(self.marks(word), second third fourth)
         };
         if marks == 0 {
             self.pos = pos + 8;
