@@ -77,6 +77,16 @@ enum Network {
     Own { file: Option<PathBuf>, pid: Option<u32> },
 }
 
+impl Network {
+    /// Whether it is the same: by the file that stands for it, where there is one, whichever process is told beside it.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Own { file: Some(one), .. }, Self::Own { file: Some(other), .. }) => one == other,
+            (one, other) => one == other,
+        }
+    }
+}
+
 /// Finds a namespace again and again.
 #[derive(Debug)]
 pub struct Finder {
@@ -157,7 +167,7 @@ fn only_one(mut found: Vec<Container>, pattern: &str) -> Result<Container, Strin
             "no container that runs is called {pattern} (Docker, containerd, podman and CRI-O were looked at)"
         ));
     };
-    let other = found.iter().find(|other| other.network != first.network);
+    let other = found.iter().find(|other| !other.network.is(&first.network));
     match other {
         None => Ok(first),
         Some(other) => Err(format!(

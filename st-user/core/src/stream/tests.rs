@@ -402,9 +402,9 @@ fn a_message_comes_with_what_its_segment_came_with() {
     assert_eq!(seen, [expected]);
 }
 
-/// Where the pieces of a stream begin and end, in the order in which they come; each byte is in one at least.
+/// Where the pieces of a stream begin and end, in the order in which they come; each byte is in one at least. They are fewer than may wait.
 fn pieces(length: usize) -> impl Strategy<Value = Vec<(usize, usize)>> {
-    proptest::collection::vec((0..length, 1..400_usize), 0..60).prop_flat_map(move |extra| {
+    proptest::collection::vec((0..length, 1..400_usize), 0..MAX_AHEAD / 2).prop_flat_map(move |extra| {
         let mut cuts: Vec<usize> = extra.iter().map(|(at, _)| *at).chain([0, length]).collect();
         cuts.sort_unstable();
         cuts.dedup();
