@@ -429,8 +429,15 @@ impl Agent {
     /// Waits for the final answer to its own last request of a method that shares its branch with another one, or not.
     pub fn answered_exactly(&self, method: &str, within: Duration) -> Result<u16> {
         self.wait(&format!("answer to {method}"), within, |records| {
+            // One before it may have had another answer.
+            let asked = records.iter().rev().find_map(|record| match &record.event {
+                Event::Sent(message) if message.method() == Some(method) => message.cseq(),
+                Event::Sent(_) | Event::Received(_) | Event::Established | Event::Ended { .. } | Event::Fault(_) => {
+                    None
+                }
+            })?;
             records.iter().rev().find_map(|record| match &record.event {
-                Event::Received(message) if message.cseq().is_some_and(|cseq| cseq.method == method) => {
+                Event::Received(message) if message.cseq().as_ref() == Some(&asked) => {
                     message.status().filter(|status| *status >= 200)
                 }
                 Event::Sent(_) | Event::Received(_) | Event::Established | Event::Ended { .. } | Event::Fault(_) => {

@@ -63,6 +63,8 @@ pub(super) fn walk(debian: &Debian, tally: &mut Tally) -> Result<()> {
     join(&host, &peer)?;
     let machine = Machine::boot(&host, debian.root())?;
     let screen = Screen::start(&host, 120, 40)?;
+    // What is typed before the terminal's own shell asks is shown before its prompt, and the next one would stand behind that.
+    screen.wait_for("#", SOON)?;
     screen.line(&format!("exec {} '{PROMPT}' bash --norc", machine.entrance().join(" ")))?;
     let readme = fs::read_to_string(shell::root().join("README.md")).context("cannot read README.md")?;
     let (commands, example) = install_section(&readme).context("README's section Install is not as it was")?;
