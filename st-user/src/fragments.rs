@@ -56,8 +56,8 @@ pub(crate) struct Fragments {
 }
 
 impl Fragments {
-    /// Takes a record of the ring.
-    pub(crate) fn take(&mut self, now: Time, record: &[u8]) -> Part {
+    /// Takes a record of the ring. The time is asked for where it is part of a message: hardly any is.
+    pub(crate) fn take(&mut self, now: impl FnOnce() -> Time, record: &[u8]) -> Part {
         let [Some([flags]), Some([kind]), Some([direction])] =
             [field!(record, flags), field!(record, kind), field!(record, direction)]
         else {
@@ -70,6 +70,7 @@ impl Fragments {
             return Part::None;
         }
         let Some((id, offset, more, payload)) = part(record, direction) else { return Part::Kept };
+        let now = now();
         let reassembly = if direction == direction::EGRESS { &mut self.out } else { &mut self.come };
         let outcome = if offset == 0 {
             let bytes = [&[0; UDP][..], payload].concat();
@@ -210,9 +211,9 @@ mod tests {
 
     /// Takes them in that order; the record that comes of it.
     fn put(fragments: &mut Fragments, parts: &[Vec<u8>; 3], order: [usize; 3]) -> Vec<u8> {
-        assert_eq!(fragments.take(at(0), &parts[order[0]]), Part::Kept);
-        assert_eq!(fragments.take(at(0), &parts[order[1]]), Part::Kept);
-        let Part::Whole(whole) = fragments.take(at(0), &parts[order[2]]) else { panic!("{order:?}") };
+        assert_eq!(fragments.take(|| at(0), &parts[order[0]]), Part::Kept);
+        assert_eq!(fragments.take(|| at(0), &parts[order[1]]), Part::Kept);
+        let Part::Whole(whole) = fragments.take(|| at(0), &parts[order[2]]) else { panic!("{order:?}") };
         whole
     }
 
@@ -243,16 +244,16 @@ mod tests {
         let mut fragments = Fragments::default();
         let [first, ..] = records(direction::EGRESS, 9);
         for length in 0..HEADER {
-            assert_eq!(fragments.take(at(0), &first[..length]), Part::None, "{length}");
+            assert_eq!(fragments.take(|| at(0), &first[..length]), Part::None, "{length}");
         }
         for kind in [kind::REFUSED, kind::HELD, kind::BEFORE, kind::REWRITTEN, kind::TAKEN] {
             let mut other = first.clone();
             other[offset_of!(SampleHeader, kind)] = kind;
-            assert_eq!(fragments.take(at(0), &other), Part::None, "{kind}");
+            assert_eq!(fragments.take(|| at(0), &other), Part::None, "{kind}");
         }
         let mut whole = first;
         whole[offset_of!(SampleHeader, flags)] = 0;
-        assert_eq!(fragments.take(at(0), &whole), Part::None);
+        assert_eq!(fragments.take(|| at(0), &whole), Part::None);
         assert_eq!(fragments.waiting(), 0);
     }
 
@@ -263,9 +264,9 @@ mod tests {
             let at_length = offset_of!(SampleHeader, wire_len);
             parts[0][at_length..at_length + 2].copy_from_slice(&(length as u16).to_ne_bytes());
             let mut fragments = Fragments::default();
-            fragments.take(at(0), &parts[0]);
-            fragments.take(at(0), &parts[1]);
-            let whole = fragments.take(at(0), &parts[2]);
+            fragments.take(|| at(0), &parts[0]);
+            fragments.take(|| at(0), &parts[1]);
+            let whole = fragments.take(|| at(0), &parts[2]);
             let found = if let Part::Whole(record) = &whole { Some(record.len() - HEADER) } else { None };
             assert_eq!(found, expected);
         }
@@ -276,7 +277,7 @@ mod tests {
         let mut parts = records(direction::EGRESS, 9);
         parts[1][offset_of!(SampleHeader, flags)] |= flags::CUT;
         let mut fragments = Fragments::default();
-        assert!(parts.iter().all(|part| fragments.take(at(0), part) == Part::Kept));
+        assert!(parts.iter().all(|part| fragments.take(|| at(0), part) == Part::Kept));
         assert_eq!(fragments.lost(at(31), 0), Lost { unseen: 1, incomplete: 0 });
     }
 
@@ -285,14 +286,14 @@ mod tests {
         let mut fragments = Fragments::default();
         for direction in [direction::EGRESS, direction::INGRESS, direction::INGRESS] {
             let identification = fragments.waiting() as u32;
-            fragments.take(at(0), &records(direction, identification)[0]);
+            fragments.take(|| at(0), &records(direction, identification)[0]);
         }
         assert_eq!(fragments.lost(at(30), 7), Lost::default());
         assert_eq!(fragments.lost(at(31), 7), Lost { unseen: 3, incomplete: 0 });
         assert_eq!(fragments.lost(at(32), 7), Lost::default(), "told once");
 
         let [first, ..] = records(direction::INGRESS, 9);
-        fragments.take(at(100), &first);
+        fragments.take(|| at(100), &first);
         assert_eq!(fragments.lost(at(131), 7), Lost { unseen: 0, incomplete: 1 });
     }
 }

@@ -417,7 +417,7 @@ impl<'a> Driver<'a> {
             {
                 let Some(record) = self.ring.get_mut().next() else { return false };
                 let whole;
-                let record: &[u8] = match self.fragments.take(self.clock.now(), &record) {
+                let record: &[u8] = match self.fragments.take(|| self.clock.now(), &record) {
                     Part::None => &record,
                     Part::Kept => continue,
                     Part::Whole(message) => {

@@ -308,23 +308,26 @@ pub(crate) fn relation(all: &[Interface], a: &Interface, b: &Interface) -> Optio
     })
 }
 
+/// One that is up, for tests: a card, but for what its name says.
+#[cfg(test)]
+pub(super) fn made(index: u32, name: &str, kind: Kind, lower: Option<u32>, master: Option<u32>) -> Interface {
+    let loopback = name == "lo";
+    Interface {
+        index,
+        name: name.into(),
+        up: true,
+        ethernet: !loopback && !name.starts_with("tun"),
+        loopback,
+        kind,
+        lower,
+        master,
+        xdp: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn made(index: u32, name: &str, kind: Kind, lower: Option<u32>, master: Option<u32>) -> Interface {
-        Interface {
-            index,
-            name: name.into(),
-            up: true,
-            ethernet: true,
-            loopback: false,
-            kind,
-            lower,
-            master,
-            xdp: None,
-        }
-    }
 
     fn host() -> Vec<Interface> {
         vec![

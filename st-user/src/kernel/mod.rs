@@ -20,7 +20,7 @@ mod place;
 mod reconfigure;
 mod select;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upgrade;
 mod watch;
 

@@ -225,22 +225,7 @@ pub(crate) fn is_like(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn made(index: u32, name: &str, kind: Kind, lower: Option<u32>, master: Option<u32>) -> Interface {
-        let loopback = name == "lo";
-        Interface {
-            index,
-            name: name.into(),
-            up: true,
-            ethernet: !loopback && !name.starts_with("tun"),
-            loopback,
-            kind,
-            lower,
-            master,
-            xdp: None,
-        }
-    }
+    use super::{super::interfaces::made, *};
 
     fn host() -> Vec<Interface> {
         vec![

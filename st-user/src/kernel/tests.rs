@@ -12,7 +12,7 @@ use crate::{
     privilege::{keep_only, running},
 };
 
-pub(super) fn options(attach: Attach) -> Options {
+pub(crate) fn options(attach: Attach) -> Options {
     Options {
         interfaces: vec!["v0".into()],
         namespaces: vec![],

@@ -32,14 +32,7 @@ fn config(attach: Attach) -> RunConfig {
     let second = Duration::from_secs(1);
     let rules = Rules { action: Action::Refresh, min_se: second, interval_floor: second, ..Rules::default() };
     RunConfig {
-        options: kernel::Options {
-            interfaces: vec!["v0".into()],
-            namespaces: vec![],
-            attach,
-            ports: vec![5060],
-            pin_dir: PIN_DIR.into(),
-            recording: false,
-        },
+        options: kernel::tests::options(attach),
         policy: Arc::new(Policy { default: rules, ..Policy::default() }),
         state_dir: STATE_DIR.into(),
         control: config::Control { socket: None, group: "sipst".into() },
