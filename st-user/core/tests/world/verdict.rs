@@ -222,7 +222,7 @@ fn take(world: &World, control: &World, index: usize, summary: &mut Summary, str
     summary.faults.take_in(&faults);
     let fate = fate(call);
     let possible = was_possible(world, index, fate);
-    summary.table.take(&faults, &Lives { world, control, index }, possible);
+    summary.table.take(&faults, &Lives { world, control, index }, possible)?;
     match (fate, possible) {
         (Fate::NoSetup, _) => {
             summary.no_setup += 1;
