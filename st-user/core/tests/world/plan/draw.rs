@@ -211,7 +211,7 @@ fn rejected() -> impl Strategy<Value = CallPlan> {
             // Those that never answer an UPDATE do so after the first ones too.
             rejects: Some(match SERVERS[server].on_update {
                 OnUpdate::Ignores => Rejects { times: u32::MAX, ..rejects },
-                _ => rejects,
+                OnUpdate::Accepts | OnUpdate::Refuses(_) | OnUpdate::Swallows => rejects,
             }),
             ..call
         }
