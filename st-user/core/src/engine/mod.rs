@@ -5,6 +5,7 @@
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
 mod aside;
+mod asleep;
 mod assist;
 mod assume;
 pub(crate) mod bounded;
@@ -45,10 +46,12 @@ mod session;
 mod shared;
 mod target;
 mod telling;
+mod template;
 mod timers;
 mod turn;
 mod verdict;
 pub mod view;
+mod written;
 
 use std::sync::Arc;
 
@@ -350,7 +353,7 @@ impl Engine {
             Command::Blind => sx.blind = sx.now,
             Command::Outage => {
                 sx.resumed = sx.now;
-                self.dialogs.each(sx, Dialog::after_outage);
+                self.dialogs.after_outage(sx);
                 sx.spread_keepalives();
             }
             Command::HostRestarted => self.dialogs.each(sx, Dialog::after_restart),
@@ -622,9 +625,19 @@ impl Dialogs {
         Some(dialog)
     }
 
-    fn each(&mut self, sx: &mut Shared, mut change: impl FnMut(&mut Dialog, &mut Shared)) {
+    fn each(&mut self, sx: &mut Shared, change: impl FnMut(&mut Dialog, &mut Shared)) {
+        self.each_of(sx, |_| true, change);
+    }
+
+    /// The same of those that are wanted.
+    fn each_of(
+        &mut self,
+        sx: &mut Shared,
+        wants: impl Fn(&Entry) -> bool,
+        mut change: impl FnMut(&mut Dialog, &mut Shared),
+    ) {
         let Self { all, packing, changes, census, .. } = self;
-        for (key, entry) in all {
+        for (key, entry) in all.iter_mut().filter(|(_, entry)| wants(entry)) {
             let Some(dialog) = packing.open(sx, entry) else { continue };
             changes.list(dialog);
             census.touch(*key, dialog);
