@@ -123,7 +123,7 @@ impl Dialogs {
         );
         for session in due {
             let asleep = |entry: &Entry| matches!(entry, Entry::Packed(_));
-            if self.keys.get(&session).and_then(|key| self.all.get(key)).is_some_and(asleep)
+            if self.keys.get(session).and_then(|key| self.all.get(&key)).is_some_and(asleep)
                 && let Some(dialog) = self.of(sx, session)
             {
                 dialog.after_outage(sx);

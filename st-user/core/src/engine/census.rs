@@ -254,7 +254,7 @@ impl Engine {
         while let Some((_, session)) = self.dialogs.census.unattended.first().copied().filter(|(at, _)| *at <= now) {
             self.dialogs.census.unattended.pop_first();
             let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
-            let Some(key) = keys.get(&session).copied() else { continue };
+            let Some(key) = keys.get(session) else { continue };
             if let Some(dialog) = all.get_mut(&key).and_then(|entry| packing.open(&mut self.sx, entry)) {
                 census.touch(key, dialog);
             }

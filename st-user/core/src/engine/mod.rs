@@ -11,6 +11,8 @@ mod assume;
 pub(crate) mod bounded;
 mod breach;
 mod breaker;
+mod by_id;
+mod by_key;
 mod census;
 mod demand;
 mod dialog;
@@ -69,8 +71,10 @@ use crate::{
     Assist, By, Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
     message::{Message, MethodName},
 };
+use by_id::ById;
+use by_key::ByKey;
 use dialog::{Dialog, Ids};
-use hash::{Fingerprint, Secret, Table};
+use hash::{Fingerprint, Secret};
 use heard::Heard;
 use invite::{Early, Invite, Invites};
 use limits::{MAX_FORKS, MAX_INVITE, PACKED_PER_CALL, PACKED_PER_MESSAGE, TIMERS_PER_CALL};
@@ -143,7 +147,7 @@ impl Engine {
 
     /// Whether a session is not forgotten yet.
     pub fn knows(&self, session: SessionId) -> bool {
-        self.dialogs.keys.contains_key(&session)
+        self.dialogs.keys.get(session).is_some()
     }
 
     /// Whether any session still needs the shift entry of that side's numbers: forks of one INVITE have one together.
@@ -598,8 +602,8 @@ impl Engine {
 /// All of them, by what a message names them with. Whoever gets one to change it has it put on the list of changes.
 #[derive(Default)]
 struct Dialogs {
-    all: Table<Fingerprint, Entry>,
-    keys: view::ById,
+    all: ByKey,
+    keys: ById,
     changes: Changes,
     census: census::Census,
     packing: Packing,
@@ -607,7 +611,7 @@ struct Dialogs {
 
 impl Dialogs {
     fn of(&mut self, sx: &mut Shared, session: SessionId) -> Option<&mut Box<Dialog>> {
-        let key = *self.keys.get(&session)?;
+        let key = self.keys.get(session)?;
         self.at(sx, &key)
     }
 
@@ -655,7 +659,7 @@ impl Dialogs {
 
     /// One that was looked at for that.
     fn forget(&mut self, session: SessionId) {
-        if let Some(Entry::Open(dialog)) = self.keys.remove(&session).and_then(|key| self.all.remove(&key)) {
+        if let Some(Entry::Open(dialog)) = self.keys.remove(session).and_then(|key| self.all.remove(&key)) {
             self.changes.gone(&dialog);
             self.census.gone(&dialog);
         }

@@ -30,7 +30,7 @@ const fn quiet(mode: Mode) -> Duration {
     })
 }
 
-/// A session, as it can be changed or packed.
+/// A session, as it can be changed or packed; by default none.
 pub(super) enum Entry {
     Open(Box<Dialog>),
     Packed(Packed),
@@ -62,7 +62,30 @@ mod flag {
     pub(super) const FOLLOWED: u8 = 8;
 }
 
+impl Default for Entry {
+    fn default() -> Self {
+        Self::Packed(Packed(Box::default()))
+    }
+}
+
+impl Entry {
+    /// Whether there is no session.
+    pub(super) fn is_vacant(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.0.is_empty())
+    }
+}
+
 impl Packed {
+    #[cfg(test)]
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn label(&self) -> Option<(Label, &[u8])> {
         postcard::take_from_bytes(&self.0).ok()
     }
@@ -212,7 +235,7 @@ impl Dialogs {
     pub(super) fn settle(&mut self, sx: &mut Shared, most: usize) {
         for _ in 0..most {
             let Some((_, session)) = self.packing.open.pop_front_if(|(at, _)| *at <= sx.now) else { return };
-            let Some(key) = self.keys.get(&session).copied() else { continue };
+            let Some(key) = self.keys.get(session) else { continue };
             if !self.pack(sx, &key) {
                 self.packing.opened(sx, session);
             }
@@ -236,7 +259,11 @@ impl Dialogs {
 
     /// The session, to be looked at.
     pub(super) fn see(&self, key: &Fingerprint) -> Option<Seen<'_>> {
-        Some(match self.all.get(key)? {
+        self.seen(self.all.get(key)?)
+    }
+
+    fn seen<'a>(&self, entry: &'a Entry) -> Option<Seen<'a>> {
+        Some(match entry {
             Entry::Open(dialog) => Seen::Open(dialog),
             Entry::Packed(packed) => Seen::Unpacked(self.packing.read(packed)?.0),
         })
@@ -244,12 +271,12 @@ impl Dialogs {
 
     /// All of them, likewise.
     pub(super) fn see_all(&self) -> impl Iterator<Item = Seen<'_>> {
-        self.all.keys().filter_map(|key| self.see(key))
+        self.all.iter().filter_map(|(_, entry)| self.seen(entry))
     }
 
     /// Those that are not packed: nothing is under way in the others.
     pub(super) fn opened(&self) -> impl Iterator<Item = &Dialog> {
-        self.all.values().filter_map(|entry| match entry {
+        self.all.iter().filter_map(|(_, entry)| match entry {
             Entry::Open(dialog) => Some(&**dialog),
             Entry::Packed(_) => None,
         })
@@ -257,7 +284,7 @@ impl Dialogs {
 
     /// The same, to be changed.
     pub(super) fn opened_mut(&mut self) -> impl Iterator<Item = &mut Box<Dialog>> {
-        self.all.values_mut().filter_map(|entry| match entry {
+        self.all.iter_mut().filter_map(|(_, entry)| match entry {
             Entry::Open(dialog) => Some(dialog),
             Entry::Packed(_) => None,
         })

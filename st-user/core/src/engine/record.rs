@@ -155,11 +155,11 @@ impl Engine {
         self.dialogs.changes.wanted = true;
         self.sx.changed = true;
         let Dialogs { all, keys, changes, .. } = &mut self.dialogs;
-        for (session, key) in keys {
-            match all.get_mut(key).filter(|entry| wants(entry)) {
+        for (session, key) in keys.iter() {
+            match all.get_mut(&key).filter(|entry| wants(entry)) {
                 Some(Entry::Open(dialog)) => changes.list(dialog),
                 // Whoever changes it meanwhile has it written twice.
-                Some(Entry::Packed(_)) => changes.listed.push_back(*session),
+                Some(Entry::Packed(_)) => changes.listed.push_back(session),
                 None => {}
             }
         }
@@ -201,7 +201,7 @@ impl Engine {
                 return Some(template);
             }
             let Dialogs { all, keys, .. } = &mut self.dialogs;
-            if let Some(Entry::Open(dialog)) = keys.get(&session).and_then(|key| all.get_mut(key)) {
+            if let Some(Entry::Open(dialog)) = keys.get(session).and_then(|key| all.get_mut(&key)) {
                 dialog.listed = false;
             }
             return Some(Change { key: session.0, record: Some(record) });
@@ -217,19 +217,19 @@ impl Engine {
     /// What is to be written of a session.
     fn record(&mut self, session: SessionId) -> Option<Record> {
         let Self { sx, dialogs: Dialogs { all, keys, packing, .. }, .. } = self;
-        let key = keys.get(&session)?;
-        match all.get(key)? {
+        let key = keys.get(session)?;
+        match all.get(&key)? {
             Entry::Open(dialog) => {
                 let timers = sx.timers.of(session);
                 let plain = plain(dialog, timers, Vec::new()).ok()?;
-                let front = Front::of(sx, *key, dialog, timers).sealed()?;
+                let front = Front::of(sx, key, dialog, timers).sealed()?;
                 let number = packing.templates.serving(dialog.kind(&sx.policy), &plain)?;
                 let template = packing.templates.share(number)?;
                 Some(Record { front, body: Body::Plain { number, template, plain } })
             }
             Entry::Packed(packed) => {
                 let (dialog, timers) = packing.read(packed)?;
-                let front = Front::of(sx, *key, &dialog, &timers).sealed()?;
+                let front = Front::of(sx, key, &dialog, &timers).sealed()?;
                 Some(Record { front, body: Body::Packed(packed.body()?.to_vec()) })
             }
         }
@@ -267,7 +267,7 @@ impl Engine {
         if self.dialogs.all.len() >= self.sx.limits.sessions {
             return Err(RecordError::Full);
         }
-        if self.dialogs.keys.contains_key(&SessionId(key)) {
+        if self.dialogs.keys.get(SessionId(key)).is_some() {
             return Err(RecordError::Twice);
         }
         if version == BEFORE {
@@ -320,12 +320,12 @@ impl Engine {
 
     /// All sessions that are not forgotten, in the order of their age.
     pub fn all_sessions(&self) -> Vec<SessionId> {
-        self.dialogs.keys.keys().copied().collect()
+        self.dialogs.keys.iter().map(|(session, _)| session).collect()
     }
 
     /// The identifiers and addresses of a session.
     pub fn names(&self, session: SessionId) -> Option<Arc<Names>> {
-        match self.dialogs.all.get(self.dialogs.keys.get(&session)?)? {
+        match self.dialogs.all.get(&self.dialogs.keys.get(session)?)? {
             Entry::Open(dialog) => Some(Arc::clone(&dialog.names)),
             Entry::Packed(packed) => self.dialogs.packing.names(packed),
         }
@@ -334,7 +334,7 @@ impl Engine {
     /// Says of a restored session whether the kernel still has its numbers. Where they are lost, nothing is sent in it any
     /// more.
     pub fn set_followed(&mut self, session: SessionId, is_followed: bool) {
-        let entry = self.dialogs.keys.get(&session).and_then(|key| self.dialogs.all.get(key));
+        let entry = self.dialogs.keys.get(session).and_then(|key| self.dialogs.all.get(&key));
         if matches!(entry, Some(Entry::Packed(packed)) if packed.is_followed() == is_followed) {
             return;
         }
