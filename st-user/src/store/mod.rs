@@ -14,7 +14,10 @@ use std::{
 };
 
 use serde::Serialize;
-use st_core::{Engine, Event, EventKind, Time, engine::reason};
+use st_core::{
+    Engine, Event, EventKind, Time,
+    engine::{reason, record::Record},
+};
 
 pub use file::{About, MAX_SET_ASIDE, StoreError};
 use file::{NAME, StateFile};
@@ -47,6 +50,8 @@ pub struct Opened {
     file: Option<StateFile>,
     /// What an earlier run says of its records.
     pub about: Option<About>,
+    /// Whether all that stands in the file was taken from it.
+    taken: bool,
     /// What is to be told.
     reports: Vec<String>,
 }
@@ -54,7 +59,7 @@ pub struct Opened {
 impl Opened {
     /// Opens it, or makes it. Never fails: what is wrong is told later.
     pub fn new(dir: &Path) -> Self {
-        let mut opened = Self { dir: dir.to_owned(), file: None, about: None, reports: Vec::new() };
+        let mut opened = Self { dir: dir.to_owned(), file: None, about: None, taken: false, reports: Vec::new() };
         match StateFile::open(dir) {
             Ok((file, about)) => (opened.file, opened.about) = (Some(file), about),
             Err(error) => opened.recover(error),
@@ -62,13 +67,16 @@ impl Opened {
         opened
     }
 
-    /// Hands all records to `take`, that of what all sessions have in common first, which says whether they are as they
-    /// were written. Where one is not, the file is put aside: what was taken is written anew.
+    /// Hands all records to `take`, those of what all sessions have in common and are packed by first, which says whether they are as
+    /// they were written. Where one is not, the file is put aside: what was taken is written anew.
     pub fn read(&mut self, mut take: impl FnMut(u64, &[u8]) -> bool) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = file.read(&mut take) {
-            self.file = None;
-            self.recover(error);
+        match file.read(&mut take) {
+            Ok(()) => self.taken = true,
+            Err(error) => {
+                self.file = None;
+                self.recover(error);
+            }
         }
     }
 
@@ -91,7 +99,8 @@ impl Opened {
         }
     }
 
-    /// Goes on from here: all that the engine knows is written, and then what changes; `fresh`: in place of what is there.
+    /// Goes on from here: all that the engine knows and that does not stand there is written, and then what changes; `fresh`: all of
+    /// it, in place of what is there.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -109,7 +118,9 @@ impl Opened {
             busy_since: None,
             reports: self.reports,
         };
-        if keeps {
+        if keeps && self.taken && !fresh {
+            engine.follow_on();
+        } else if keeps {
             engine.follow_changes();
         }
         Ok(store)
@@ -245,7 +256,7 @@ fn batch(about: About, fresh: &mut bool, engine: &mut Engine) -> Batch {
     let mut changes = Vec::new();
     while fresh || (changes.len() < BATCH && bytes < BATCH_BYTES) {
         let Some(change) = engine.poll_change() else { break };
-        bytes += change.record.as_ref().map_or(0, Vec::len);
+        bytes += change.record.as_ref().map_or(0, Record::size);
         changes.push(change);
     }
     Batch { about, fresh, changes }

@@ -78,7 +78,7 @@ pub(super) struct Dialog {
     /// Who sent the INVITE that made the dialog, and so owns the Call-ID (R30).
     pub(super) caller: Side,
     /// Host in the peer's URI.
-    domain: String,
+    pub(super) domain: String,
     pub(super) started: Time,
     pub(super) heard: Time,
     /// When the server was last heard of.
