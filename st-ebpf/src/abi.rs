@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
@@ -16,7 +16,7 @@ pub const RING_BYTES: u32 = 4 << 20;
 pub const RING_STRANGERS: u64 = (RING_BYTES as u64) * 3 / 4;
 
 /// How many dialogs can have a shift entry at once.
-pub const SHIFTS: u32 = 65_536;
+pub const SHIFTS: u32 = 1 << 20;
 
 /// Of how many dialogs the last number of the server's is kept ([`Latest`]).
 pub const LATEST: u32 = 65_536;
