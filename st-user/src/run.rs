@@ -66,7 +66,7 @@ const BATCH: usize = 256;
 const RING_RECORDS: usize = RING_BYTES as usize / size_of::<SampleHeader>();
 
 /// How many sessions wait to be armed; those past it are told that the map is full.
-const MAX_ARMING: usize = st_ebpf::abi::SHIFTS as usize;
+const MAX_ARMING: usize = 65_536;
 
 /// How often counters and interfaces are looked at.
 const TICK: Duration = Duration::from_secs(1);
