@@ -486,7 +486,7 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
             interfaces: what.interface,
             namespaces: Vec::new(),
             attach,
-            ports: vec![config::PORT],
+            ports: vec![config::Ports::one(config::PORT)],
             pin_dir: kernel::PIN_DIR.into(),
             recording: false,
         },
@@ -503,7 +503,7 @@ fn check(file: &Path) -> Result<()> {
     say(&format!(
         "{}: OK: {} on {}{within}, {}, {}, {}\n",
         file.display(),
-        count(config.ports.len(), "port"),
+        count(config::ports::covered(&config.ports), "port"),
         config.interfaces.join(", "),
         count(config.policy.trunks.len(), "trunk"),
         receivers(&config.alerts),

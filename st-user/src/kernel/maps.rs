@@ -20,6 +20,7 @@ use st_ebpf::{
 };
 
 use super::{KernelError, error::errno, pins::Pins};
+use crate::config;
 
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
@@ -106,7 +107,7 @@ pub struct Maps {
 }
 
 /// Ports that carry SIP from now on.
-pub(crate) fn set_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), KernelError> {
+pub(crate) fn set_ports(ebpf: &mut Ebpf, ports: &[config::Ports]) -> Result<(), KernelError> {
     let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
     table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
 }
@@ -117,7 +118,7 @@ pub(crate) fn set_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), KernelErro
 /// `carried`: the hash key of an older version, whose entries are to be taken over.
 pub(crate) fn set_up(
     ebpf: &mut Ebpf,
-    ports: &[u16],
+    ports: &[config::Ports],
     carried: Option<[u64; 2]>,
 ) -> Result<(Maps, RingBuf<MapData>), KernelError> {
     let settings = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;
@@ -176,9 +177,9 @@ fn typed<M, T: TryFrom<M, Error = MapError>>(name: &'static str, map: M) -> Resu
     T::try_from(map).map_err(|source| KernelError::Map { name, source })
 }
 
-fn bitmap(ports: &[u16]) -> Ports {
+fn bitmap(ports: &[config::Ports]) -> Ports {
     let mut words = [0_u64; 1024];
-    for port in ports {
+    for port in ports.iter().flat_map(|ports| ports.each()) {
         if let Some(word) = words.get_mut(usize::from(port / 64)) {
             *word |= 1 << (port % 64);
         }
@@ -479,11 +480,16 @@ mod tests {
 
     #[test]
     fn a_port_is_one_bit() {
-        let Ports { words } = bitmap(&[0, 5060, 65535, 5060]);
+        use config::Ports as Range;
+        let range = |range| Range::range(range).unwrap();
+        let Ports { words } = bitmap(&[Range::one(1), Range::one(5060), Range::one(65535), range(8062..=8065)]);
         assert_eq!(words[5060 / 64], 1 << (5060 % 64));
-        assert_eq!(words[0], 1);
+        assert_eq!(words[0], 2);
         assert_eq!(words[1023], 1 << 63);
-        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 3);
+        assert_eq!((words[125], words[126]), (3 << 62, 3));
+        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 7);
+        let Ports { words } = bitmap(&[range(1..=65535)]);
+        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 65535);
     }
 
     #[test]

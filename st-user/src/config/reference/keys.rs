@@ -96,7 +96,13 @@ const WATCHED: &[Key] = &[
          and `sipst status` say so. On the way out it is always TC.",
         "attach: tc",
     ),
-    key("ports", "The UDP ports that SIP is spoken on, at either end.", "ports: [5060, 5080]"),
+    key(
+        "ports",
+        "The UDP ports that SIP is spoken on, at either end: single ones, and ranges that are written as `5060-5069`. However \
+         many they are, packets of other ports pay nothing for them. Of the media of calls no port should be among them: what comes \
+         there is read as SIP first.",
+        "ports: [5060, 5080-5089]",
+    ),
 ];
 
 const KEPT: &[Key] = &[
