@@ -7,7 +7,7 @@ use crate::cseq::{RANGES, Range};
 pub const VERSION: u32 = 8;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
-pub const CAPTURE: usize = 4096;
+pub const CAPTURE: usize = 16_384;
 
 /// Size of the ring buffer in bytes.
 pub const RING_BYTES: u32 = 4 << 20;
