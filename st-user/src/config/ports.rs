@@ -38,7 +38,7 @@ impl Ports {
     }
 
     /// What two entries have in common.
-    fn common(self, other: Self) -> Option<Self> {
+    pub(super) fn common(self, other: Self) -> Option<Self> {
         Self::range(self.first.max(other.first)..=self.last.min(other.last))
     }
 }
@@ -58,7 +58,7 @@ pub(crate) fn covered(ports: &[Ports]) -> usize {
 }
 
 /// A list of ports and of ranges of ports, none of them twice.
-pub(super) fn ports(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Ports>> {
+pub(super) fn ports(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Placed<Ports>>> {
     let listed = list(MAX_PORTS, entry)(given, problems)?;
     let before = problems.len();
     for (number, Placed { at, value }) in listed.iter().enumerate() {
@@ -69,7 +69,12 @@ pub(super) fn ports(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Vec
             problems.push(Problem::new(*at, what, "name each port once"));
         }
     }
-    (problems.len() == before).then(|| listed.into_iter().map(|placed| placed.value).collect())
+    (problems.len() == before).then_some(listed)
+}
+
+/// The same without their places.
+pub(super) fn values(listed: Vec<Placed<Ports>>) -> Vec<Ports> {
+    listed.into_iter().map(|placed| placed.value).collect()
 }
 
 fn entry(given: Given<'_>, problems: &mut Vec<Problem>) -> Option<Ports> {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Attach, Config, Control, Journald, PORT, Ports, alerts,
+    Attach, Config, Control, Journald, OPAQUE_PORT, PORT, Ports, alerts,
     fields::{Fields, Given, Placed, choice, duration, list, off_or, parsed, rate, seconds, text},
     metrics::metrics,
     namespaces::namespaces,
@@ -56,6 +56,21 @@ pub(super) fn config(
     let namespaces = fields.get("namespaces", |given, problems| namespaces(given, &names, problems));
     let attach = fields.get("attach", choice(&attaches)).unwrap_or(Attach::Auto);
     let ports = fields.get("ports", some(ports::ports));
+    let opaque = fields.get("opaque_ports", ports::ports);
+    let among = |one: Ports| ports.iter().flatten().find_map(|Placed { value, .. }| value.common(one));
+    for Placed { at, value } in opaque.iter().flatten() {
+        if let Some(both) = among(*value) {
+            fields.note(
+                *at,
+                format!("port {both} is in `ports` too"),
+                "keep it where it belongs: SIP in the clear, or TLS and WebSocket",
+            );
+        }
+    }
+    let opaque = opaque.map_or_else(
+        || Some(Ports::one(OPAQUE_PORT)).into_iter().filter(|port| among(*port).is_none()).collect(),
+        ports::values,
+    );
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
@@ -100,7 +115,8 @@ pub(super) fn config(
         interfaces: names,
         namespaces: namespaces.unwrap_or_default(),
         attach,
-        ports: ports.unwrap_or_else(|| vec![Ports::one(PORT)]),
+        opaque_ports: opaque,
+        ports: ports.map_or_else(|| vec![Ports::one(PORT)], ports::values),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         control,

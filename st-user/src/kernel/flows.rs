@@ -95,6 +95,7 @@ mod tests {
             namespaces: vec![],
             attach: Attach::Auto,
             ports: vec![config::Ports::one(5060)],
+            opaque_ports: vec![config::Ports::one(5061)],
             pin_dir: PIN_DIR.into(),
             recording: false,
         };

@@ -98,10 +98,18 @@ const WATCHED: &[Key] = &[
     ),
     key(
         "ports",
-        "The UDP ports that SIP is spoken on, at either end: single ones, and ranges that are written as `5060-5069`. However \
-         many they are, packets of other ports pay nothing for them. Of the media of calls no port should be among them: what comes \
-         there is read as SIP first.",
+        "The ports that SIP is spoken on in the clear, at either end, over UDP and TCP: single ones, and ranges that are written as \
+         `5060-5069`. However many they are, packets of other ports pay nothing for them. Of the media of calls no port should be \
+         among them: what comes there is read as SIP first. What is seen and acted upon by each transport: \
+         [transports.md](transports.md).",
         "ports: [5060, 5080-5089]",
+    ),
+    key(
+        "opaque_ports",
+        "Ports of SIP over TLS or WebSocket, at either end: nothing can be read there. New connections are counted, so that \
+         `sipst status` and the metrics say how many go by unseen. None of `ports`; a port of `ports` is not among them where \
+         this is not given.",
+        "opaque_ports: [5061, 443]",
     ),
 ];
 
