@@ -7,7 +7,7 @@ use crate::cseq::{RANGES, Range};
 pub const VERSION: u32 = 9;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
-pub const CAPTURE: usize = 4096;
+pub const CAPTURE: usize = 16_384;
 
 /// How many records one TCP segment becomes at most. What offloads hand over as one is 65,535 bytes long, unless somebody has set
 /// it higher (`gso_max_size`); the rest of a longer one is counted ([`Counter::SegmentCut`]).

@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::{Driver, RunConfig};
 use crate::{
-    config::Config,
+    config::{Config, Ports},
     control::protocol::Failure,
     kernel::{Lookout, View},
     privilege,
@@ -207,8 +207,8 @@ fn refused(error: &crate::kernel::KernelError) -> Failure {
     Failure::new("refused", crate::output::chain(error))
 }
 
-fn joined(ports: &[u16]) -> String {
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+fn joined(ports: &[Ports]) -> String {
+    ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl RunConfig {
