@@ -26,8 +26,8 @@ pub struct Limits {
     pub flows: usize,
     /// Flows that are kept open by `keepalive`; when full, further ones are not, which is no event.
     pub keepalives: usize,
-    /// Dialogs, tombstones included, up to which one that is quiet stays unpacked for a minute; with more of them unpacked, it is
-    /// packed after ten seconds, which is no event.
+    /// Dialogs up to which one that is quiet stays unpacked for a minute; with more of them unpacked, it is packed after ten
+    /// seconds, which is no event.
     pub unpacked: usize,
 }
 

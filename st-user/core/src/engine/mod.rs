@@ -587,7 +587,7 @@ impl Engine {
 
     /// What a dialog is found by.
     fn key(&self, ids: Ids<'_>) -> Fingerprint {
-        self.sx.secret.fingerprint([ids.call_id, ids.local, ids.remote])
+        self.sx.secret.key([ids.call_id, ids.local, ids.remote])
     }
 }
 

@@ -96,7 +96,7 @@ struct Template {
 #[derive(Default)]
 pub(super) struct Packing {
     templates: Vec<Template>,
-    /// Those that are not packed, each once, and when it was made, unpacked or last looked at.
+    /// Those that are up and not packed, each once, and when it was made, unpacked or last looked at.
     open: VecDeque<(Time, SessionId)>,
     /// Room for a session's bytes, and for what they are packed into.
     plain: Vec<u8>,
@@ -248,10 +248,14 @@ impl Dialogs {
         }
     }
 
-    /// Packs one in which nobody has spoken for so long. Whether that could be done.
+    /// Packs one in which nobody has spoken for so long. Whether that was done, or never can be.
     pub(super) fn pack(&mut self, sx: &mut Shared, key: &Fingerprint, quiet: Duration) -> bool {
         let Some(entry) = self.all.get_mut(key) else { return true };
         let Entry::Open(dialog) = entry else { return true };
+        if dialog.is_over() {
+            // It goes before long, and never is at rest.
+            return true;
+        }
         if !dialog.is_at_rest(sx, quiet) {
             return false;
         }
@@ -299,8 +303,7 @@ impl Dialogs {
 impl Dialog {
     /// Whether nothing is under way in it that its record would not tell, so that it can be packed.
     fn is_at_rest(&self, sx: &Shared, quiet: Duration) -> bool {
-        !self.is_over()
-            && self.heard + quiet <= sx.now
+        self.heard + quiet <= sx.now
             && self.own.is_empty()
             && self.cycle.stage == Stage::Idle
             && self.cycle.due.is_none()
