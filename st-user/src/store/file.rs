@@ -238,9 +238,10 @@ impl StateFile {
             }
             {
                 let mut records = transaction.open_table(RECORDS)?;
+                let mut room = Vec::new();
                 for Change { key, record } in changes {
                     match record {
-                        Some(record) => drop(records.insert(key, sample.pack(record).as_slice())?),
+                        Some(record) => drop(records.insert(key, sample.pack(record, &mut room))?),
                         None => drop(records.remove(key)?),
                     }
                 }

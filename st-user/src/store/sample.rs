@@ -1,6 +1,6 @@
 //! How records stand in the file: as what they differ in from a sample of them, for the calls of a trunk differ in few bytes.
 
-use lz4_flex::block::{compress_with_dict, decompress_with_dict};
+use lz4_flex::block::{compress_into_with_dict, compress_with_dict, decompress_with_dict, get_maximum_output_size};
 use st_core::engine::record::Change;
 
 /// How long a sample is at most, in bytes: the more there is of it, the longer it takes to write a record.
@@ -30,10 +30,20 @@ impl Sample {
         Self(sample)
     }
 
-    pub(super) fn pack(&self, record: &[u8]) -> Vec<u8> {
-        let mut bytes = u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-        bytes.extend(compress_with_dict(record, &self.0));
-        bytes
+    /// Writes a record into `room`, which grows where it has to: what is to be kept of it.
+    pub(super) fn pack<'r>(&self, record: &[u8], room: &'r mut Vec<u8>) -> &'r [u8] {
+        let most = HEAD + get_maximum_output_size(record.len());
+        room.resize(room.len().max(most), 0);
+        room[..HEAD].copy_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_le_bytes());
+        match compress_into_with_dict(record, &mut room[HEAD..], &self.0) {
+            Ok(length) => &room[..HEAD + length],
+            // There is room for whatever it becomes.
+            Err(_) => {
+                room.truncate(HEAD);
+                room.extend(compress_with_dict(record, &self.0));
+                room
+            }
+        }
     }
 
     /// `None`: it is not as it was written.
@@ -54,24 +64,28 @@ mod tests {
         format!("{sdp}{}", number.wrapping_mul(2_654_435_761)).into_bytes()
     }
 
+    fn pack(sample: &Sample, record: &[u8]) -> Vec<u8> {
+        sample.pack(record, &mut vec![7; 3]).to_vec()
+    }
+
     #[test]
     fn a_record_is_written_as_what_it_differs_in_from_a_sample_of_bounded_length() {
         let change = |number: u32| Change { key: number.into(), record: Some(record(number)) };
         let changes: Vec<_> = (1..10_000).map(change).collect();
         let sample = Sample::of(&changes);
         assert!(sample.0.len() > record(1).len() && sample.0.len() <= MAX_SAMPLE);
-        let packed = sample.pack(&record(7));
+        let packed = pack(&sample, &record(7));
         assert!(packed.len() < record(7).len() / 3);
         assert_eq!(sample.unpack(&packed), Some(record(7)));
         let long = Change { key: 1, record: Some(vec![7; 2 * MAX_SAMPLE]) };
         assert_eq!(Sample::of(&[Change { key: 2, record: None }, long]).0.len(), MAX_SAMPLE);
-        assert_eq!(Sample::default().unpack(&Sample::default().pack(b"")), Some(Vec::new()));
+        assert_eq!(Sample::default().unpack(&pack(&Sample::default(), b"")), Some(Vec::new()));
     }
 
     #[test]
     fn what_was_not_written_so_is_no_record() {
         let sample = Sample(record(1));
-        let packed = sample.pack(&record(2));
+        let packed = pack(&sample, &record(2));
         for bytes in [&b""[..], b"abc", b"\xff\xff\xff\xff", &packed[..packed.len() - 1], &[5, 0, 0, 0, 0x10]] {
             assert_eq!(sample.unpack(bytes), None);
         }

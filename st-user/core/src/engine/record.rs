@@ -36,6 +36,9 @@ pub const MAX_GONE: usize = 1 << 20;
 /// Length of the checksum, in bytes.
 const SUM: usize = 8;
 
+/// Room for the record of a session with a session description of each side.
+const USUAL: usize = 2_048;
+
 /// What is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -304,8 +307,10 @@ impl<'de> Deserialize<'de> for Behind {
 }
 
 fn seal(fields: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(USUAL);
+    bytes.push(VERSION);
     // Writing to memory fails for nothing that is in a record: all lengths are known.
-    summed(postcard::to_extend(fields, vec![VERSION]).unwrap_or_default())
+    summed(postcard::to_extend(fields, bytes).unwrap_or_default())
 }
 
 /// The record of a session whose fields were written before.
