@@ -7,7 +7,7 @@ use crate::cseq::{RANGES, Range};
 pub const VERSION: u32 = 9;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
-pub const CAPTURE: usize = 4096;
+pub const CAPTURE: usize = 16_384;
 
 /// How many records one TCP segment becomes at most. What offloads hand over as one is 65,535 bytes long, unless somebody has set
 /// it higher (`gso_max_size`); the rest of a longer one is counted ([`Counter::SegmentCut`]).
@@ -20,7 +20,7 @@ pub const RING_BYTES: u32 = 4 << 20;
 pub const RING_STRANGERS: u64 = (RING_BYTES as u64) * 3 / 4;
 
 /// How many dialogs can have a shift entry at once.
-pub const SHIFTS: u32 = 65_536;
+pub const SHIFTS: u32 = 1 << 20;
 
 /// Of how many dialogs the last number of the server's is kept ([`Latest`]).
 pub const LATEST: u32 = 65_536;

@@ -51,7 +51,11 @@ pub(crate) use netns::Namespace;
 pub(crate) use select::is_like;
 pub(crate) use watch::{GroupView, Lookout, Scout, Sight, View, Watch};
 
-use crate::{config::Attach, privilege, site::Sites};
+use crate::{
+    config::{Attach, Ports},
+    privilege,
+    site::Sites,
+};
 use attach::Hooks;
 use group::Elsewhere;
 use maps::SHAPES;
@@ -83,9 +87,9 @@ pub struct Options {
     /// By which hook packets are seen on their way in.
     pub attach: Attach,
     /// The ports that carry SIP.
-    pub ports: Vec<u16>,
+    pub ports: Vec<Ports>,
     /// Those on which connections are counted, for their traffic cannot be read.
-    pub opaque_ports: Vec<u16>,
+    pub opaque_ports: Vec<Ports>,
     /// Where to pin, a directory on a bpf file system.
     pub pin_dir: PathBuf,
     /// Whether the programs copy what they rewrite into the ring, for the flight recorder.

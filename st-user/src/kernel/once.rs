@@ -24,7 +24,7 @@ fn options(interfaces: &[&str]) -> Options {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
         namespaces: vec![],
         attach: Attach::Tc,
-        ports: vec![5060],
+        ports: vec![Ports::one(5060)],
         opaque_ports: vec![],
         pin_dir: PIN_DIR.into(),
         recording: false,

@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::{Driver, RunConfig};
 use crate::{
-    config::Config,
+    config::{Config, Ports},
     control::protocol::Failure,
     kernel::{Lookout, View},
     privilege,
@@ -145,6 +145,8 @@ impl Driver<'_> {
         let (ports, opaque) = (&wanted.options.ports, &wanted.options.opaque_ports);
         if before.ports != *ports || before.opaque_ports != *opaque {
             self.kernel.set_ports([ports, opaque]).map_err(|error| refused(&error))?;
+        }
+        if before.ports != *ports {
             changes.push(format!("ports: {}", joined(ports)));
         }
         if before.opaque_ports != *opaque {
@@ -207,8 +209,8 @@ fn refused(error: &crate::kernel::KernelError) -> Failure {
     Failure::new("refused", crate::output::chain(error))
 }
 
-fn joined(ports: &[u16]) -> String {
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+fn joined(ports: &[Ports]) -> String {
+    ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl RunConfig {

@@ -11,6 +11,7 @@ mod fragments;
 mod frame;
 mod harmless;
 mod hold;
+mod large;
 mod latest;
 mod loopback;
 mod media;

@@ -20,6 +20,7 @@ mod foreign;
 mod fragments;
 mod hangup;
 mod keepalive;
+mod large;
 mod loopback;
 mod media;
 mod methods;

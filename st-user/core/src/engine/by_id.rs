@@ -24,7 +24,6 @@ pub(super) struct ById {
 
 /// Its page, and where it stands there.
 fn place(session: SessionId) -> (u64, u8) {
-    #[expect(clippy::cast_possible_truncation, reason = "a page is shorter than that")]
     (session.0 / PAGE, (session.0 % PAGE) as u8)
 }
 

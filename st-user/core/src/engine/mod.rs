@@ -362,6 +362,7 @@ impl Engine {
                 sx.spread_keepalives();
             }
             Command::HostRestarted => self.dialogs.each(sx, Dialog::after_restart),
+            Command::Unheard { peer } => sx.unheard_from(peer),
             Command::Loss { packets: 0 } => {}
             Command::Loss { packets } => {
                 sx.losses += 1;

@@ -98,9 +98,11 @@ const WATCHED: &[Key] = &[
     ),
     key(
         "ports",
-        "The ports that SIP is spoken on in the clear, at either end, over UDP and TCP. What is seen and acted upon by each: \
+        "The ports that SIP is spoken on in the clear, at either end, over UDP and TCP: single ones, and ranges that are written as \
+         `5060-5069`. However many they are, packets of other ports pay nothing for them. Of the media of calls no port should be \
+         among them: what comes there is read as SIP first. What is seen and acted upon by each transport: \
          [transports.md](transports.md).",
-        "ports: [5060, 5080]",
+        "ports: [5060, 5080-5089]",
     ),
     key(
         "opaque_ports",
