@@ -86,6 +86,9 @@ impl Engine {
     pub(super) fn leave_asleep(&mut self, front: &Front<'_>, body: &[u8]) -> Result<Option<Restored>, RecordError> {
         let Front { id, asleep: Some(asleep) } = front else { return Ok(None) };
         let Self { sx, dialogs: Dialogs { all, keys, census, packing, .. }, .. } = self;
+        if !packing.is_known {
+            return Ok(None);
+        }
         if all.contains_key(&asleep.key) {
             return Err(RecordError::Twice);
         }

@@ -120,6 +120,8 @@ pub(super) struct Packing {
     pub(super) templates: Templates,
     /// Those that are up and not packed, each once, and when it was made, unpacked or last looked at.
     open: VecDeque<(Time, SessionId)>,
+    /// Whether what finds sessions is what their records say: by another secret they are found by something else.
+    pub(super) is_known: bool,
     /// When an outage was over; sessions that were taken back are told when they are unpacked.
     pub(super) outage: Option<Time>,
     /// Room for a session's bytes, and for what they are packed into.

@@ -132,6 +132,7 @@ impl Engine {
     pub fn restored(config: EngineConfig, common: &[u8]) -> Result<Self, RecordError> {
         let Common { secret, losses, peers, servers, habits } = open(common)?;
         let mut engine = Self::with(config, secret);
+        engine.dialogs.packing.is_known = true;
         let sx = &mut engine.sx;
         sx.losses = losses;
         peers.into_iter().for_each(|(peer, ways)| sx.peers.insert(peer, ways));

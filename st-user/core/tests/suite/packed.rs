@@ -8,6 +8,7 @@ use st_core::{
     engine::{
         EngineConfig, Limits, Wish,
         limits::{MAX_PACKED, PACKED_PER_CALL, PACKED_PER_MESSAGE},
+        record::TEMPLATES,
     },
 };
 
@@ -161,6 +162,21 @@ fn what_was_due_while_nobody_was_there_is_seen_to_though_it_is_packed() {
         let counts = (sim.count(EventKind::RefreshSucceeded), sim.count(EventKind::SessionExpiring));
         assert_eq!((packed(&sim), counts), (0, (succeeded, 1)), "after {outage} s");
     }
+}
+
+#[test]
+fn sessions_are_found_though_what_they_have_in_common_is_lost() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    let disk = Disk::whole(&mut sim.engine);
+    let mut engine = st_core::Engine::new(EngineConfig { seed: 99, ..sim.config.clone() });
+    for (key, record) in disk.0.range(TEMPLATES..).chain(disk.0.range(1..TEMPLATES)) {
+        engine.restore(*key, record).expect("a record");
+    }
+    sim.go_on_with(engine);
+    assert_eq!((packed(&sim), sim.engine.stats().sessions), (0, 1));
+    sim.hang_up(&mut call);
+    assert_eq!(sim.reasons(EventKind::SessionEnded), ["bye"]);
 }
 
 #[test]
