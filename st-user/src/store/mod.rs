@@ -14,7 +14,10 @@ use std::{
 };
 
 use serde::Serialize;
-use st_core::{Engine, Event, EventKind, Time, engine::reason};
+use st_core::{
+    Engine, Event, EventKind, Time,
+    engine::{reason, record::Change},
+};
 
 pub use file::{About, MAX_SET_ASIDE, StoreError};
 use file::{NAME, StateFile};
@@ -34,6 +37,9 @@ const BUSY: Duration = Duration::from_millis(20);
 /// Records of one batch, at most, and how many bytes of records end one.
 const BATCH: usize = 4_096;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// How many records are made in one turn: what falls due waits for them.
+const TURN: usize = 64;
 
 /// How long the disk may take for a batch before it counts as unusable.
 const STUCK: Duration = Duration::from_secs(60);
@@ -107,6 +113,7 @@ impl Opened {
             written: 0,
             next: Instant::now(),
             busy_since: None,
+            gathered: Gathered::default(),
             reports: self.reports,
         };
         if keeps {
@@ -143,11 +150,39 @@ pub struct Store {
     next: Instant,
     /// Since when the writer has not finished a batch.
     busy_since: Option<Instant>,
+    /// The beginning of the next batch; empty where the engine has no more changes.
+    gathered: Gathered,
     reports: Vec<String>,
 }
 
+/// Changes that are not handed over yet.
+#[derive(Default)]
+struct Gathered {
+    changes: Vec<Change>,
+    /// Of their records.
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Takes in so many more, until the batch is as large as it may be. Whether it is to grow on.
+    fn grow(&mut self, engine: &mut Engine, limit: usize, fresh: bool) -> bool {
+        // What takes the place of all that is there is one batch, however large: half of it would be worse than nothing.
+        let has_room = |gathered: &Self| fresh || (gathered.changes.len() < BATCH && gathered.bytes < BATCH_BYTES);
+        for _ in 0..limit {
+            if !has_room(self) {
+                return false;
+            }
+            let Some(change) = engine.poll_change() else { return false };
+            self.bytes += change.record.as_ref().map_or(0, Vec::len);
+            self.changes.push(change);
+        }
+        has_room(self) && engine.has_changes()
+    }
+}
+
 impl Store {
-    /// Hands over what has changed, if its time has come. To be called when the engine has nothing more to say.
+    /// Hands over what has changed, if its time has come; what takes long to write out over several turns. To be called when the
+    /// engine has nothing more to say.
     pub fn turn(&mut self, engine: &mut Engine, about: impl FnOnce() -> About) {
         let now = Instant::now();
         self.look(engine, now);
@@ -158,9 +193,12 @@ impl Store {
             self.next = now + BUSY;
             return;
         };
-        // There was room, and nobody else sends.
-        writer.send(batch(about(), &mut self.fresh, engine));
-        self.next = if engine.has_changes() { now } else { now + PAUSE };
+        let grows = self.gathered.grow(engine, TURN, self.fresh);
+        if !grows {
+            // There was room, and nobody else sends.
+            writer.send(batch(about(), &mut self.fresh, &mut self.gathered));
+        }
+        self.next = if grows || engine.has_changes() { now } else { now + PAUSE };
     }
 
     /// Whether anything can be written.
@@ -194,7 +232,8 @@ impl Store {
         let Some(writer) = self.writer.take() else { return false };
         while self.keeps && engine.has_changes() && Instant::now() < until {
             if writer.pending() < WAITING {
-                writer.send(batch(about.clone(), &mut self.fresh, engine));
+                self.gathered.grow(engine, usize::MAX, self.fresh);
+                writer.send(batch(about.clone(), &mut self.fresh, &mut self.gathered));
             } else {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -228,6 +267,7 @@ impl Store {
         if let Some(why) = failure {
             engine.ignore_changes();
             self.keeps = false;
+            self.gathered = Gathered::default();
             if !std::mem::replace(&mut self.told, true) {
                 self.reports.push(format!("{}: {why}", reason::STATE_UNUSABLE));
             }
@@ -238,17 +278,8 @@ impl Store {
     }
 }
 
-/// What takes the place of all that is there is one batch, however large: half of it would be worse than nothing.
-fn batch(about: About, fresh: &mut bool, engine: &mut Engine) -> Batch {
-    let fresh = std::mem::take(fresh);
-    let mut bytes = 0;
-    let mut changes = Vec::new();
-    while fresh || (changes.len() < BATCH && bytes < BATCH_BYTES) {
-        let Some(change) = engine.poll_change() else { break };
-        bytes += change.record.as_ref().map_or(0, Vec::len);
-        changes.push(change);
-    }
-    Batch { about, fresh, changes }
+fn batch(about: About, fresh: &mut bool, gathered: &mut Gathered) -> Batch {
+    Batch { about, fresh: std::mem::take(fresh), changes: std::mem::take(gathered).changes }
 }
 
 /// What stands in a state directory, from outside.
