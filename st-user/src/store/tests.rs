@@ -152,6 +152,47 @@ fn what_changes_is_written_behind_without_an_end() {
 }
 
 #[test]
+fn what_takes_long_to_write_out_is_one_batch_over_several_turns() {
+    let dir = Dir::new("turns");
+    let (mut engine, mut store, _) = begin(&dir.0);
+    for number in 0..2 * TURN {
+        call(&mut engine, &format!("call-{number}"));
+    }
+    let handed = |store: &Store| store.writer.as_ref().map(|writer| writer.pending() + writer.written());
+    store.turn(&mut engine, about);
+    assert!(engine.has_changes() && store.due(&engine) == Some(Duration::ZERO), "it goes on at once");
+    assert_eq!(
+        (store.gathered.changes.len(), handed(&store)),
+        (TURN, Some(0)),
+        "half of it would be worse than nothing"
+    );
+    // What changes meanwhile goes with it.
+    call(&mut engine, "meanwhile");
+    until("nothing is handed over", || {
+        store.turn(&mut engine, about);
+        store.gathered.changes.is_empty()
+    });
+    assert_eq!(handed(&store), Some(1));
+    assert!(store.finish(&mut engine, &about()));
+    let (engine, _, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2 * TURN + 1, vec![]));
+}
+
+#[test]
+fn what_was_gathered_is_written_at_the_end_too() {
+    let dir = Dir::new("half");
+    let (mut engine, mut store, _) = begin(&dir.0);
+    for number in 0..2 * TURN {
+        call(&mut engine, &format!("call-{number}"));
+    }
+    store.turn(&mut engine, about);
+    assert_eq!(store.gathered.changes.len(), TURN);
+    assert!(store.finish(&mut engine, &about()));
+    let (engine, _, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2 * TURN, vec![]));
+}
+
+#[test]
 fn two_daemons_do_not_share_a_directory() {
     let dir = Dir::new("two");
     let (_engine, _store, told) = begin(&dir.0);
