@@ -34,6 +34,8 @@ enum Part {
     User,
     /// Whether a million sessions are refreshed when they are due
     Punctual,
+    /// What sipst takes beside real traffic, beside what other tools take
+    Place,
 }
 
 /// What a bench prints of a figure. Lines that are none are for people.
@@ -50,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let parts = options.part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
     shell::need_root("measuring")?;
     let wants = setup::Wants {
-        readers: parts.contains(&Part::User),
+        readers: parts.iter().any(|part| matches!(part, Part::User | Part::Place)),
         laboratory: parts.iter().any(|part| *part != Part::User),
         ..setup::Wants::KERNEL
     };
@@ -73,6 +75,7 @@ impl Part {
             Self::Kernel => ("kernel", ["--package", "st-tests", "--bench", "kernel"], &[]),
             Self::User => ("user", ["--package", "sipst", "--bench", "user"], &[]),
             Self::Punctual => ("punctual", ["--package", "sipst", "--bench", "wire"], &["punctual"]),
+            Self::Place => ("place", ["--package", "sipst", "--bench", "wire"], &["place"]),
         };
         step("bench", name);
         let mut cargo = shell::cargo();

@@ -2,20 +2,23 @@
 //! traffic. Each host is a namespace; all of them, and what runs in them, go with this process.
 //!
 //! `cargo xtask bench punctual` and `cargo xtask bench place` run this; behind `--` may stand how much of it, in this order:
-//! `punctual -- SESSIONS SECONDS HERD`.
+//! `punctual -- SESSIONS SECONDS HERD`, `place -- SECONDS SECONDS_HELD`.
 #![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a bench that cannot run says so and ends")]
 
 #[path = "../user/calls.rs"]
 #[allow(dead_code, reason = "the bench of user space uses the rest")]
 mod calls;
 mod daemon;
+mod held;
 mod peer;
+mod place;
 mod punctual;
 #[path = "../user/rig.rs"]
 #[allow(dead_code, reason = "the bench of user space uses the rest")]
 mod rig;
 mod sessions;
 mod stage;
+mod traffic;
 mod usage;
 
 use std::{fs, path::Path, time::Duration};
@@ -37,6 +40,10 @@ fn main() {
                 herd: number(3, sessions / 10) as usize,
             };
             punctual::run(&dir, size);
+        }
+        Some("place") => {
+            place::run(Duration::from_secs(number(1, 60)));
+            held::run(&dir, Duration::from_secs(number(2, 60)));
         }
         _ => panic!("which part: punctual or place"),
     }
