@@ -9,6 +9,10 @@ pub const VERSION: u32 = 9;
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 4096;
 
+/// How many records one TCP segment becomes at most. What offloads hand over as one is 65,535 bytes long, unless somebody has set
+/// it higher (`gso_max_size`); the rest of a longer one is counted ([`Counter::SegmentCut`]).
+pub const PIECES: u32 = 16;
+
 /// Size of the ring buffer in bytes.
 pub const RING_BYTES: u32 = 4 << 20;
 
@@ -88,6 +92,7 @@ pub mod names {
     pub const EGRESS: &str = "st_egress";
     pub const SETTINGS: &str = "SETTINGS";
     pub const PORTS: &str = ".bss.ports";
+    pub const OPAQUE_PORTS: &str = ".bss.opaque_ports";
     pub const RING: &str = "RING";
     pub const COUNTERS: &str = "COUNTERS";
     pub const SHIFTS: &str = "SHIFTS";
@@ -129,6 +134,20 @@ pub mod kind {
     pub const REWRITTEN: u8 = 6;
     /// An ACK of the peer's that was taken off the wire.
     pub const TAKEN: u8 = 7;
+    /// A TCP segment from or to a SIP port that carries something, or begins or ends a connection; or a piece of one. `token` has the
+    /// number of its first byte in its upper half and the number that it acknowledges in its lower, `reason` bits of
+    /// [`tcp`](super::tcp).
+    pub const SEGMENT: u8 = 8;
+}
+
+/// Bits of [`SampleHeader::reason`] of a TCP segment, as in its header (RFC 9293, section 3.1). Of a segment in pieces the first has
+/// its SYN and the last its FIN.
+pub mod tcp {
+    #![allow(missing_docs)]
+    pub const FIN: u8 = 1;
+    pub const SYN: u8 = 2;
+    pub const RST: u8 = 4;
+    pub const ACK: u8 = 16;
 }
 
 /// Bits of [`Hold::methods`]: refusals of what are held back.
@@ -217,7 +236,8 @@ pub struct SampleHeader {
     pub time_ns: u64,
     /// Cookie of the sending socket (egress only), else 0.
     pub cookie: u64,
-    /// The token in the branch of a request of sipst's own or of an answer to it, else 0; for what [`kind`] says so, two numbers.
+    /// The token in the branch of a request of sipst's own or of an answer to it, else 0; for what [`kind`] says so, two
+    /// numbers.
     pub token: u64,
     /// Interface index.
     pub ifindex: u32,
@@ -229,9 +249,9 @@ pub struct SampleHeader {
     pub server: [u8; 16],
     /// The address on the other side.
     pub peer: [u8; 16],
-    /// The UDP port on this host's side, network order.
+    /// The port on this host's side, network order.
     pub server_port: [u8; 2],
-    /// The UDP port on the other side, network order.
+    /// The port on the other side, network order.
     pub peer_port: [u8; 2],
     /// One of [`direction`].
     pub direction: u8,
@@ -243,7 +263,7 @@ pub struct SampleHeader {
     pub ttl: u8,
     /// Bits of [`flags`].
     pub flags: u8,
-    /// One of [`refused`] or [`assist`], else 0.
+    /// One of [`refused`] or [`assist`], bits of [`tcp`], else 0.
     pub reason: u8,
     /// Of a fragment: the identification of its datagram, that of IPv4 behind two zeroes, network order; else 0.
     pub identification: [u8; 4],
@@ -264,8 +284,8 @@ pub struct Settings {
     pub version: [u8; 16],
 }
 
-/// Ports, one bit each; one element. There are two of these, neither of which is pinned: those that carry SIP, and those of the
-/// media flows that are watched.
+/// Ports, one bit each; one element. There are three of these, none of which is pinned: those that are looked at, those of them
+/// whose traffic cannot be read, and those of the media flows that are watched.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Ports {
@@ -461,8 +481,18 @@ counters! {
     Sampled = "sampled",
     /// Not sampled: an IP fragment of what is no SIP, or of a message that is none to be sampled.
     Fragment = "fragment",
-    /// Not sampled: TCP on a SIP port.
-    Tcp = "tcp",
+    /// Not sampled: a TCP segment of a SIP port that carries nothing, and begins and ends no connection.
+    SegmentBare = "segment_bare",
+    /// TCP segments of SIP ports that were put into the ring, in as many pieces as each took.
+    Segment = "segment",
+    /// Of these, such as were larger than [`PIECES`] records hold: the rest was not sampled.
+    SegmentCut = "segment_cut",
+    /// Lost: a TCP segment that came in while the ring's last quarter was kept for known calls and for what leaves.
+    SegmentReserved = "segment_reserved",
+    /// TCP segments of ports whose traffic cannot be read (`opaque_ports`).
+    OpaqueSegment = "opaque_segment",
+    /// Connections that were made there.
+    OpaqueConnection = "opaque_connection",
     /// Not sampled: headers cut short or contradictory.
     Malformed = "malformed",
     /// Not sampled: over the loopback between two SIP ports, so that either end may be the server.

@@ -34,6 +34,7 @@ mod programs {
     pub mod record;
     pub mod rewrite;
     pub mod shift;
+    pub mod stream;
     pub mod turn;
 }
 

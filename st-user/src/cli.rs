@@ -487,6 +487,7 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
             namespaces: Vec::new(),
             attach,
             ports: vec![config::PORT],
+            opaque_ports: vec![config::OPAQUE_PORT],
             pin_dir: kernel::PIN_DIR.into(),
             recording: false,
         },

@@ -39,6 +39,7 @@ pub mod status;
 pub mod store;
 pub mod takeover;
 mod top;
+mod transports;
 pub mod words;
 #[cfg(test)]
 mod written;

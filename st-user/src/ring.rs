@@ -5,8 +5,8 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use st_core::{Assist, Direction, LetBe, Packet, Refusal};
-use st_ebpf::abi::{SampleHeader, assist, direction, flags, kind, refused};
+use st_core::{Assist, Direction, LetBe, Packet, Refusal, Transport, stream::Tcp};
+use st_ebpf::abi::{SampleHeader, assist, direction, flags, kind, refused, tcp};
 
 /// What a record says.
 #[derive(Debug)]
@@ -41,6 +41,15 @@ pub enum Record<'a> {
         /// The message.
         packet: Packet<'a>,
     },
+    /// A TCP segment was seen, or a piece of one.
+    Segment {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// What it carries.
+        packet: Packet<'a>,
+        /// Where that stands in its direction.
+        tcp: Tcp,
+    },
     /// A request of sipst's own was dropped.
     Refused {
         /// Its token.
@@ -69,7 +78,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
             return Some(Record::Refused { token: field!(token: u64), refusal: refusal(field!(reason: u8)) });
         }
         kind::MESSAGE | kind::INJECTED | kind::ANSWER | kind::HELD => kind == kind::INJECTED,
-        kind::BEFORE | kind::REWRITTEN | kind::TAKEN => false,
+        kind::BEFORE | kind::REWRITTEN | kind::TAKEN | kind::SEGMENT => false,
         _ => return None,
     };
     let direction = match field!(direction: u8) {
@@ -83,7 +92,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         direction,
         server: address(bytes!(server), bytes!(server_port)),
         peer: address(bytes!(peer), bytes!(peer_port)),
-        transport: st_core::Transport::Udp,
+        transport: if kind == kind::SEGMENT { Transport::Tcp } else { Transport::Udp },
         interface: field!(ifindex: u32),
         tos: field!(tos: u8),
         ttl: field!(ttl: u8),
@@ -94,8 +103,15 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         bytes,
     };
     let time_ns = field!(time_ns: u64);
+    let flags = field!(reason: u8);
     Some(match (kind, assisted(field!(reason: u8))) {
         (kind::HELD, _) => Record::Held { time_ns, packet },
+        (kind::SEGMENT, _) => {
+            let has = |bit: u8| flags & bit != 0;
+            let sequence = (field!(token: u64) >> 32) as u32;
+            let (syn, ack, fin, rst) = (has(tcp::SYN), has(tcp::ACK), has(tcp::FIN), has(tcp::RST));
+            Record::Segment { time_ns, packet, tcp: Tcp { sequence, syn, ack, fin, rst } }
+        }
         (kind::BEFORE | kind::REWRITTEN | kind::TAKEN, _) => Record::Copy { time_ns, packet },
         (kind::MESSAGE, Some(assist)) => Record::Assisted { time_ns, packet, assist },
         _ => Record::Seen { time_ns, packet },
@@ -178,6 +194,16 @@ mod tests {
         assert_eq!(packet.peer, "[2001:db8::2]:5080".parse().unwrap());
         assert_eq!((packet.direction, packet.interface, packet.tos, packet.ttl), (Direction::Egress, 3, 0x60, 64));
         assert_eq!((packet.cookie, packet.truncated, packet.bytes), (42, false, &b"BYE s"[..]));
+    }
+
+    #[test]
+    fn a_segment_comes_with_where_it_stands() {
+        let token = 0xffff_fff0_0000_0007;
+        let reason = tcp::SYN | tcp::FIN | tcp::ACK;
+        let bytes = record(SampleHeader { kind: kind::SEGMENT, token, reason, ..header() }, b"BYE s");
+        let Some(Record::Segment { time_ns, packet, tcp }) = decode(&bytes) else { panic!() };
+        assert_eq!((time_ns, packet.transport, packet.bytes), (7_000, Transport::Tcp, &b"BYE s"[..]));
+        assert_eq!(tcp, Tcp { sequence: 0xffff_fff0, syn: true, ack: true, fin: true, rst: false });
     }
 
     #[test]

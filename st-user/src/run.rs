@@ -3,6 +3,7 @@
 mod measure;
 mod operator;
 mod reload;
+mod streamed;
 #[cfg(test)]
 mod tests;
 
@@ -183,6 +184,8 @@ struct Driver<'a> {
     timeline: Timeline,
     /// The messages that the status page shows.
     trace: Trace,
+    /// What comes by TCP.
+    streamed: streamed::Streamed,
     hangup: Signal,
     reload: reload::Reload,
     notify: Notify,
@@ -271,6 +274,7 @@ impl<'a> Driver<'a> {
             level,
             timeline: Timeline::new(started),
             trace,
+            streamed: streamed::Streamed::default(),
             hangup,
             reload: reload::Reload::default(),
             notify: Notify::from_env(),
@@ -461,6 +465,9 @@ impl<'a> Driver<'a> {
                             }
                         }
                     }
+                    Some(Record::Segment { time_ns, packet, tcp }) => {
+                        self.streamed.segment(self.clock.at(time_ns), &packet, tcp);
+                    }
                     Some(Record::Refused { token, refusal }) => {
                         self.kernel.maps.retire(token);
                         self.engine.handle_command(self.clock.now(), Command::Refused { token, refusal });
@@ -472,12 +479,15 @@ impl<'a> Driver<'a> {
                 }
             }
             self.outputs();
+            self.hear_streamed();
         }
         true
     }
 
     fn timeout(&mut self) {
         let now = self.clock.now();
+        self.streamed.timeout(now);
+        self.hear_streamed();
         if self.wake.is_some_and(|at| at <= now) {
             self.engine.handle_timeout(now);
             self.outputs();

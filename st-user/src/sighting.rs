@@ -85,7 +85,7 @@ impl Sighting {
             Some(
                 Record::Seen { time_ns, packet } | Record::Held { time_ns, packet } | Record::Copy { time_ns, packet },
             ) => [deed(record).map(|deed| Self::of_packet(deed, wall(time_ns), &packet)), None],
-            Some(Record::Assisted { .. } | Record::Refused { .. }) | None => [None, None],
+            Some(Record::Assisted { .. } | Record::Segment { .. } | Record::Refused { .. }) | None => [None, None],
         };
         seen.into_iter().flatten()
     }

@@ -14,6 +14,7 @@ use crate::{
     control::{command, show},
     kernel::{Attached, Kernel, KernelError},
     store::Kept,
+    transports,
 };
 
 /// One look.
@@ -36,6 +37,8 @@ pub struct Status {
     daemon_error: Option<String>,
     /// What is kept of the calls.
     state: Kept,
+    /// What is seen and what is acted upon, by transport and place.
+    transports: Vec<transports::Row>,
     /// What the programs have counted, without what is zero.
     counters: serde_json::Map<String, serde_json::Value>,
 }
@@ -60,7 +63,9 @@ impl Status {
             Ok(daemon) => (daemon, None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let counted = |counter: Counter| counters.get(counter.name()).and_then(serde_json::Value::as_u64).unwrap_or(0);
         Ok(Self {
+            transports: transports::rows(counted, daemon.as_ref()),
             version,
             loaded,
             daemon_silent_s: silent.map(|silent| silent.as_secs_f64()),
@@ -107,6 +112,9 @@ impl fmt::Display for Status {
         }
         for attached in &self.attached {
             writeln!(f, "attached  {attached}")?;
+        }
+        for line in self.transports.iter().filter_map(transports::Row::line) {
+            writeln!(f, "transport {line}")?;
         }
         let width = self.counters.keys().map(String::len).max().unwrap_or(0);
         for (name, value) in &self.counters {

@@ -127,6 +127,15 @@ impl Host {
         })
     }
 
+    /// Whether anything in this host waits for connections at a TCP port.
+    pub fn listens_tcp(&self, port: u16) -> bool {
+        ["tcp", "tcp6"].iter().any(|table| {
+            let table = self.read(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+            let waits = |line: &str| line.contains(&format!(":{port:04X} ")) && line.contains(" 0A ");
+            String::from_utf8_lossy(&table).lines().any(waits)
+        })
+    }
+
     /// The names in a directory as this host has it; none where there is no such directory.
     pub fn list(&self, path: impl Into<PathBuf>) -> Vec<String> {
         let path = path.into();

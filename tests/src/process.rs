@@ -118,8 +118,17 @@ impl Process {
 
     /// Waits until something in its host, which is hopefully this program, has a UDP port open; an error where it ends before.
     pub fn opens(&mut self, host: &Host, port: u16, within: Duration) -> Result<()> {
+        self.opens_one(host, port, within, Host::listens)
+    }
+
+    /// The same of a TCP port.
+    pub fn opens_tcp(&mut self, host: &Host, port: u16, within: Duration) -> Result<()> {
+        self.opens_one(host, port, within, Host::listens_tcp)
+    }
+
+    fn opens_one(&mut self, host: &Host, port: u16, within: Duration, listens: fn(&Host, u16) -> bool) -> Result<()> {
         let until = Instant::now() + within;
-        while !host.listens(port) {
+        while !listens(host, port) {
             let ended = self.child.try_wait().with_context(|| format!("lost {}", self.name))?;
             if ended.is_some() || Instant::now() > until {
                 bail!("{} does not open port {port}: {}\n{}", self.name, self.said(), self.printed());

@@ -97,6 +97,7 @@ pub struct Play {
     echoes: bool,
     port: u16,
     calls: u32,
+    tcp: bool,
 }
 
 impl Play {
@@ -116,6 +117,7 @@ impl Play {
             echoes: false,
             port: 5060,
             calls: 1,
+            tcp: false,
         }
     }
 
@@ -177,6 +179,11 @@ impl Play {
         Self { calls, ..self }
     }
 
+    /// Over one TCP connection.
+    pub fn by_tcp(self) -> Self {
+        Self { tcp: true, ..self }
+    }
+
     /// With `timer` listed in a 2xx that makes the server the refresher, as that of a B2BUA does which passes headers through.
     pub fn that_lists_timer(self) -> Self {
         Self { lists_timer: true, ..self }
@@ -228,7 +235,7 @@ pub struct Sipp {
 impl Sipp {
     /// Starts it and waits until its port is open.
     pub fn start(host: &Host, play: Play) -> Result<Self> {
-        let Play { scenario, own, target, hold, patient, echoes, port, calls, .. } = play;
+        let Play { scenario, own, target, hold, patient, echoes, port, calls, tcp, .. } = play;
         let file = host.file(scenario.file(), play.xml())?;
         let own = match own {
             IpAddr::V4(ip) => ip.to_string(),
@@ -254,9 +261,18 @@ impl Sipp {
         let timeout = if patient { Duration::from_millis(FOR_EVER_MS) } else { hold + Duration::from_secs(60) };
         command.args(["-timeout", &timeout.as_secs().to_string(), "-timeout_error"]);
         command.args(echoes.then_some("-rtp_echo"));
+        // SIPp takes its options before the target and after it alike.
         command.args(target.map(|target| target.to_string()));
+        if tcp {
+            command.args(["-t", "t1"]);
+        }
         let mut process = host.spawn(command)?;
-        process.opens(host, port, Duration::from_secs(10))?;
+        match (tcp, target) {
+            (false, _) => process.opens(host, port, Duration::from_secs(10))?,
+            (true, None) => process.opens_tcp(host, port, Duration::from_secs(10))?,
+            // It opens none of its own.
+            (true, Some(_)) => {}
+        }
         Ok(Self { process })
     }
 

@@ -25,6 +25,7 @@ use super::{
     message::{describe, forgetting, is_outside, scan, submit, take_answer, take_in},
     packet::{Datagram, Packet, read},
     shift::{MAX_TRIES, copy_ranges, is_shifted, raises, shift, shift_back, shift_back_quoted},
+    stream::segment,
     turn::turn,
 };
 use crate::Fate;
@@ -44,6 +45,7 @@ pub fn egress<A: Access>(access: &A) -> Fate {
         }
         Packet::Foreign(ip) => return foreign(access, ip, direction::EGRESS),
         Packet::Later(ip) => return later(access, ip, direction::EGRESS),
+        Packet::Segment(ip) => return segment(access, ip, direction::EGRESS),
         Packet::Sip(datagram) | Packet::First(datagram) => datagram,
     };
     match end(access, datagram.source, datagram.destination) {

@@ -22,6 +22,7 @@ use super::{
     packet::{Datagram, Packet, read},
     record::copy,
     shift::{is_shifted, shift, shift_back, shift_back_quoted},
+    stream::segment,
 };
 use crate::Fate;
 
@@ -37,6 +38,7 @@ pub fn ingress<A: Access>(access: &A) -> Fate {
         Packet::Foreign(ip) => return foreign(access, ip, direction::INGRESS),
         Packet::Later(ip) => return later(access, ip, direction::INGRESS),
         Packet::IcmpError(datagram) => return about_ours(access, &datagram, Whose::Server),
+        Packet::Segment(ip) => return segment(access, ip, direction::INGRESS),
         Packet::Sip(datagram) | Packet::First(datagram) => datagram,
     };
     if end(access, datagram.destination, datagram.source) != End::This {

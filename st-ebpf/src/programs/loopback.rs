@@ -20,11 +20,16 @@ pub enum End {
     Unclear,
 }
 
+/// Whether it is one of the loopback's: nothing else has frames without addresses, and a card takes none in.
+#[inline(always)]
+pub fn is_loopback(access: &impl Access) -> bool {
+    direct::<MACS>(access.data(), access.data_end(), 0) == Some([0; MACS])
+}
+
 /// `here` is the port on this side: the source of what goes out, the destination of what comes in.
 #[inline(always)]
 pub fn end(access: &impl Access, here: u16, there: u16) -> End {
-    // Nothing else has frames without addresses, and a card takes none in.
-    if direct::<MACS>(access.data(), access.data_end(), 0) != Some([0; MACS]) {
+    if !is_loopback(access) {
         return End::This;
     }
     match (carries_sip(here), carries_sip(there)) {

@@ -21,11 +21,17 @@ use super::packet::Datagram;
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
-/// The ports that carry SIP. These and [`FLOW_PORTS`] are asked for every packet, so they are read in place and not looked up: a
-/// section of zeroes is a map of one element to user space, whose name is the section's ([`st_ebpf::abi::names::PORTS`]).
+/// The ports that are looked at: those that carry SIP, and [`OPAQUE_PORTS`]. These and [`FLOW_PORTS`] are asked for every packet, so
+/// they are read in place and not looked up: a section of zeroes is a map of one element to user space, whose name is the section's
+/// ([`st_ebpf::abi::names::PORTS`]).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.ports")]
 pub static mut PORTS: Ports = Ports { words: [0; 1024] };
+
+/// Those of them whose traffic cannot be read.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.opaque_ports")]
+pub static mut OPAQUE_PORTS: Ports = Ports { words: [0; 1024] };
 
 /// The ports of the media flows that are watched.
 #[unsafe(no_mangle)]
@@ -137,7 +143,7 @@ pub const WIDTH: usize = 24;
 /// The bit of a port in a table, lowest; what is above it is to be left out.
 #[inline(always)]
 pub fn bits_from(table: *const Ports, port: u32) -> u64 {
-    // SAFETY: one of the two tables, within their 1,024 words. Volatile, for user space writes them.
+    // SAFETY: one of the three tables, within their 1,024 words. Volatile, for user space writes them.
     let word = unsafe { table.cast::<u64>().add((port >> 6) as usize & 1023).read_volatile() };
     word >> (port & 63)
 }

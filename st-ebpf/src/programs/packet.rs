@@ -1,4 +1,4 @@
-//! Ethernet with up to two VLAN tags, IPv4 with options, IPv6 with extension headers, UDP, and the ICMP errors that quote
+//! Ethernet with up to two VLAN tags, IPv4 with options, IPv6 with extension headers, UDP, TCP, and the ICMP errors that quote
 //! UDP. Plain packets are read directly at constant offsets, so that what is no SIP costs next to nothing; the rest by a
 //! helper, which also reads what is not in the linear part.
 
@@ -6,7 +6,7 @@ use st_ebpf::abi::{Counter, SampleHeader, place};
 
 use super::{
     access::Access,
-    maps::{PORTS, is_in},
+    maps::{OPAQUE_PORTS, PORTS, is_in},
 };
 
 /// How many extension headers are passed over (RFC 8200, section 4).
@@ -98,6 +98,8 @@ pub enum Packet {
     Later(Ip),
     /// An ICMP error about one; its length is what is quoted.
     IcmpError(Datagram),
+    /// A TCP segment from or to a port that is looked at.
+    Segment(Ip),
 }
 
 /// The bytes at a constant offset, if they can be read directly.
@@ -121,13 +123,19 @@ pub fn bytes<const N: usize>(access: &impl Access, offset: u32) -> Option<[u8; N
 /// Whether this port carries SIP.
 #[inline(always)]
 pub fn carries_sip(port: u16) -> bool {
-    is_in(&raw const PORTS, port)
+    is_in(&raw const PORTS, port) & !is_in(&raw const OPAQUE_PORTS, port)
 }
 
 /// Whether either port carries SIP; source and destination as in the header.
 #[inline(always)]
 fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
     carries_sip(u16::from_be_bytes([s0, s1])) | carries_sip(u16::from_be_bytes([d0, d1]))
+}
+
+/// Whether TCP of either port is looked at: SIP's, or one whose traffic cannot be read.
+#[inline(always)]
+fn is_looked_at([s0, s1, d0, d1]: [u8; 4]) -> bool {
+    is_in(&raw const PORTS, u16::from_be_bytes([s0, s1])) | is_in(&raw const PORTS, u16::from_be_bytes([d0, d1]))
 }
 
 /// A plain packet's header.
@@ -164,10 +172,11 @@ fn plain(access: &impl Access, no_sip: impl Fn(Ip, Ports)) -> Option<Packet> {
         ethertype::VLAN | ethertype::QINQ => return None,
         _ => return Some(Packet::Other),
     };
+    if ip.protocol == protocol::TCP {
+        return Some(if is_looked_at(ports) { Packet::Segment(ip) } else { Packet::Other });
+    }
     if !is_sip(ports) {
-        if ip.protocol == protocol::UDP {
-            no_sip(ip, Ports::of(ports));
-        }
+        no_sip(ip, Ports::of(ports));
         return Some(Packet::Other);
     }
     Some(transport(access, ip, no_sip).unwrap_or_else(|packet| packet))
@@ -290,7 +299,12 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result
         }
         protocol::TCP => {
             let ports = bytes::<4>(access, ip.next).ok_or(Packet::Other)?;
-            Ok(if is_sip(ports) { Packet::Unread(Counter::Tcp) } else { Packet::Other })
+            Ok(match (is_looked_at(ports), ip.first) {
+                (false, _) => Packet::Other,
+                // TCP makes its segments as small as the way wants them.
+                (true, true) => Packet::Unread(Counter::Fragment),
+                (true, false) => Packet::Segment(ip),
+            })
         }
         _ => Ok(Packet::Other),
     }

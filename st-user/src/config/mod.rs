@@ -38,6 +38,9 @@ pub const SAMPLE: &str = include_str!("../../../config/sipst.yaml");
 /// The port of SIP over UDP (RFC 3261, section 19.1.2), where no other is named.
 pub const PORT: u16 = 5060;
 
+/// The port of SIP over TLS, likewise: what is said there cannot be read.
+pub const OPAQUE_PORT: u16 = 5061;
+
 /// The largest file that is read, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -73,6 +76,8 @@ pub struct Config {
     pub attach: Attach,
     /// Ports that SIP is spoken on, at least one, none twice.
     pub ports: Vec<u16>,
+    /// Ports whose traffic cannot be read, none of them among `ports`.
+    pub opaque_ports: Vec<u16>,
     /// Where programs and maps are pinned.
     pub pin_dir: PathBuf,
     /// Where what is known of the calls is kept.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    Attach, Config, Control, Journald, PORT, alerts,
+    Attach, Config, Control, Journald, OPAQUE_PORT, PORT, alerts,
     fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
     metrics::metrics,
     namespaces::namespaces,
@@ -56,6 +56,16 @@ pub(super) fn config(
     let namespaces = fields.get("namespaces", |given, problems| namespaces(given, &names, problems));
     let attach = fields.get("attach", choice(&attaches)).unwrap_or(Attach::Auto);
     let ports = fields.get("ports", some(list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"))));
+    let opaque = list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"));
+    let opaque = fields.get("opaque_ports", opaque);
+    let both = |port: &&Placed<u16>| ports.iter().flatten().any(|other| other.value == port.value);
+    for Placed { at, value } in opaque.iter().flatten().filter(both) {
+        fields.note(
+            *at,
+            format!("port {value} is in `ports` too"),
+            "keep it where it belongs: SIP in the clear, or TLS and WebSocket",
+        );
+    }
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
@@ -100,6 +110,15 @@ pub(super) fn config(
         interfaces: names,
         namespaces: namespaces.unwrap_or_default(),
         attach,
+        opaque_ports: opaque.map_or_else(
+            || {
+                vec![OPAQUE_PORT]
+                    .into_iter()
+                    .filter(|port| !ports.iter().flatten().any(|it| it.value == *port))
+                    .collect()
+            },
+            |opaque| opaque.into_iter().map(|placed| placed.value).collect(),
+        ),
         ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),

@@ -74,6 +74,7 @@ fn everything_but_the_interfaces_has_a_default() {
             namespaces: vec![],
             attach: Attach::Auto,
             ports: vec![5060],
+            opaque_ports: vec![5061],
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
             control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
@@ -179,6 +180,7 @@ const TOP: &[&str] = &[
     "namespaces",
     "attach",
     "ports",
+    "opaque_ports",
     "pin_dir",
     "state_dir",
     "control",
@@ -274,6 +276,8 @@ fn wrong_types_are_told_with_what_to_write() {
 #[test]
 fn wrong_values_are_told_with_the_right_ones() {
     says("ports: [0, 65536, -1, 5060.5, sip]", &["2:9: ", "2:12: ", "2:19: ", "2:23: ", "2:31: "]);
+    says("opaque_ports: [443, 0]", &["2:21: "]);
+    says("ports: [5060, 443]\nopaque_ports: [5061, 443]", &["3:22: port 443 is in `ports` too"]);
     says("ports: []", &["2:8: `ports` is an empty list"]);
     says(
         "interval_floor: 90",

@@ -95,6 +95,7 @@ mod tests {
             namespaces: vec![],
             attach: Attach::Auto,
             ports: vec![5060],
+            opaque_ports: vec![5061],
             pin_dir: PIN_DIR.into(),
             recording: false,
         };

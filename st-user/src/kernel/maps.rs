@@ -105,10 +105,15 @@ pub struct Maps {
     heartbeat: Array<MapData, u64>,
 }
 
-/// Ports that carry SIP from now on.
-pub(crate) fn set_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), KernelError> {
-    let mut table: Array<_, Ports> = typed(names::PORTS, map_mut(ebpf, names::PORTS)?)?;
-    table.set(0, bitmap(ports), 0).map_err(|source| KernelError::Map { name: names::PORTS, source })
+/// Ports that carry SIP from now on, and those that carry what cannot be read.
+pub(crate) fn set_ports(ebpf: &mut Ebpf, [sip, opaque]: [&[u16]; 2]) -> Result<(), KernelError> {
+    let mut set = |name, ports| {
+        let mut table: Array<_, Ports> = typed(name, map_mut(ebpf, name)?)?;
+        table.set(0, ports, 0).map_err(|source| KernelError::Map { name, source })
+    };
+    // One that carries SIP no more must not be taken for one that does.
+    set(names::OPAQUE_PORTS, bitmap(opaque))?;
+    set(names::PORTS, bitmap(&[sip, opaque].concat()))
 }
 
 /// Sets the ports and, where the maps are fresh, makes the hash key, then takes the other maps out of a loaded object.
@@ -117,7 +122,7 @@ pub(crate) fn set_ports(ebpf: &mut Ebpf, ports: &[u16]) -> Result<(), KernelErro
 /// `carried`: the hash key of an older version, whose entries are to be taken over.
 pub(crate) fn set_up(
     ebpf: &mut Ebpf,
-    ports: &[u16],
+    ports: [&[u16]; 2],
     carried: Option<[u64; 2]>,
 ) -> Result<(Maps, RingBuf<MapData>), KernelError> {
     let settings = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;

@@ -84,6 +84,8 @@ pub struct Options {
     pub attach: Attach,
     /// The ports that carry SIP.
     pub ports: Vec<u16>,
+    /// Those on which connections are counted, for their traffic cannot be read.
+    pub opaque_ports: Vec<u16>,
     /// Where to pin, a directory on a bpf file system.
     pub pin_dir: PathBuf,
     /// Whether the programs copy what they rewrite into the ring, for the flight recorder.
@@ -390,7 +392,7 @@ fn bring_up(
     // No program is relocated against the kernel's own types.
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);
-    let (mut maps, ring) = maps::set_up(&mut ebpf, &options.ports, carried)?;
+    let (mut maps, ring) = maps::set_up(&mut ebpf, [&options.ports, &options.opaque_ports], carried)?;
     let flows = Flows::take(&mut ebpf)?;
     let holds = Holds::take(&mut ebpf, maps.hash_key())?;
     let assists = Assists::take(&mut ebpf)?;

@@ -25,6 +25,7 @@ fn options(interfaces: &[&str]) -> Options {
         namespaces: vec![],
         attach: Attach::Tc,
         ports: vec![5060],
+        opaque_ports: vec![],
         pin_dir: PIN_DIR.into(),
         recording: false,
     }

@@ -18,8 +18,8 @@ impl Kernel {
         self.elsewhere.iter_mut().for_each(|group| group.let_go(&self.maps));
     }
 
-    /// Other ports from now on.
-    pub(crate) fn set_ports(&mut self, ports: &[u16]) -> Result<(), KernelError> {
+    /// Other ports from now on: those of SIP, and those that cannot be read.
+    pub(crate) fn set_ports(&mut self, ports: [&[u16]; 2]) -> Result<(), KernelError> {
         maps::set_ports(&mut self.loaded.ebpf, ports)
     }
 }

@@ -161,6 +161,16 @@ declare! {
     /// watched), `kept_alive` (flows that are kept open).
     held: Gauges = "sipst_engine_entries" ["what"];
 
+    /// TCP connections that are followed.
+    tcp_connections: Gauges = "sipst_tcp_connections" [];
+    /// What came of TCP segments: `segment` (they, or pieces of them), `message`, `cut` (messages that were too long, or had a gap),
+    /// `repeated`, `early` (before their turn), `gap` (something was missing and gone over), `lost` (where a message begins was not known
+    /// any more), `evicted` (connections that had to go for others).
+    tcp: Counters = "sipst_tcp" ["what"];
+    /// Connections whose calls go by unseen, by why: `tls`, `websocket` and `unknown` on a port of `ports`, `port` on one of
+    /// `opaque_ports`.
+    unseen: Counters = "sipst_connections_unseen" ["why"];
+
     /// The ring between the kernel programs and the daemon: its size.
     ring_size: Gauges = "sipst_ring_size" in Bytes [];
     /// The most that stood in it when the daemon came to read, since the last time that this was published.

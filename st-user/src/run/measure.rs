@@ -147,6 +147,7 @@ impl Driver<'_> {
         }
         self.publish_kernel()?;
         self.publish_engine();
+        self.publish_streams();
         self.publish_sessions();
         self.measure.publish_alerts(&self.sink.receivers().sinks());
         self.measure.publish_exports(&self.sink.exports());
@@ -187,6 +188,7 @@ impl Driver<'_> {
                 families.ring_dropped.set([(*why).into()], count);
             }
         }
+        families.unseen.set(["port".into()], self.kernel.maps.counter(Counter::OpaqueConnection)?);
         families.ring_size.set([], f64::from(RING_BYTES));
         families.ring_used.set([], self.level.most() as f64);
         let FragmentCounts { whole, incomplete, headless, overlapping, too_many, malformed: _, displaced } =
@@ -216,6 +218,27 @@ impl Driver<'_> {
         }
         self.measure.interfaces = interfaces.into_keys().collect();
         Ok(())
+    }
+
+    fn publish_streams(&self) {
+        let families = &self.measure.metrics.families;
+        let (stats, connections) = self.streamed.counts();
+        families.tcp_connections.set([], connections as f64);
+        for (what, count) in [
+            ("segment", stats.segments),
+            ("message", stats.messages),
+            ("cut", stats.cut),
+            ("repeated", stats.repeated),
+            ("early", stats.early),
+            ("gap", stats.gaps),
+            ("lost", stats.lost),
+            ("evicted", stats.evicted),
+        ] {
+            families.tcp.set([what.into()], count);
+        }
+        for (why, count) in [("tls", stats.tls), ("websocket", stats.websocket), ("unknown", stats.unknown)] {
+            families.unseen.set([why.into()], count);
+        }
     }
 
     fn publish_sessions(&mut self) {

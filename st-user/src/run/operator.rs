@@ -142,6 +142,7 @@ impl Driver<'_> {
                 "too_late": stats.too_late,
                 "breakers_opened": stats.breakers_opened,
             },
+            "tcp": self.streamed.status(),
             "reload": self.reload.status(),
             "control": {
                 "clients": clients,

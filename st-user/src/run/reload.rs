@@ -142,16 +142,20 @@ impl Driver<'_> {
         let listener = self.measure.other(&wanted.metrics).map_err(|error| Failure::new("refused", error))?;
         let before = &self.config.options;
         let mut changes = Vec::new();
-        if before.ports != wanted.options.ports {
-            self.kernel.set_ports(&wanted.options.ports).map_err(|error| refused(&error))?;
-            changes.push(format!("ports: {}", joined(&wanted.options.ports)));
+        let (ports, opaque) = (&wanted.options.ports, &wanted.options.opaque_ports);
+        if before.ports != *ports || before.opaque_ports != *opaque {
+            self.kernel.set_ports([ports, opaque]).map_err(|error| refused(&error))?;
+            changes.push(format!("ports: {}", joined(ports)));
+        }
+        if before.opaque_ports != *opaque {
+            changes.push(format!("ports that cannot be read: {}", joined(opaque)));
         }
         if before.interfaces != wanted.options.interfaces && before.namespaces.is_empty() {
             match self.kernel.set_interfaces(&wanted.options.interfaces, view) {
                 Ok(done) => changes.extend(done),
                 Err(error) => {
                     // They could be set a moment ago.
-                    let _ = self.kernel.set_ports(&before.ports);
+                    let _ = self.kernel.set_ports([&before.ports, &before.opaque_ports]);
                     return Err(refused(&error));
                 }
             }
@@ -230,6 +234,7 @@ impl RunConfig {
                 namespaces: config.namespaces.clone(),
                 attach: config.attach,
                 ports: config.ports.clone(),
+                opaque_ports: config.opaque_ports.clone(),
                 pin_dir: config.pin_dir.clone(),
                 recording: config.recorder.is_some(),
             },

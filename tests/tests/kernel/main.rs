@@ -20,6 +20,7 @@ mod race;
 mod record;
 mod sample;
 mod shift;
+mod stream;
 mod take;
 mod tester;
 mod traffic;

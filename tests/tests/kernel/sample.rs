@@ -158,7 +158,7 @@ fn what_cannot_be_read_is_counted_by_its_reason() {
         for (description, frame, counter) in [
             ("a last fragment", plain.clone().fragment(185).with(bye.as_bytes()), Counter::FragmentEarly),
             ("a fragment of IPv6", v6.clone().fragment(1).with(bye.as_bytes()), Counter::FragmentEarly),
-            ("TCP on a SIP port", tcp.clone(), Counter::Tcp),
+            ("TCP without a header", tcp.clone(), Counter::Malformed),
             ("a UDP length beyond the packet", long.clone(), Counter::Malformed),
             ("a UDP length below its header's", short.clone(), Counter::Malformed),
         ] {

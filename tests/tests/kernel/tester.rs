@@ -113,7 +113,7 @@ impl Drop for Lent {
 }
 
 impl Tester {
-    /// Programs and maps without a trace of other tests; port 5060 carries SIP.
+    /// Programs and maps without a trace of other tests; port 5060 carries SIP, and what port 5061 carries cannot be read.
     #[allow(clippy::new_ret_no_self, reason = "it is lent")]
     pub(crate) fn new() -> Lent {
         static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
@@ -139,10 +139,14 @@ impl Tester {
         let mut loader = EbpfLoader::new();
         loader.override_global(names::RECORDING, &recording, true);
         let mut ebpf = loader.load(&object).expect("the object loads");
-        let mut ports: Array<&mut MapData, Ports> = ebpf.map_mut(names::PORTS).unwrap().try_into().unwrap();
-        let mut words = [0; 1024];
-        words[5060 / 64] = 1 << (5060 % 64);
-        ports.set(0, Ports { words }, 0).unwrap();
+        for (name, ports) in [(names::PORTS, &[5060, 5061][..]), (names::OPAQUE_PORTS, &[5061])] {
+            let mut table: Array<&mut MapData, Ports> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+            let mut words = [0; 1024];
+            for port in ports {
+                words[port / 64] |= 1 << (port % 64);
+            }
+            table.set(0, Ports { words }, 0).unwrap();
+        }
         let mut settings: Array<&mut MapData, Settings> = ebpf.map_mut(names::SETTINGS).unwrap().try_into().unwrap();
         settings.set(0, Settings { hash_key: HASH_KEY, ..Settings::default() }, 0).unwrap();
         for name in [names::INGRESS_TC, names::EGRESS] {

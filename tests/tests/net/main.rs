@@ -43,6 +43,7 @@ mod reload;
 mod replay;
 mod respond;
 mod restart;
+mod tcp;
 mod told;
 mod top;
 mod trouble;

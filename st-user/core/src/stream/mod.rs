@@ -172,6 +172,33 @@ const fn index(direction: Direction) -> usize {
     }
 }
 
+/// A message that outlives the bytes that it was found in.
+#[derive(Clone, Debug)]
+pub struct Message {
+    server: SocketAddr,
+    peer: SocketAddr,
+    envelope: Envelope,
+    truncated: bool,
+    bytes: Vec<u8>,
+}
+
+impl Message {
+    /// From what [`Messages`] gets.
+    pub fn of(packet: &Packet<'_>) -> Self {
+        let &Packet { direction, server, peer, transport: _, interface, tos, ttl, cookie, truncated, bytes } = packet;
+        let envelope = Envelope { direction, interface, tos, ttl, cookie };
+        Self { server, peer, envelope, truncated, bytes: bytes.to_vec() }
+    }
+
+    /// As the engine takes it.
+    pub fn packet(&self) -> Packet<'_> {
+        let &Self { server, peer, envelope, truncated, ref bytes } = self;
+        let Envelope { direction, interface, tos, ttl, cookie } = envelope;
+        let transport = Transport::Tcp;
+        Packet { direction, server, peer, transport, interface, tos, ttl, cookie, truncated, bytes }
+    }
+}
+
 /// Who gets the messages.
 pub type Messages<'a> = dyn FnMut(&Packet<'_>) + 'a;
 

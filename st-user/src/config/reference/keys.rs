@@ -96,7 +96,19 @@ const WATCHED: &[Key] = &[
          and `sipst status` say so. On the way out it is always TC.",
         "attach: tc",
     ),
-    key("ports", "The UDP ports that SIP is spoken on, at either end.", "ports: [5060, 5080]"),
+    key(
+        "ports",
+        "The ports that SIP is spoken on in the clear, at either end, over UDP and TCP. What is seen and acted upon by each: \
+         [transports.md](transports.md).",
+        "ports: [5060, 5080]",
+    ),
+    key(
+        "opaque_ports",
+        "Ports of SIP over TLS or WebSocket, at either end: nothing can be read there. New connections are counted, so that \
+         `sipst status` and the metrics say how many go by unseen. None of `ports`; a port of `ports` is not among them where \
+         this is not given.",
+        "opaque_ports: [5061, 443]",
+    ),
 ];
 
 const KEPT: &[Key] = &[
