@@ -81,13 +81,13 @@ impl Dialog {
     }
 
     /// Finds the moments of the interval that begins with a 2xx. `by`: whose request it answers; `alone`: the peer's, who may go on
-    /// refreshing without the server.
-    pub(super) fn set_moments(&mut self, rules: &Rules, by: By, alone: bool) {
+    /// refreshing without the server; `asked`: for how many seconds the server asked, where the 2xx says nothing of it.
+    pub(super) fn set_moments(&mut self, rules: &Rules, by: By, alone: bool, asked: Option<u32>) {
         self.session.assumed = self.to_assume(rules);
-        self.session.schedule = self.schedule(rules, by, alone);
+        self.session.schedule = self.schedule(rules, by, alone, asked);
     }
 
-    fn schedule(&self, rules: &Rules, by: By, alone: bool) -> Option<Schedule> {
+    fn schedule(&self, rules: &Rules, by: By, alone: bool, asked: Option<u32>) -> Option<Schedule> {
         let agreed = self.held_to(rules);
         let interval = |seconds: u32| Duration::from_secs(seconds.into());
         if let Some(assumed) = self.session.assumed {
@@ -98,7 +98,7 @@ impl Dialog {
         Some(match refresher {
             Side::Server => {
                 let capable = self.session.knows_timers() && !self.session.missed || alone;
-                Schedule::server(interval(seconds), capable, rules.act_at)
+                Schedule::server(interval(seconds), asked.map(interval), capable, rules.act_at)
             }
             Side::Peer if self.takes_over(rules) => Schedule::taken_over(interval(seconds), by == By::Sipst),
             Side::Peer => Schedule::peer(interval(seconds)),
@@ -188,7 +188,7 @@ impl Dialog {
         let policy = Arc::clone(&sx.policy);
         self.session.assumed = None;
         self.session.told_expiring = false;
-        self.session.schedule = self.schedule(self.rules(&policy).1, By::Server, false);
+        self.session.schedule = self.schedule(self.rules(&policy).1, By::Server, false, None);
         self.leave_queue(sx);
         if !matches!(self.cycle.stage, Stage::Sent(_)) {
             self.cycle = Cycle::anew(&self.cycle);
@@ -213,7 +213,7 @@ impl Dialog {
         }
         self.cycle = Cycle::anew(&self.cycle);
         let policy = Arc::clone(&sx.policy);
-        self.set_moments(self.rules(&policy).1, By::Server, false);
+        self.set_moments(self.rules(&policy).1, By::Server, false, None);
         self.arrange(sx);
         self.watch(sx);
     }

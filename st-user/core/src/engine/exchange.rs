@@ -115,6 +115,11 @@ impl Exchange {
         branch.is_some() && self.branch == branch
     }
 
+    /// Whether its final response is still to come for certain: a provisional one told of it, and no packet was lost after that.
+    pub(super) fn waits_since(&self, lost: Time) -> bool {
+        self.stage == Stage::Open && self.provisional && self.heard > lost
+    }
+
     /// Takes in a provisional response.
     pub(super) fn rings(&mut self, now: Time, response: &Message<'_>) {
         self.heard = now;

@@ -382,9 +382,16 @@ impl Dialog {
             let asks = known.talk.as_ref().is_some_and(|talk| talk.asked != Said::Nothing);
             (known.method == method || offers && asks) && !known.is_named(branch)
         };
-        let busy = self.exchanges.all_open_of(now, Side::Peer).any(|known| other(known) && known.stage == Stage::Open);
-        if busy || offers && self.telling.as_ref().is_some_and(|telling| telling.is_open()) {
+        let busy =
+            || self.exchanges.all_open_of(now, Side::Peer).filter(|known| other(known) && known.stage == Stage::Open);
+        if busy().any(|known| known.waits_since(sx.lost))
+            || offers && self.telling.as_ref().is_some_and(|t| t.is_open())
+        {
             return Ok(Plan::Decline { status: 500, retry_after: Some(RETRY_AFTER) });
+        }
+        // Its answer may have gone by unseen: what the server says then is no worse than what it would have said without sipst.
+        if busy().next().is_some() {
+            return because(reason::REQUEST_IN_PROGRESS);
         }
         Ok(Plan::Accept { interval, role })
     }

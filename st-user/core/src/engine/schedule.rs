@@ -31,12 +31,14 @@ pub(super) struct Schedule {
 const AHEAD: Duration = Duration::from_secs(40);
 
 impl Schedule {
-    /// Where the server has to refresh. `capable`: it was seen to know of timers; `act_at`: the share of the interval that
-    /// such a server is given.
-    pub(super) fn server(interval: Duration, capable: bool, act_at: f64) -> Self {
+    /// Where the server has to refresh. `asked`: the interval that it goes by itself, where that is another; `capable`: it was seen to
+    /// know of timers; `act_at`: the share of the interval that such a server is given.
+    pub(super) fn server(interval: Duration, asked: Option<Duration>, capable: bool, act_at: f64) -> Self {
         let deadline = deadline(interval);
         let half = interval / 2;
         let act = if capable {
+            // Where its own refresh would be too late, it is not waited for.
+            let half = asked.map(|asked| asked / 2).filter(|own| (half..deadline).contains(own)).unwrap_or(half);
             let share = Duration::try_from_secs_f64(interval.as_secs_f64() * act_at).unwrap_or(half);
             // Where the interval is so short that this would be too late, half of what is left after its middle.
             (half + GRACE).max(share.min(deadline.saturating_sub(TRANSACTION))).min((half + deadline) / 2)
@@ -102,10 +104,15 @@ mod tests {
 
     #[test]
     fn a_server_that_never_refreshes_gets_half_and_one_that_does_gets_more() {
-        assert_eq!(Schedule::server(s(1800), false, 0.6).act, s(900));
-        assert_eq!(Schedule::server(s(1800), true, 0.6).act, s(1080));
-        assert_eq!(Schedule::server(s(90), false, 0.6).act, s(45));
-        assert_eq!(Schedule::server(s(90), true, 0.6).act, s(51));
+        assert_eq!(Schedule::server(s(1800), None, false, 0.6).act, s(900));
+        assert_eq!(Schedule::server(s(1800), None, true, 0.6).act, s(1080));
+        assert_eq!(Schedule::server(s(90), None, false, 0.6).act, s(45));
+        assert_eq!(Schedule::server(s(90), None, true, 0.6).act, s(51));
+        // One that spreads its refresh by 5 s about the half of what it asked for is let be.
+        for (asked, act) in [(60, 51), (90, 51), (100, 55), (110, 57), (120, 51), (1800, 51)] {
+            assert_eq!(Schedule::server(s(90), Some(s(asked)), true, 0.6).act.as_secs(), act, "{asked}");
+            assert_eq!(Schedule::server(s(90), Some(s(asked)), false, 0.6).act, s(45), "{asked}");
+        }
     }
 
     #[test]
@@ -126,7 +133,7 @@ mod tests {
         let of = |peers: Option<u64>| Schedule::assumed(s(300), peers.map(s));
         assert_eq!([None, Some(1800), Some(375), Some(310)].map(|peers| of(peers).act.as_secs()), [150, 150, 150, 124]);
         let found = of(None);
-        assert_eq!((found, found.take_over), (Schedule::server(s(300), false, 0.6), None));
+        assert_eq!((found, found.take_over), (Schedule::server(s(300), None, false, 0.6), None));
     }
 
     #[test]
@@ -134,7 +141,8 @@ mod tests {
         for interval in (1..200).chain([1800, 86_400, u64::from(u32::MAX)]) {
             for capable in [false, true] {
                 for act_at in [0.5, 0.6, 0.9, 5.0, f64::NAN, f64::INFINITY, -1.0] {
-                    let found = Schedule::server(s(interval), capable, act_at);
+                    let asked = Some(s(interval * 6 / 5)).filter(|_| act_at != 0.6);
+                    let found = Schedule::server(s(interval), asked, capable, act_at);
                     assert!(found.act >= s(interval) / 2 && found.act < found.deadline, "{interval} {found:?}");
                     assert!(found.act < found.expiring && found.expiring < found.deadline);
                     assert!(found.last_safe() >= found.act && found.last_safe() < found.deadline);

@@ -228,7 +228,9 @@ impl Dialog {
         self.session.origin = self.session.origin.after(themselves, outcome.agreed.is_some());
         let was_assumed = self.session.assumed.is_some();
         self.has_handed_off(by, terms);
-        self.set_moments(rules, by, alone);
+        // R12: where the answer says nothing, a server that refreshes does so by what it asked for.
+        let asked = terms.interval.filter(|_| sender == Side::Server && expires.is_none());
+        self.set_moments(rules, by, alone, asked);
         self.keeps_role();
         let floor = floor(rules);
         let too_short = outcome.agreed.is_some_and(|agreed| Duration::from_secs(agreed.interval.into()) < floor);

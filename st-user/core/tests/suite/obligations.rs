@@ -147,6 +147,21 @@ fn r12_a_2xx_without_session_expires_keeps_the_timer_unless_strict() {
 }
 
 #[test]
+fn r12_a_server_whose_own_refresh_is_answered_without_a_timer_has_its_chance_by_what_it_asked_for() {
+    // Where the 2xx names an interval, that is what the server goes by.
+    for (expires, before, after) in [("", 54, 56), ("Session-Expires: 90;refresher=uac\r\n", 50, 52)] {
+        let mut sim = Sim::with(Rules { action: Action::Refresh, ..Rules::default() });
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        sim.secs(30);
+        sim.reinvite(&mut call, Side::Server, "Supported: timer\r\nSession-Expires: 100;refresher=uac\r\n", expires);
+        sim.secs(before);
+        assert_eq!(sim.ours().len(), 0, "{expires}");
+        sim.secs(after - before);
+        assert_eq!(sim.ours().len(), 1, "{expires}");
+    }
+}
+
+#[test]
 fn session_expires_that_cannot_be_read_keeps_what_was_agreed() {
     let mut sim = Sim::new(Action::Refresh);
     let mut call = sim.call("a", Side::Server, UAC_90);

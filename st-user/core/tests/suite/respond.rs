@@ -357,9 +357,10 @@ fn r29_while_a_request_of_sipsts_or_the_peers_is_under_way_the_peer_is_told_to_w
 
     // Another INVITE of the peer's waits for the server.
     let (mut sim, mut call) = self::call(rules(), Side::Server);
+    sim.secs(1);
     let extra = manners(Side::Peer, true) + UAC_1800;
     let first = sim.request(&mut call, Side::Peer, "INVITE", &extra, &sdp(Side::Peer));
-    sim.respond(&call, Side::Peer, &first, "INVITE", 100, "");
+    sim.respond(&call, Side::Peer, &first, "INVITE", 180, "");
     let asked = refreshes(&mut sim, &mut call, "INVITE", 503);
     assert_eq!(statuses(&sim, &asked), [500]);
     assert!(sim.responses.last().unwrap().contains("Retry-After: 2\r\n"));
@@ -367,6 +368,29 @@ fn r29_while_a_request_of_sipsts_or_the_peers_is_under_way_the_peer_is_told_to_w
     assert_eq!(statuses(&sim, &asked), [500], "its first offer has no answer");
     let asked = refreshes(&mut sim, &mut call, "UPDATE", 405);
     assert_eq!(statuses(&sim, &asked), [200]);
+}
+
+#[test]
+fn a_refusal_goes_out_where_the_answer_to_the_request_before_may_have_gone_by_unseen() {
+    for rings in [false, true] {
+        let (mut sim, mut call) = call(rules(), Side::Server);
+        sim.secs(1);
+        let method = if rings { "INVITE" } else { "UPDATE" };
+        let extra = manners(Side::Peer, true) + UAC_1800;
+        let body = if rings { sdp(Side::Peer) } else { String::new() };
+        let first = sim.request(&mut call, Side::Peer, method, &extra, &body);
+        if rings {
+            sim.respond(&call, Side::Peer, &first, method, 180, "");
+            sim.command(Command::Loss { packets: 1 });
+        }
+        let asked = refreshes(&mut sim, &mut call, method, 405);
+        assert_eq!(statuses(&sim, &asked), [405], "{method}: as without sipst");
+        assert_eq!(sim.last(AnswerWithheld).reason.as_deref(), Some("request_in_progress"));
+        assert_eq!(sim.count(RefreshAnswered), 0);
+        sim.secs(190);
+        let asked = refreshes(&mut sim, &mut call, method, 405);
+        assert_eq!(statuses(&sim, &asked), [200], "{method}: nobody waits for that any more");
+    }
 }
 
 #[test]

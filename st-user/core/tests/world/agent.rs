@@ -6,11 +6,14 @@ mod user;
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
+pub(crate) use serve::unversioned;
+
 use super::{
     faults::Tally,
     sip::{Kind, Msg, Party, Verb, sdp},
     stacks::{First, OnUpdate, Stack},
     timer::Timer,
+    trunk::Rejects,
 };
 
 /// Microseconds since the world began.
@@ -39,6 +42,8 @@ pub(crate) enum Act {
     /// One that goes over to T.38, and one that comes back.
     Fax,
     Voice,
+    /// One with another codec.
+    Codec,
     /// One with another Contact.
     Move,
     /// One that is cancelled at once.
@@ -159,6 +164,8 @@ pub(crate) struct Agent {
     pub(crate) min_se: u32,
     /// What it answers to the first refreshes that it gets.
     pub(crate) refusals: Vec<u16>,
+    /// How it turns down whatever it is asked for in the dialog.
+    pub(crate) rejects: Option<Rejects>,
     pub(crate) agenda: Vec<(Us, Act)>,
     /// Whether it answers INVITEs with a reliable 183 first.
     pub(crate) reliable: bool,
@@ -177,6 +184,8 @@ pub(crate) struct Agent {
     /// When its first refresh of the interval is due; `None` once that was tried.
     pub(crate) first_due: Option<Us>,
     pub(crate) kill_at: Option<Us>,
+    /// How often its refreshes were turned down in this interval.
+    pub(crate) asked_in_vain: u32,
     /// An UPDATE was turned down, or had no answer.
     pub(crate) no_update: bool,
     pub(crate) remote_updates: bool,
@@ -238,6 +247,7 @@ impl Agent {
             interval: 90,
             min_se: 0,
             refusals: Vec::new(),
+            rejects: None,
             agenda: Vec::new(),
             reliable: false,
             early_update: false,
@@ -249,6 +259,7 @@ impl Agent {
             refresh_at: None,
             first_due: None,
             kill_at: None,
+            asked_in_vain: 0,
             no_update: false,
             remote_updates: false,
             told_min: 0,
@@ -279,6 +290,14 @@ impl Agent {
             served: Vec::new(),
             out: Vec::new(),
             rng,
+        }
+    }
+
+    /// Both sides of its calls are named in this domain.
+    pub(crate) fn belongs_to(&mut self, domain: &str) {
+        for uri in [&mut self.local_uri, &mut self.remote_uri, &mut self.target] {
+            let user = uri.split('@').next().unwrap_or_default();
+            *uri = format!("{user}@{domain}");
         }
     }
 
@@ -321,6 +340,17 @@ impl Agent {
         let of = |one: &&Served| one.request.verb == verb && one.request.origin() == branch;
         let lasts = |one: &Served| one.answer.is_none() || one.is_open() && now < one.since + TRANSACTION;
         !self.is_gone() && self.served.iter().find(of).is_some_and(lasts)
+    }
+
+    /// A request that it was sent, named by its topmost branch, and its final answer.
+    pub(crate) fn has_answered(&self, verb: Verb, branch: &str) -> Option<(&Msg, &Msg)> {
+        let served = self.served.iter().find(|one| one.request.verb == verb && one.request.branch() == branch)?;
+        served.answer.as_ref().map(|answer| (&served.request, answer))
+    }
+
+    /// The other side's session description, as it was last agreed upon.
+    pub(crate) fn heard_sdp(&self) -> &str {
+        &self.remote_sdp
     }
 
     pub(crate) fn plans(&mut self, at: Us, act: Act) {
@@ -486,11 +516,12 @@ impl Agent {
         }
     }
 
-    fn contact(&self) -> String {
+    pub(crate) fn contact(&self) -> String {
         format!("sip:{}{}@{}", if self.caller { "a" } else { "b" }, self.moves, self.host)
     }
 
     fn lists_update(&self) -> bool {
-        matches!(self.stack.on_update, OnUpdate::Accepts | OnUpdate::Swallows)
+        self.rejects.is_some_and(|rejects| rejects.lists_update)
+            || matches!(self.stack.on_update, OnUpdate::Accepts | OnUpdate::Swallows)
     }
 }

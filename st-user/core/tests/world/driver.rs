@@ -3,26 +3,26 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     net::SocketAddr,
+    ops::Range,
     sync::Arc,
-    time::Duration,
 };
 
 use rand::RngExt as _;
 use st_core::{
-    Action, Arm, Command, Credentials, Direction, Engine, Event, Inject, MediaSeen, Output, Packet, Policy, Refusal,
-    Rules, Time,
+    Arm, Command, Datagram, Direction, Engine, Event, Inject, MediaSeen, Output, Packet, Refusal, SessionId, Time,
     engine::{EngineConfig, Limits, Mode},
 };
 
 use super::{
-    agent::{Act, MS, S, Us},
+    agent::{Act, Agent, MS, S, Us},
     disk::Disk,
     faults::Fault,
-    judge::{Ends, Judge},
-    kernel::{Kernel, Record},
+    judge::{Ends, Judge, Word},
+    kernel::{Kernel, Record, SERVERS_COOKIE, SIPSTS_COOKIE},
     plan::Plan,
     sip::{Msg, Verb},
-    world::{Call, World},
+    trunk::Trunk,
+    world::{Call, SILENT, World},
 };
 
 /// When the world began.
@@ -50,6 +50,9 @@ pub(crate) struct Driver {
     pub(crate) stalls_to_die: Vec<usize>,
     /// Whether it was killed, and when another one is there.
     pub(crate) killed: Option<Us>,
+    pub(crate) died: Us,
+    /// When there was none.
+    pub(crate) away: Vec<Range<Us>>,
     /// When it last gave a sign of life.
     pub(crate) beat: Us,
     pub(crate) wake: Option<Us>,
@@ -67,10 +70,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(plan: &Plan, watched: bool) -> Self {
-        let credentials = Some(Credentials { username: "u".into(), password: "p".into() });
-        let floor = Duration::from_secs(60);
-        let rules = Rules { action: Action::Refresh, credentials, interval_floor: floor, ..Rules::default() };
-        let policy = Arc::new(Policy { default: rules, ..Policy::default() });
+        let policy = Arc::new(Trunk::policy());
         let seed = plan.seed;
         let config = EngineConfig { policy, mode: Mode::Live, seed, limits: Limits::default() };
         let mut engine = Engine::new(config.clone());
@@ -84,6 +84,8 @@ impl Driver {
             turned: 0,
             stalls_to_die: Vec::new(),
             killed: None,
+            died: 0,
+            away: Vec::new(),
             beat: 0,
             events: Vec::new(),
             watched,
@@ -96,6 +98,13 @@ impl Driver {
             stalled: BTreeSet::new(),
         }
     }
+}
+
+/// A packet as the ring has it.
+fn packet<'a>(direction: Direction, server: &Agent, peer: SocketAddr, cookie: u64, bytes: &'a [u8]) -> Packet<'a> {
+    let server = server.host.parse().expect("an address");
+    let transport = st_core::Transport::Udp;
+    Packet { direction, server, peer, transport, interface: 2, tos: 0, ttl: 64, cookie, truncated: false, bytes }
 }
 
 impl World {
@@ -143,7 +152,10 @@ impl World {
             self.driver.engine.handle_timeout(time(self.now));
             self.outputs();
         }
+        let mut arms = 0;
         while let Some(arm) = self.driver.arming.pop_front() {
+            arms += 1;
+            assert!(arms <= MOST_OUTPUTS, "{arms} times the same is asked for: {arm:?}");
             let index = self.index_of(std::str::from_utf8(&arm.tag));
             self.race(index, Fault::RaceEntry);
             let prepared = self.prepare(&arm, index);
@@ -171,10 +183,8 @@ impl World {
 
     /// What was in the ring waited for the daemon to wake up.
     fn overslept(&mut self) {
-        let waited = self.kernel.ring.iter().filter_map(|record| match record {
-            Record::Seen { bytes, .. } => Some(self.index_of(Msg::read(bytes).tags())),
-            Record::Refused { .. } => None,
-        });
+        let waited = self.kernel.ring.iter().filter_map(Record::bytes);
+        let waited = waited.map(|bytes| self.index_of(Msg::read(bytes).tags()));
         for index in waited.collect::<BTreeSet<_>>() {
             self.meets(index, Fault::DaemonSlept);
         }
@@ -206,7 +216,8 @@ impl World {
         while let Some(record) = self.kernel.ring.pop_front() {
             self.driver.unwritten.push(record.clone());
             match record {
-                Record::Seen { at, direction, peer, bytes } => self.show(at, direction, peer, &bytes),
+                Record::Seen { at, direction, peer, cookie, bytes } => self.show(at, direction, peer, cookie, &bytes),
+                Record::Held { at, peer, bytes } => self.show_held(at, peer, &bytes),
                 Record::Refused { token, refusal } => {
                     self.kernel.retire(token);
                     self.remark(&format!("{token:x} refused: {refusal:?}"));
@@ -216,10 +227,24 @@ impl World {
         }
     }
 
-    fn show(&mut self, at: Us, direction: Direction, peer: SocketAddr, bytes: &[u8]) {
+    /// A refusal that was held back.
+    fn show_held(&mut self, at: Us, peer: SocketAddr, bytes: &[u8]) {
+        let index = self.index_of(Msg::read(bytes).tags());
+        let packet = packet(Direction::Egress, &self.calls[index].server, peer, SERVERS_COOKIE, bytes);
+        if self.now - at <= SILENT {
+            self.driver.engine.handle_held(time(at), &packet);
+            return self.outputs();
+        }
+        // Nobody was there in time.
+        let datagram = Datagram::of(&packet);
+        self.driver.engine.handle_passed(time(at), &packet);
+        self.outputs();
+        self.send(&datagram);
+    }
+
+    fn show(&mut self, at: Us, direction: Direction, peer: SocketAddr, cookie: u64, bytes: &[u8]) {
         let egress = direction == Direction::Egress;
         let msg = Msg::read(bytes);
-        let ours = msg.is_ours();
         let index = self.index_of(msg.tags());
         let call = &mut self.calls[index];
         let theirs = if egress == msg.is_request() { &msg.to.tag } else { &msg.from.tag };
@@ -227,18 +252,7 @@ impl World {
         if theirs.is_none() || call.server.remote_tag.is_none() || *theirs == call.server.remote_tag {
             call.judge.shown(at, &msg, egress);
         }
-        let packet = Packet {
-            direction,
-            server: self.calls[index].server.host.parse().expect("an address"),
-            peer,
-            transport: st_core::Transport::Udp,
-            interface: 2,
-            tos: 0,
-            ttl: 64,
-            cookie: if egress && !ours { 7 } else { 0 },
-            truncated: false,
-            bytes,
-        };
+        let packet = packet(direction, &self.calls[index].server, peer, cookie, bytes);
         self.driver.engine.handle_packet(time(at), &packet);
         self.outputs();
     }
@@ -253,22 +267,18 @@ impl World {
                 }
                 Output::Arm(arm) => self.driver.arming.push_back(arm),
                 Output::Inject(inject) => self.inject(&inject),
-                // No plan has `respond`, `assist` or `keepalive`.
-                output @ (Output::Mark(_)
-                | Output::Unmark { .. }
-                | Output::Weigh { .. }
-                | Output::Send(_)
-                | Output::KeepAlive(_)
-                | Output::StopAssisting { .. }) => {
-                    panic!("{output:?}")
+                Output::Mark(mark) => self.kernel.mark(self.now, &mark),
+                Output::Unmark { call_id, tag } => self.kernel.unmark(&call_id, &tag),
+                Output::Weigh { session, media } => {
+                    self.look(session, &media);
+                    self.driver.engine.handle_command(time(self.now), Command::Weighed { session });
                 }
+                Output::Send(datagram) => self.send(&datagram),
+                // No trunk has `assist` or `keepalive`.
+                output @ (Output::KeepAlive(_) | Output::StopAssisting { .. }) => panic!("{output:?}"),
                 Output::Watch { flow } => assert!(self.kernel.flows.insert(flow), "watched twice: {flow}"),
                 Output::Unwatch { flow } => assert!(self.kernel.flows.remove(&flow), "not watched: {flow}"),
-                Output::Look { session, media } => {
-                    assert!(media.iter().all(|flow| self.kernel.flows.contains(flow)), "{media:?} are not watched");
-                    let seen = MediaSeen::default();
-                    self.driver.engine.handle_command(time(self.now), Command::Media { session, seen });
-                }
+                Output::Look { session, media } => self.look(session, &media),
                 Output::Retire { token } => self.kernel.retire(token),
                 Output::Disarm { call_id, tag, left, .. } => match Kernel::key(&call_id, &tag) {
                     Some(key) if left => self.kernel.leave(key),
@@ -292,6 +302,35 @@ impl World {
         panic!("more than {MOST_OUTPUTS} outputs at once: {:?}", self.plan);
     }
 
+    /// Tells when media were seen.
+    fn look(&mut self, session: SessionId, media: &[SocketAddr]) {
+        assert!(media.iter().all(|flow| self.kernel.flows.contains(flow)), "{media:?} are not watched");
+        let seen = MediaSeen::default();
+        self.driver.engine.handle_command(time(self.now), Command::Media { session, seen });
+    }
+
+    /// A response in the server's name, or an ACK in the peer's.
+    fn send(&mut self, datagram: &Datagram) {
+        let msg = Msg::read(&datagram.bytes);
+        let index = self.index_of(msg.tags());
+        let blind = self.calls[index].kept || self.lost_samples(index);
+        let Call { server, peer, judge, .. } = &mut self.calls[index];
+        let word = judge.says(self.now, &datagram.bytes, &Ends { server, peer, blind });
+        self.remark(&format!("c{index} {word:?}: {} {:?} {}", msg.status, msg.verb, msg.number));
+        match word {
+            Word::LetOut => self.meets(index, Fault::LetOut),
+            Word::Accepts if msg.verb == Verb::Invite => self.meets(index, Fault::AnsweredInvite),
+            Word::Accepts => self.meets(index, Fault::AnsweredUpdate),
+            Word::Repeats => self.meets(index, Fault::AnswerRepeated),
+            Word::Declines => self.meets(index, Fault::Declined),
+            Word::Acks => {}
+        }
+        self.leaves(index, datagram.peer, SIPSTS_COOKIE, &datagram.bytes);
+        if matches!(word, Word::Accepts | Word::Acks) {
+            self.kill_at_once();
+        }
+    }
+
     fn inject(&mut self, inject: &Inject) {
         let msg = Msg::read(&inject.bytes);
         let index = self.index_of(msg.tags());
@@ -299,7 +338,10 @@ impl World {
             self.remark(&format!("c{index} injects {:?} {} for {:?}", msg.verb, msg.number, inject.commit));
             let blind = self.calls[index].kept || self.lost_samples(index);
             let Call { server, peer, judge, .. } = &mut self.calls[index];
-            judge.injects(self.now, &msg, &Ends { server, peer, blind });
+            let taken = judge.injects(self.now, &msg, &Ends { server, peer, blind });
+            if taken {
+                self.meets(index, Fault::TakenOver);
+            }
             self.race(index, Fault::RaceLeaves);
         }
         if let Err(refusal) = self.kernel.record(inject) {
@@ -308,7 +350,7 @@ impl World {
                 .engine
                 .handle_command(time(self.now), Command::Refused { token: inject.token, refusal });
         }
-        let left = self.leaves(index, inject.peer, &inject.bytes);
+        let left = self.leaves(index, inject.peer, SIPSTS_COOKIE, &inject.bytes);
         if inject.commit.is_some() {
             self.race(index, Fault::RaceLeft);
             if left {

@@ -7,7 +7,12 @@
 //! transactions; copies of a 2xx that start the interval anew (R16); the Min-SE of a 422 forgotten (R17); the Contact of the
 //! peer's re-INVITE ignored (R24); `100rel` listed in a re-INVITE; a 200 to INFO that counts as a refresh.
 
+mod answers;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use answers::Answers;
+pub(crate) use answers::Word;
 
 use super::{
     agent::{Agent, MS, S, Us},
@@ -21,6 +26,9 @@ const OWNERS_WAIT: Us = 2_100 * MS;
 /// whole transaction is longer than some intervals have room for. A re-INVITE that meets it gets 491.
 const SILENCE: Us = 8 * S;
 
+/// How long before the peer's own refresh sipst sends one where it takes that over, at the latest.
+const AHEAD: Us = 40 * S;
+
 /// A transaction as the engine was shown it.
 #[derive(Clone, Debug)]
 struct Seen {
@@ -29,6 +37,8 @@ struct Seen {
     verb: Verb,
     by_server: bool,
     number: u32,
+    /// Whether sipst began it.
+    ours: bool,
     /// A 2xx or another final response.
     status: Option<u16>,
     /// When that was shown.
@@ -86,6 +96,11 @@ pub(crate) struct Judge {
     /// ACKs that sipst owes for 2xx that it was shown.
     owed: BTreeMap<u32, i64>,
     pub(crate) injected: u32,
+    /// Whether the operator has sipst refresh where the peer has to.
+    takes_over: bool,
+    /// The server has turned a refresh of the peer's down in this interval, or said nothing to it for a while.
+    turned_down: bool,
+    answers: Answers,
 }
 
 /// What an injection is judged by.
@@ -97,6 +112,11 @@ pub(crate) struct Ends<'a> {
 }
 
 impl Judge {
+    /// `takes_over`: whether the operator has sipst refresh where the peer has to.
+    pub(crate) fn new(takes_over: bool) -> Self {
+        Self { takes_over, ..Self::default() }
+    }
+
     /// A packet has left the host: no number goes down or comes twice (RFC 3261, section 12.2.1.1).
     pub(crate) fn left(&mut self, msg: &Msg) {
         if !msg.is_request() || self.dismissed {
@@ -172,6 +192,7 @@ impl Judge {
                     verb: msg.verb,
                     by_server,
                     number: msg.number,
+                    ours: msg.is_ours(),
                     status: None,
                     until: Us::MAX,
                     // What sipst began itself is its own affair.
@@ -185,8 +206,10 @@ impl Judge {
             (seen.status, seen.until) = (Some(msg.status), now);
             let began = seen.since;
             self.over |= msg.verb == Verb::Bye && msg.status < 300;
+            self.turned_down |= agrees && !by_server && msg.status >= 300;
             if agrees && msg.status < 300 && (!seen.early || self.agreed.is_none()) {
                 self.established = true;
+                self.turned_down = false;
                 self.helped = self.helped && (msg.is_ours() || !by_server);
                 self.since = now;
                 let refreshes = |other: &Seen| matches!(other.verb, Verb::Invite | Verb::Update);
@@ -203,10 +226,13 @@ impl Judge {
     /// What was shown since `before` is forgotten: the daemon was killed, and had not written it down.
     pub(crate) fn forget(&mut self, before: Self) {
         let now = std::mem::replace(self, before);
-        let Self { breaches, stale, wire, own, sent, dismissed, owed, injected, .. } = now;
+        let Self { breaches, stale, wire, own, sent, dismissed, owed, injected, answers, .. } = now;
         let helped = self.helped || now.helped;
         self.cut_short |= !self.established && !self.shown.is_empty();
-        *self = Self { breaches, stale, wire, own, sent, dismissed, owed, injected, helped, ..std::mem::take(self) };
+        let before = std::mem::take(self);
+        let mut answers = answers;
+        answers.begin_anew();
+        *self = Self { breaches, stale, wire, own, sent, dismissed, owed, injected, answers, helped, ..before };
     }
 
     /// A request of sipst's that had left is not known to the daemon that goes on.
@@ -214,12 +240,13 @@ impl Judge {
         self.repeats = true;
     }
 
-    /// The engine has a refresh sent.
-    pub(crate) fn injects(&mut self, now: Us, msg: &Msg, ends: &Ends<'_>) {
+    /// The engine has a refresh sent. Whether the peer would have had to.
+    pub(crate) fn injects(&mut self, now: Us, msg: &Msg, ends: &Ends<'_>) -> bool {
         self.injected += 1;
+        let taken = self.takes_over && self.agreed.is_some_and(|(_, server)| !server);
         if ends.blind && msg.to.tag != ends.server.remote_tag {
             // The BYE to a fork went by unseen: that has to be asked for.
-            return;
+            return taken;
         }
         let repeats = std::mem::take(&mut self.repeats);
         let breach = [
@@ -231,18 +258,33 @@ impl Judge {
         self.breaches.extend(breach.into_iter().flatten().map(|why| format!("{:?} {}: {why}", msg.verb, msg.number)));
         self.glared = None;
         self.helped = true;
+        taken
     }
 
     fn outside_its_time(&self, now: Us) -> Option<String> {
         let Some((seconds, server)) = self.agreed else { return Some("there is no interval".into()) };
+        let half = Us::from(seconds) * S / 2;
+        // Where the peer is to refresh by then, a transaction and a little more is left before that.
+        let (taken, share) = (!server && self.takes_over, Us::from(seconds) * S * 2 / 5);
+        let from = if taken { share.min(half.saturating_sub(AHEAD)) } else { half };
         // A packet of the very moment may not have been read.
-        let early = now + 20 * MS < self.since + Us::from(seconds) * S / 2;
+        let early = now + 20 * MS < self.since + from && !(taken && self.is_turned_down(now, seconds));
         match () {
             () if self.over => Some("the call is over".into()),
-            () if !server => Some("the peer has to refresh".into()),
+            () if !server && !taken => Some("the peer has to refresh".into()),
             () if early => Some("the session was refreshed in this half of the interval".into()),
             () => None,
         }
+    }
+
+    /// Whether a refresh of the peer's has come to nothing in this interval.
+    fn is_turned_down(&self, now: Us, seconds: u32) -> bool {
+        let patience = SILENCE.min(Us::from(seconds) * S / 3);
+        let ignored = |seen: &Seen| {
+            let refreshes = !seen.by_server && matches!(seen.verb, Verb::Invite | Verb::Update);
+            refreshes && seen.status.is_none() && seen.since >= self.since && seen.since + patience <= now
+        };
+        self.turned_down || self.shown.iter().any(ignored)
     }
 
     /// A refresh is not sent by both: one that refreshes by itself has its chance.

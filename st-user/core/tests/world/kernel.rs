@@ -1,5 +1,7 @@
 //! The kernel programs' part, step for step as `st_egress` and `st_ingress` do it, with their own scan, key and mapping.
 
+mod hold;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
@@ -12,8 +14,10 @@ use st_ebpf::{
     abi::CAPTURE,
     cseq::{self, BLANKS, Close, RANGES, State, close, from_wire, to_wire},
     key::DialogKey,
-    scan::{MAX_STEPS, Scan, Span, Start, Window, has_our_prefix, method, our_token, part, start},
+    scan::{MAX_STEPS, Scan, Span, Start, Window, has_our_prefix, is_500, method, our_token, part, start},
 };
+
+use hold::{Acks, Held, Hold};
 
 use super::{
     agent::{TRANSACTION, Us},
@@ -46,8 +50,48 @@ struct Token {
 /// A ring record.
 #[derive(Clone, Debug)]
 pub(crate) enum Record {
-    Seen { at: Us, direction: Direction, peer: SocketAddr, bytes: Vec<u8> },
-    Refused { token: u64, refusal: Refusal },
+    Seen {
+        at: Us,
+        direction: Direction,
+        peer: SocketAddr,
+        cookie: u64,
+        bytes: Vec<u8>,
+    },
+    /// A refusal of the server's that is held back.
+    Held {
+        at: Us,
+        peer: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Refused {
+        token: u64,
+        refusal: Refusal,
+    },
+}
+
+impl Record {
+    /// The message, where there is one.
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Seen { bytes, .. } | Self::Held { bytes, .. } => Some(bytes),
+            Self::Refused { .. } => None,
+        }
+    }
+}
+
+/// Sends of one socket have one.
+pub(crate) const SERVERS_COOKIE: u64 = 7;
+/// That of the daemon's raw socket.
+pub(crate) const SIPSTS_COOKIE: u64 = 8;
+
+/// What becomes of a packet that is about to leave.
+pub(crate) enum Leaves {
+    On(Vec<u8>),
+    /// It comes in again.
+    Back(Vec<u8>),
+    /// It is in the ring, and nowhere else.
+    Held,
+    Nothing,
 }
 
 pub(crate) struct Kernel {
@@ -55,6 +99,8 @@ pub(crate) struct Kernel {
     pub(crate) tally: Tally,
     /// The chance that the ring is full.
     full: f64,
+    /// The chance that it is when a refusal comes.
+    crammed: f64,
     calm: Us,
     /// From when to when it is full for certain.
     overflows: Vec<Range<Us>>,
@@ -71,6 +117,10 @@ pub(crate) struct Kernel {
     tokens: HashMap<u64, Token>,
     /// Dialogs with entries of which a new daemon knows nothing: it takes these away once they are over.
     leftovers: HashSet<u64>,
+    /// Dialogs that are marked.
+    holds: HashMap<u64, Hold>,
+    /// Whether the daemon's heartbeat is fresh.
+    pub(crate) awake: bool,
     window: Box<Window>,
 }
 
@@ -80,6 +130,7 @@ impl Kernel {
             ring: VecDeque::new(),
             tally: Tally::default(),
             full: f64::from(weather.ring) / 1000.0,
+            crammed: f64::from(weather.crammed) / 100.0,
             calm: weather.calm,
             overflows: weather.overflows.clone(),
             rng,
@@ -90,6 +141,8 @@ impl Kernel {
             latest: HashMap::new(),
             tokens: HashMap::new(),
             leftovers: HashSet::new(),
+            holds: HashMap::new(),
+            awake: true,
             window: Box::new(Window { bytes: [0; CAPTURE + 16] }),
         }
     }
@@ -179,6 +232,8 @@ impl Kernel {
         let quoted = match start {
             Start::Request(method::PRACK) => part::RACK,
             Start::Request(method::NOTIFY | method::SUBSCRIBE) => part::EVENT,
+            // It makes a 500 into something that passes by itself.
+            Start::Response if is_500(&self.window) => part::RETRY_AFTER,
             Start::Request(_) | Start::Response | Start::KeepAlive | Start::NotSip => 0,
         };
         let mut scan = Scan::default();
@@ -187,49 +242,59 @@ impl Kernel {
         (start, scan)
     }
 
-    fn submit(&mut self, now: Us, record: Record) {
+    /// Whether there was room.
+    fn submit(&mut self, now: Us, record: Record) -> bool {
         let overflow = self.overflows.iter().any(|one| one.contains(&now));
         self.tally.add(Fault::RingOverflow, overflow.into());
         if overflow || now < self.calm && self.full > 0.0 && self.rng.random_bool(self.full) {
             self.tally.count(Fault::SampleLost);
             self.lost.push(record);
-        } else {
-            self.ring.push_back(record);
+            return false;
         }
+        self.ring.push_back(record);
+        true
     }
 
-    /// A packet that leaves the host; what is on the wire, if anything.
-    pub(crate) fn egress(&mut self, now: Us, peer: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// A packet that is about to leave the host.
+    pub(crate) fn egress(&mut self, now: Us, peer: SocketAddr, cookie: u64, bytes: &[u8]) -> Leaves {
         let (start, scan) = self.scan(bytes);
-        let seen = Record::Seen { at: now, direction: Direction::Egress, peer, bytes: bytes.to_vec() };
+        let seen = Record::Seen { at: now, direction: Direction::Egress, peer, cookie, bytes: bytes.to_vec() };
         let method = match start {
             Start::Request(method) => method,
             Start::Response => {
-                if scan.method != method::OPTIONS {
-                    self.submit(now, seen);
+                let record = Record::Held { at: now, peer, bytes: bytes.to_vec() };
+                match self.hold(now, record, bytes, cookie, &scan) {
+                    Held::Yes => return Leaves::Held,
+                    Held::No if scan.method != method::OPTIONS => _ = self.submit(now, seen),
+                    Held::No | Held::NoRoom => {}
                 }
-                return Some(bytes.to_vec());
+                return Leaves::On(bytes.to_vec());
             }
-            Start::KeepAlive | Start::NotSip => return Some(bytes.to_vec()),
+            Start::KeepAlive | Start::NotSip => return Leaves::On(bytes.to_vec()),
         };
         if has_our_prefix(&self.window, scan.branch) {
             let token = our_token(&self.window, scan.branch).unwrap_or(0);
             return match self.commit(now, token) {
                 Ok(()) => {
                     self.submit(now, seen);
-                    Some(bytes.to_vec())
+                    Leaves::On(bytes.to_vec())
                 }
                 Err(refusal) => {
                     self.submit(now, Record::Refused { token, refusal });
-                    None
+                    Leaves::Nothing
                 }
             };
+        }
+        if method == method::ACK && self.acks(now, bytes, &scan) == Acks::Refusal {
+            // In the peer's name.
+            self.tally.count(Fault::AckTurned);
+            return Leaves::Back(bytes.to_vec());
         }
         let inside = scan.to_tag.len > 0;
         if inside || matches!(method, method::INVITE | method::CANCEL) {
             self.submit(now, seen);
         }
-        Some(if inside { self.shift(bytes, &scan, method) } else { bytes.to_vec() })
+        Leaves::On(if inside { self.shift(bytes, &scan, method) } else { bytes.to_vec() })
     }
 
     fn shift(&mut self, bytes: &[u8], scan: &Scan, method: u32) -> Vec<u8> {
@@ -324,11 +389,15 @@ impl Kernel {
     /// A packet that comes in; what the server gets, if anything.
     pub(crate) fn ingress(&mut self, now: Us, peer: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
         let (start, scan) = self.scan(bytes);
-        let seen = Record::Seen { at: now, direction: Direction::Ingress, peer, bytes: bytes.to_vec() };
+        let seen = Record::Seen { at: now, direction: Direction::Ingress, peer, cookie: 0, bytes: bytes.to_vec() };
         match start {
             Start::Request(method) => {
                 if method != method::OPTIONS || scan.to_tag.len > 0 {
                     self.submit(now, seen);
+                }
+                if method == method::ACK && self.acks(now, bytes, &scan) == Acks::Success {
+                    self.tally.count(Fault::AckTaken);
+                    return None;
                 }
                 if method != method::NOTIFY || scan.found & part::EVENT == 0 {
                     return Some(bytes.to_vec());

@@ -25,6 +25,7 @@ mod stacks;
 mod table;
 mod timer;
 mod traces;
+mod trunk;
 mod truth;
 mod verdict;
 mod world;

@@ -34,6 +34,12 @@ impl World {
         self.travels(index, if proxied { Place::Proxy { from_server: false } } else { Place::Edge }, bytes);
     }
 
+    /// What the kernel programs turn round comes in at once.
+    pub(crate) fn returns(&mut self, index: usize, bytes: Vec<u8>) {
+        self.sequence += 1;
+        self.packets.push(Reverse((self.now, self.sequence, index, Place::Edge, bytes)));
+    }
+
     /// The proxy's own: one for the server, one for the peer.
     pub(crate) fn proxy_says(&mut self, index: usize, [to_server, to_peer]: [Msg; 2]) {
         let spelling = self.calls[index].server.stack.spelling;
@@ -111,7 +117,11 @@ impl World {
             Place::Edge => {
                 let hop = self.calls[index].hop;
                 let heard = self.kernel.ingress(now, hop, bytes);
+                let taken = self.kernel.tally.met(Fault::AckTaken) > 0;
                 self.kernel_met(index);
+                if taken {
+                    self.calls[index].judge.ack_taken(&Msg::read(bytes));
+                }
                 if let Some(bytes) = heard {
                     let call = &mut self.calls[index];
                     if now < self.plan.weather.calm

@@ -10,6 +10,7 @@ use super::{
     agent::{Act, MS, S, Us},
     proxy::Manner,
     stacks::{PEERS, SERVERS},
+    trunk::{Rejects, Trunk},
 };
 
 /// The network and the host.
@@ -23,6 +24,8 @@ pub(crate) struct Weather {
     pub(crate) delay: Us,
     /// Chances in a thousand that the ring has no place for a sample.
     pub(crate) ring: u32,
+    /// Chances in a hundred that it has none for a refusal that would be held back.
+    pub(crate) crammed: u32,
     /// Chances in a hundred that a firewall drops what the kernel programs have seen coming in.
     pub(crate) firewall: u32,
     /// Chances in a hundred that the daemon sleeps for a while before it reads.
@@ -71,6 +74,10 @@ pub(crate) struct CallPlan {
     pub(crate) acts: Vec<(u32, bool, Act)>,
     /// What the peer answers to the first refreshes that it gets.
     pub(crate) refusals: Vec<u16>,
+    /// What the operator has asked for.
+    pub(crate) trunk: Trunk,
+    /// How the server turns down what the peer asks for.
+    pub(crate) rejects: Option<Rejects>,
     /// The server sends an INFO after each refresh of sipst's.
     pub(crate) chatty: bool,
 }
@@ -144,6 +151,12 @@ impl fmt::Debug for CallPlan {
         }
         if !self.refusals.is_empty() {
             write!(f, ", refreshes get {:?}", self.refusals)?;
+        }
+        if self.trunk != Trunk::Plain {
+            write!(f, ", {:?}", self.trunk)?;
+        }
+        if let Some(rejects) = &self.rejects {
+            write!(f, ", the server: {rejects:?}")?;
         }
         write!(f, " (seed {})", self.seed)
     }

@@ -45,10 +45,23 @@ impl World {
     pub(crate) fn kill(&mut self, back: Us) {
         if !self.driver.disk.0.is_empty() && self.driver.killed.is_none() {
             self.calls_on(Fault::DaemonKilled);
-            self.driver.killed = Some(back);
+            (self.driver.killed, self.driver.died) = (Some(back), self.now);
+            self.driver.away.push(self.now..back);
+            self.calls
+                .iter_mut()
+                .filter(|call| call.judge.is_holding())
+                .for_each(|call| call.met.count(Fault::HeldAtDeath));
             // What is there by then is read at once.
             self.driver.reads = Some(self.now);
             self.remark("the daemon is killed");
+        }
+    }
+
+    /// Now and then that happens while a refusal is held back.
+    pub(crate) fn kill_on_hold(&mut self) {
+        if self.plan.kills(SUDDEN) && self.rng.random_bool(KILLS / 100.0) {
+            let back = self.now + self.rng.random_range(50 * MS..6 * S);
+            self.kill(back);
         }
     }
 
@@ -89,6 +102,7 @@ impl World {
         let (engine, restored) = self.driver.disk.restore(self.driver.config.clone());
         self.driver.engine = engine;
         self.kernel.flows.clear();
+        self.kernel.unmark_all();
         // Forks of one INVITE of the server's have one entry together.
         let mut sessions: HashMap<_, Vec<_>> = HashMap::new();
         let mut owners = HashMap::new();

@@ -360,6 +360,8 @@ fn party(value: &str) -> Party {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Voice,
+    /// Voice by another codec.
+    Wide,
     /// T.38 (F22).
     Fax,
 }
@@ -368,6 +370,7 @@ pub(crate) enum Kind {
 pub(crate) fn sdp(host: &str, version: u32, port: u32, flow: &str, kind: Kind) -> String {
     let media = match kind {
         Kind::Voice => format!("m=audio {port} RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na={flow}\r\n"),
+        Kind::Wide => format!("m=audio {port} RTP/AVP 9\r\na=rtpmap:9 G722/8000\r\na={flow}\r\n"),
         Kind::Fax => format!("m=image {port} udptl t38\r\na=T38FaxVersion:0\r\n"),
     };
     format!("v=0\r\no=- 7 {version} IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n{media}")

@@ -215,6 +215,13 @@ pub(crate) struct Stack {
     pub(crate) spelling: Spelling,
 }
 
+impl Stack {
+    /// Whether it says that it refreshes itself, where it is called by somebody without timers.
+    pub(crate) const fn undertakes(&self) -> bool {
+        matches!(self.as_uas, AsUas::ByTheBook | AsUas::Volunteers | AsUas::Follows)
+    }
+}
+
 const PLAIN: Spelling = Spelling { compact: false, cseq: "CSeq: ", long: false };
 
 /// What most have in common: no timers.

@@ -35,16 +35,22 @@ const NO_TROUBLE: &[Fault] = &[
 /// In so many calls one at most may be of those that [`Lives::by_the_rule`] tells.
 const ONCE_IN: u64 = 4_000;
 
+/// One in so many calls whose refreshing was taken over at most may end for that.
+const TAKEN_ONE_IN: u64 = 10;
+
 /// The table's own words.
 const LEGEND: &str = "\
-doomed:  without sipst its session timer ends it, though both ends want to go on: beyond + saved + lost
+doomed:  without sipst its session timer ends it, or the peer whose refresh the server turns down, though both ends want to go
+         on: beyond + saved + lost
 beyond:  of these, what nobody could have refreshed in the server's name; the second block says why
 saved:   of the other ones, lives until a user hangs up; lost: does not
 alerted: of the lost ones, an alert told before the peer hung up
 harmed:  with sipst it ends sooner than without, or an end gets what it should not
 R12:     not harmed but by the rule. The peer's own timer was off, or it went on alone, by a 2xx that said nothing of it; border
          controllers that say nothing and go on are why sipst goes on too (strict_r12 ends that). A refresh set the timer again, and
-         in some later interval none got through: the link was down, or whoever had to refresh was not";
+         in some later interval none got through: the link was down, or whoever had to refresh was not
+taken over: not harmed but by what the operator has asked for. sipst had made itself the refresher in place of a peer that would have
+         gone on, and later could not refresh; the reasons are those of the second block";
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
@@ -96,7 +102,8 @@ pub(crate) struct Lives<'a> {
 impl Lives<'_> {
     fn was_doomed(&self) -> bool {
         let call = &self.control.calls[self.index];
-        call.came_up() && matches!(end(call), Some((_, Why::Expired)))
+        let doomed = |why| why == Why::Expired || why == Why::GaveUp && call.promised;
+        call.came_up() && end(call).is_some_and(|(_, why)| doomed(why))
     }
 
     /// How it ended with sipst, if that was sooner than without it and nobody wanted it.
@@ -151,13 +158,18 @@ pub(crate) struct Table {
     beyond: BTreeMap<&'static str, Row>,
     /// What ended by R12.
     by_the_rule: u64,
-    /// What harmed calls, and their worlds.
-    harms: Vec<String>,
+    /// What ended because sipst had taken the refreshing over from a peer that would have gone on, by why it could not.
+    taken: BTreeMap<&'static str, u64>,
 }
 
 impl Table {
-    /// Takes in a call that has met `faults`; `possible`: whether it could be refreshed.
-    pub(crate) fn take(&mut self, faults: &Tally, lives: &Lives<'_>, possible: Result<(), &'static str>) {
+    /// Takes in a call that has met `faults`; `possible`: whether it could be refreshed. The error is the harm done to it.
+    pub(crate) fn take(
+        &mut self,
+        faults: &Tally,
+        lives: &Lives<'_>,
+        possible: Result<(), &'static str>,
+    ) -> Result<(), String> {
         let call = &lives.world.calls[lives.index];
         let doomed = lives.was_doomed();
         let lived = fate(call) == Fate::Lived;
@@ -173,8 +185,11 @@ impl Table {
             lost: (doomed && !lived).into(),
             harmed: harm.is_some().into(),
         };
-        self.by_the_rule += u64::from(by_the_rule);
-        self.harms.extend(harm.map(|what| format!("c{} {what}\n{:?}", lives.index, lives.world.plan)));
+        if by_the_rule && faults.met(Fault::TakenOver) > 0 {
+            *self.taken.entry(possible.err().unwrap_or("none of these")).or_default() += 1;
+        } else {
+            self.by_the_rule += u64::from(by_the_rule);
+        }
         // One refusal after the other, and the server speaks in between: the kernel keeps so many numbers apart, no more.
         let full = faults.met(Fault::RangesFull) > 0;
         if let Err(why) = possible.and(if full { Err("no range for numbers") } else { Ok(()) }) {
@@ -190,6 +205,7 @@ impl Table {
         if !troubled {
             self.none.add(&row);
         }
+        harm.map_or(Ok(()), |what| Err(format!("c{} was harmed: {what}", lives.index)))
     }
 
     fn rows(&self) -> impl Iterator<Item = (&'static str, Row)> {
@@ -199,10 +215,15 @@ impl Table {
 
     /// What holds over a whole run.
     pub(crate) fn assert_good(&self) {
-        assert!(self.harms.is_empty(), "harmed:\n{}", self.harms.join("\n"));
         // Some for chance, which counts in short runs only.
         let most = self.all.calls / ONCE_IN + 5;
         assert!(self.by_the_rule <= most, "{} of {} calls ended by R12", self.by_the_rule, self.all.calls);
+        let taken: u64 = self.taken.values().sum();
+        let all = self.faults.get(&Fault::TakenOver).map_or(0, |row| row.calls);
+        assert!(
+            taken * TAKEN_ONE_IN <= all + 100,
+            "{taken} of {all} calls ended after their refreshing was taken over"
+        );
         let bad: Vec<_> = self.rows().filter(|(_, row)| !row.is_good()).collect();
         assert!(bad.is_empty(), "fewer than {SAVED} % saved: {bad:?}");
         assert!(self.all.doomed * 4 > self.all.calls, "{} of {} calls were doomed", self.all.doomed, self.all.calls);
@@ -218,6 +239,8 @@ impl fmt::Display for Table {
         writeln!(f, "\n{:<62}{heads}", "beyond, because")?;
         self.beyond.iter().filter(|(_, row)| row.doomed > 0).try_for_each(|(why, row)| row.write(f, why))?;
         writeln!(f, "\n{:<62}{:>8}", "R12", self.by_the_rule)?;
+        writeln!(f, "{:<62}{:>8}", "taken over, because", self.taken.values().sum::<u64>())?;
+        self.taken.iter().try_for_each(|(why, calls)| writeln!(f, "{why:<62}{calls:>8}"))?;
         write!(f, "\nat least {SAVED} % saved is asked of rows in which saved and lost are {ENOUGH} or more")
     }
 }

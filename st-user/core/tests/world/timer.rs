@@ -9,6 +9,9 @@ use super::{
     stacks::{AsUas, Bare, Expiry, Requires, SaysMinSe, Then},
 };
 
+/// How often a stack asks again as it was seen to.
+const PATIENCE: u32 = 3;
+
 /// What an agent believes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timer {
@@ -101,6 +104,7 @@ impl Agent {
 
     fn start(&mut self, now: Us, timer: Option<Timer>) {
         (self.timer, self.since) = (timer, now);
+        self.asked_in_vain = 0;
         (self.refresh_at, self.first_due, self.kill_at) = (None, None, None);
         let Some(Timer { seconds, mine }) = timer else { return };
         let whole = Us::from(seconds) * S;
@@ -157,7 +161,7 @@ impl Agent {
             // Once is what was seen.
             Then::Offers | Then::OffersAndHangsUp if self.offers => {}
             Then::Again(pause) => {
-                self.refresh_at = Some(now + pause);
+                self.refresh_at = Some(now + self.patience(pause));
                 return;
             }
             Then::NextTime => {
@@ -186,7 +190,8 @@ impl Agent {
             // It has no credentials.
             401 | 407 => return,
             481 => return self.hang_up(now, Why::Unknown),
-            405 | 501 | 422 => 0,
+            405 | 501 if verb == Verb::Update => 0,
+            422 => 0,
             491 if self.caller => self.rng.random_range(2 * S + S / 10..4 * S),
             491 => self.rng.random_range(0..2 * S),
             _ => msg.and_then(|msg| msg.retry_after).map_or(2 * S, |seconds| Us::from(seconds) * S),
@@ -194,6 +199,13 @@ impl Agent {
         if status == 422 {
             self.told_min = self.told_min.max(msg.and_then(|msg| msg.min_se).unwrap_or(0));
         }
-        self.refresh_at = Some(now + wait);
+        self.refresh_at = Some(now + self.patience(wait));
+    }
+
+    /// How long it waits until it asks again: nobody asks the same without end.
+    fn patience(&mut self, wait: Us) -> Us {
+        self.asked_in_vain += 1;
+        let tenth = self.timer.map_or(S, |timer| Us::from(timer.seconds) * S / 10);
+        if self.asked_in_vain > PATIENCE { wait.max(tenth) } else { wait }
     }
 }

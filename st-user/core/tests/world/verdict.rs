@@ -7,7 +7,7 @@ use st_core::{EventKind, engine::reason};
 use super::{
     agent::{Act, Agent, Life, S, Us, Why},
     driver::time,
-    faults::Tally,
+    faults::{Fault, Tally},
     stacks::{OnUpdate, PEERS, SERVERS},
     table::{Lives, Table},
     world::{Call, World},
@@ -50,7 +50,9 @@ pub(crate) fn fate(call: &Call) -> Fate {
         return Fate::Unacked;
     }
     let server_gave_up = matches!(call.server.life, Life::Over(_, Why::Expired | Why::GaveUp));
-    if server_gave_up || matches!(call.peer.life, Life::Over(_, Why::GaveUp)) {
+    // Where the peer has to refresh, seeing to that is what was promised.
+    let promised = call.promised && call.judge.agreed.is_some_and(|(_, by_server)| !by_server);
+    if server_gave_up || !promised && matches!(call.peer.life, Life::Over(_, Why::GaveUp)) {
         return Fate::GaveUp;
     }
     match end(call) {
@@ -80,8 +82,19 @@ fn was_possible(world: &World, index: usize, fate: Fate) -> Result<(), &'static 
     let (server, peer) = (&SERVERS[plan.server], &PEERS[plan.peer]);
     let updates = peer.on_update == OnUpdate::Accepts;
     let Some((seconds, by_server)) = call.judge.agreed else { return Err("no interval was seen") };
-    if !by_server {
-        return Err("the peer had to refresh");
+    if !by_server && !plan.trunk.takes_over() {
+        match plan.rejects.filter(|_| plan.trunk.answers()) {
+            None => return Err("the peer had to refresh"),
+            Some(rejects) if !rejects.may_be_answered() => return Err("the server said what nobody answers for it"),
+            Some(_) if call.peer.contact() != call.server.target => {
+                return Err("the server refused the peer's new Contact");
+            }
+            Some(_) if plan.early_update => return Err("an early offer"),
+            Some(_) if call.met.met(Fault::HoldAsleep) + call.met.met(Fault::HoldNoRoom) > 0 => {
+                return Err("a refusal went out: no daemon, or no room in the ring");
+            }
+            Some(_) => {}
+        }
     }
     let begun = world.driver.events.iter().any(|event| {
         event.kind == EventKind::SessionStarted
@@ -166,6 +179,12 @@ pub(crate) fn judge(world: &World, control: &World, summary: &mut Summary, stric
                 return fail(&format!("the {side} got {oddity}"));
             }
         }
+        // Half a second after a daemon is gone all goes out by itself.
+        let spells = || world.plan.weather.stalls.iter().chain(&world.driver.away);
+        let died = |at: Us| spells().any(|spell| spell.start < at + 2 * S && at < spell.end);
+        if let Some(kept) = call.judge.withheld_for_good(died) {
+            return fail(&kept);
+        }
         // The whole point of keeping the numbers right: the server can always leave.
         if call.server.diary.bye == Some(500) {
             return fail("the server's BYE was refused with 500");
@@ -203,7 +222,7 @@ fn take(world: &World, control: &World, index: usize, summary: &mut Summary, str
     summary.faults.take_in(&faults);
     let fate = fate(call);
     let possible = was_possible(world, index, fate);
-    summary.table.take(&faults, &Lives { world, control, index }, possible);
+    summary.table.take(&faults, &Lives { world, control, index }, possible)?;
     match (fate, possible) {
         (Fate::NoSetup, _) => {
             summary.no_setup += 1;
@@ -264,7 +283,9 @@ fn take(world: &World, control: &World, index: usize, summary: &mut Summary, str
         let quarter = call.judge.since + deadline - (deadline - whole / 2) / 4;
         world.plan.weather.stalls.iter().any(|stall| stall.start <= quarter && stall.end >= at)
     });
-    if !told && !early && !cut_off && !still && !call.judge.cut_short && call.judge.agreed.is_some() {
+    // Nor by a peer that hangs up at once where the server wants its refresh again later.
+    let gave_up = matches!(call.peer.life, Life::Over(_, Why::GaveUp));
+    if !told && !early && !gave_up && !cut_off && !still && !call.judge.cut_short && call.judge.agreed.is_some() {
         return Err(format!("not told in time: {}", story()));
     }
     if strict && possible.is_ok() {

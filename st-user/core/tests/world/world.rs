@@ -13,16 +13,20 @@ use super::{
     driver::Driver,
     faults::{Fault, Tally},
     judge::Judge,
-    kernel::Kernel,
+    kernel::{Kernel, Leaves, SERVERS_COOKIE},
     network::Packet,
     plan::Plan,
     proxy::Proxy,
     sip::Msg,
     stacks::{PEERS, SERVERS},
+    trunk::Trunk,
 };
 
+/// How old the daemon's heartbeat may be for anything to be held back.
+pub(crate) const SILENT: Us = st_ebpf::abi::HOLD_SILENT_NS / 1_000;
+
 /// Steps of one world, at most: it must come to rest.
-const MOST_STEPS: u32 = 1_000_000;
+const MOST_STEPS: u32 = 100_000;
 
 pub(crate) struct Call {
     pub(crate) server: Agent,
@@ -33,6 +37,8 @@ pub(crate) struct Call {
     pub(crate) judge: Judge,
     /// The server's next hop.
     pub(crate) hop: SocketAddr,
+    /// The peer's refreshes are turned down, and its trunk's rules are for that.
+    pub(crate) promised: bool,
     pub(crate) rng: StdRng,
     was_up: [bool; 2],
     /// When the network or the firewall last did something to one of its packets.
@@ -200,7 +206,7 @@ impl World {
                         self.calls[index].judge.wrote(msg.number);
                     }
                     let hop = self.calls[index].hop;
-                    self.leaves(index, hop, &bytes);
+                    self.leaves(index, hop, SERVERS_COOKIE, &bytes);
                 } else {
                     self.peer_says(index, bytes);
                 }
@@ -235,14 +241,38 @@ impl World {
         call.was_up[1] = false;
     }
 
-    /// A packet leaves the host by the kernel programs, if they let it.
-    pub(crate) fn leaves(&mut self, index: usize, hop: SocketAddr, bytes: &[u8]) -> bool {
-        let bytes = self.kernel.egress(self.now, hop, bytes);
+    /// Whether the daemon's heartbeat is fresh: its loop gives it, whatever it does.
+    fn daemon_lives(&self) -> bool {
+        let stalled = self.plan.weather.stalls.iter().find(|stall| stall.contains(&self.now)).map(|stall| stall.start);
+        let died = self.driver.killed.map(|_| self.driver.died);
+        let silent = [stalled, died].into_iter().flatten().min();
+        silent.is_none_or(|since| self.now - since <= SILENT)
+    }
+
+    /// A packet leaves the host by the kernel programs, if they let it. `cookie`: its socket's.
+    pub(crate) fn leaves(&mut self, index: usize, hop: SocketAddr, cookie: u64, bytes: &[u8]) -> bool {
+        self.kernel.awake = self.daemon_lives();
+        let fate = self.kernel.egress(self.now, hop, cookie, bytes);
         self.kernel_met(index);
-        let Some(bytes) = bytes else { return false };
+        let bytes = match fate {
+            Leaves::On(bytes) => bytes,
+            Leaves::Back(bytes) => {
+                self.returns(index, bytes);
+                return true;
+            }
+            Leaves::Held => {
+                self.remark(&format!("c{index} held back: {} {:?}", Msg::read(bytes).status, Msg::read(bytes).verb));
+                let Call { judge, server, .. } = &mut self.calls[index];
+                judge.withheld(self.now, &Msg::read(bytes), bytes, server);
+                self.kill_on_hold();
+                return false;
+            }
+            Leaves::Nothing => return false,
+        };
         let msg = Msg::read(&bytes);
         let call = &mut self.calls[index];
         call.judge.left(&msg);
+        call.judge.answer_leaves(&msg);
         if hop != call.hop {
             call.judge.breaches.push(format!("{:?} went to {hop}", msg.verb));
         }
@@ -299,10 +329,8 @@ impl World {
 
     /// Whether the ring lost anything of this call.
     pub(crate) fn lost_samples(&self, index: usize) -> bool {
-        self.kernel.lost.iter().any(|record| match record {
-            super::kernel::Record::Seen { bytes, .. } => self.index_of(Msg::read(bytes).tags()) == index,
-            super::kernel::Record::Refused { .. } => true,
-        })
+        let of_call = |bytes: &[u8]| self.index_of(Msg::read(bytes).tags()) == index;
+        self.kernel.lost.iter().any(|record| record.bytes().is_none_or(of_call))
     }
 }
 
@@ -338,11 +366,13 @@ fn new_call(plan: &Plan, index: usize) -> Call {
         agent.early_update = call.early_update;
         agent.late_offer = call.late_offer;
         agent.cancels = call.cancels;
+        agent.belongs_to(call.trunk.domain());
         agent
     };
-    let server = agent(&SERVERS[call.server], &server_host, "s", "p");
+    let mut server = agent(&SERVERS[call.server], &server_host, "s", "p");
     let mut peer = agent(&PEERS[call.peer], &peer_host, "p", "s");
     let mut fork = call.fork.then(|| agent(&PEERS[call.peer], &peer_host, "f", "s"));
+    server.rejects = call.rejects;
     for peer in [&mut peer].into_iter().chain(&mut fork) {
         peer.min_se = asked.min(90);
         peer.refusals.clone_from(&call.refusals);
@@ -352,7 +382,8 @@ fn new_call(plan: &Plan, index: usize) -> Call {
         peer,
         fork,
         proxy,
-        judge: Judge::default(),
+        judge: Judge::new(call.trunk.takes_over()),
+        promised: call.rejects.is_some() && call.trunk != Trunk::Plain,
         hop: hop.parse().expect("an address"),
         rng,
         was_up: [false; 2],

@@ -40,7 +40,8 @@ impl Agent {
             return self.progressed(now, at, msg);
         }
         let first = std::mem::replace(&mut client.stage, Stage::Done) != Stage::Done;
-        if msg.verb == Verb::Invite && msg.status >= 300 {
+        // Whoever has had a 2xx takes no notice of anything else (RFC 3261, section 17.1.1.2).
+        if msg.verb == Verb::Invite && msg.status >= 300 && client.ack.is_none() {
             let ack = Msg { verb: Verb::Ack, to: msg.to.clone(), body: String::new(), ..client.msg.clone() };
             self.out.push(Msg { contact: None, expires: None, min_se: None, allows_update: None, ..ack });
         }

@@ -9,6 +9,19 @@ use crate::{
     stacks::{AnswersAllow, AsUas, First, OnUpdate, Stale},
 };
 
+/// The lines of a session description without the version in `o=`.
+pub(crate) fn unversioned(sdp: &str) -> impl Iterator<Item = String> {
+    let plain = |line: &str| match line.strip_prefix("o=") {
+        Some(origin) => {
+            let words: Vec<_> =
+                origin.split(' ').enumerate().filter(|(at, _)| *at != 2).map(|(_, word)| word).collect();
+            words.join(" ")
+        }
+        None => line.into(),
+    };
+    sdp.lines().map(plain)
+}
+
 impl Agent {
     pub(super) fn asked(&mut self, now: Us, msg: &Msg) {
         if msg.verb == Verb::Ack {
@@ -203,6 +216,9 @@ impl Agent {
             self.diary.tally.count(Fault::Glare);
             return self.reply(now, msg, 491, |_| {});
         }
+        if self.rejects(now, msg) {
+            return;
+        }
         if msg.verb == Verb::Update {
             match self.stack.on_update {
                 OnUpdate::Accepts => {}
@@ -240,6 +256,16 @@ impl Agent {
         }
         agreed.body = body.unwrap_or_default();
         self.reply(now, msg, 200, |answer| *answer = agreed);
+    }
+
+    /// Whether a request in the dialog is more than a refresh, as far as it is known here.
+    pub(crate) fn would_change(&self, msg: &Msg) -> bool {
+        let moves = msg.contact.as_ref().is_some_and(|contact| *contact != self.target);
+        let refreshes = match &*msg.body {
+            "" => msg.verb == Verb::Update,
+            offer => unversioned(offer).eq(unversioned(&self.remote_sdp)),
+        };
+        moves || !refreshes
     }
 
     /// What is in store for a refresh; a challenge stays until it is answered.
@@ -280,7 +306,11 @@ impl Agent {
             return None;
         }
         self.remote_sdp = offer.into();
-        let kind = if offer.contains("m=image") { Kind::Fax } else { Kind::Voice };
+        let kind = match offer {
+            _ if offer.contains("m=image") => Kind::Fax,
+            _ if offer.contains("AVP 9") => Kind::Wide,
+            _ => Kind::Voice,
+        };
         let flow = match offer.lines().find_map(|line| line.strip_prefix("a=")) {
             _ if self.stack.ignores_hold => "sendrecv",
             _ if offer.contains("a=inactive") => "inactive",
@@ -334,7 +364,7 @@ impl Agent {
     }
 
     /// A final response at once.
-    fn reply(&mut self, now: Us, msg: &Msg, status: u16, dress: impl FnOnce(&mut Msg)) {
+    pub(crate) fn reply(&mut self, now: Us, msg: &Msg, status: u16, dress: impl FnOnce(&mut Msg)) {
         let mut answer = msg.response(status, &self.tag);
         dress(&mut answer);
         self.out.push(answer.clone());

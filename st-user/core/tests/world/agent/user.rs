@@ -23,6 +23,7 @@ impl Agent {
             _ if self.is_busy() => self.plans(now + S, act),
             Act::Hold => self.offer(now, Fault::Held, Kind::Voice, "sendonly"),
             Act::Freeze => self.offer(now, Fault::Frozen, Kind::Voice, "inactive"),
+            Act::Codec => self.offer(now, Fault::CodecChanged, Kind::Wide, "sendrecv"),
             Act::Fax => self.offer(now, Fault::Fax, Kind::Fax, "sendrecv"),
             Act::Resume | Act::Voice => {
                 self.version += 1;

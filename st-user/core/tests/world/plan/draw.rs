@@ -8,7 +8,8 @@ use super::{CallPlan, Plan, Weather};
 use crate::{
     agent::{Act, MS, S, Us},
     proxy::Manner,
-    stacks::{OnUpdate, PEERS, SERVERS},
+    stacks::{Expiry, OnUpdate, PEERS, SERVERS, Stack},
+    trunk::{Rejects, Trunk, rejects, trunk},
 };
 
 /// Spells of something within the first quarter of an hour; the lengths in milliseconds.
@@ -24,6 +25,7 @@ prop_compose! {
         late in 0..10_u32,
         delay in 1..120_u64,
         ring in prop_oneof![3 => Just(0_u32), 1 => 1..30_u32],
+        crammed in prop_oneof![1 => Just(0_u32), 1 => 1..20_u32],
         firewall in 0..3_u32,
         sleepy in 0..5_u32,
         races in prop_oneof![1 => Just(0_u32), 2 => 0..30_u32],
@@ -35,7 +37,7 @@ prop_compose! {
     ) -> Weather {
         let delay = delay * MS;
         Weather {
-            lost, doubled, late, delay, ring, firewall, sleepy, races, crossings, outages, overflows, stalls, calm,
+            lost, doubled, late, delay, ring, crammed, firewall, sleepy, races, crossings, outages, overflows, stalls, calm,
         }
     }
 }
@@ -50,6 +52,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::LateOffer),
         2 => Just(Act::Fax),
         1 => Just(Act::Voice),
+        2 => Just(Act::Codec),
         2 => Just(Act::Move),
         4 => Just(Act::Flinch),
         4 => Just(Act::Refer),
@@ -96,6 +99,7 @@ prop_compose! {
         server_ends in any::<bool>(),
         acts in prop::collection::vec((1..99_u32, any::<bool>(), act()), 0..5),
         refusals in refusals(),
+        trunk in trunk(),
     ) -> CallPlan {
         // A proxy can only lower what is long enough.
         let interval = if proxy == Some(Manner::Lowers) { interval.max(240) } else { interval };
@@ -122,6 +126,8 @@ prop_compose! {
             server_ends,
             acts,
             refusals: refusals.into_iter().take(most).collect(),
+            trunk,
+            rejects: None,
             chatty: false,
         }
     }
@@ -181,8 +187,39 @@ fn insistent() -> impl Strategy<Value = CallPlan> {
     })
 }
 
+/// The peer refreshes, and the server turns it down.
+fn rejected() -> impl Strategy<Value = CallPlan> {
+    let index = |stacks: &[Stack], which: fn(&Stack) -> bool| {
+        let all: Vec<_> = (0..stacks.len()).filter(|at| which(&stacks[*at])).collect();
+        prop::sample::select(all)
+    };
+    // Servers that hang up on nobody; peers that undertake to refresh where the UAC has no timers.
+    let server = index(SERVERS, |stack| stack.expiry == Expiry::Never && !stack.refreshes && !stack.spelling.long);
+    let peer = index(PEERS, |stack| stack.refreshes && stack.undertakes());
+    let trunk = prop_oneof![1 => Just(Trunk::Plain), 3 => Just(Trunk::TakesOver), 6 => Just(Trunk::Answers), 2 => Just(Trunk::Both)];
+    let changes = prop::sample::select(vec![Act::Hold, Act::Freeze, Act::Resume, Act::Codec, Act::Move, Act::Reinvite]);
+    let changes = prop::collection::vec((1..99_u32, Just(false), changes), 0..4);
+    (ordinary(), server, peer, trunk, rejects(), changes).prop_map(|(call, server, peer, trunk, rejects, changes)| {
+        CallPlan {
+            server,
+            peer,
+            server_calls: true,
+            cancels: None,
+            acts: call.acts.iter().copied().filter(|(_, server, _)| *server).chain(changes).collect(),
+            refusals: call.refusals.iter().copied().filter(|status| *status != 302).take(1).collect(),
+            trunk,
+            // Those that never answer an UPDATE do so after the first ones too.
+            rejects: Some(match SERVERS[server].on_update {
+                OnUpdate::Ignores => Rejects { times: u32::MAX, ..rejects },
+                OnUpdate::Accepts | OnUpdate::Refuses(_) | OnUpdate::Swallows => rejects,
+            }),
+            ..call
+        }
+    })
+}
+
 fn call() -> impl Strategy<Value = CallPlan> {
-    prop_oneof![30 => ordinary(), 1 => hectic(), 2 => cramped(), 1 => insistent()]
+    prop_oneof![30 => ordinary(), 1 => hectic(), 2 => cramped(), 1 => insistent(), 6 => rejected()]
 }
 
 pub(crate) fn plan() -> impl Strategy<Value = Plan> {
