@@ -32,7 +32,7 @@ struct Way {
 const HERE: &str = "an interface of `interfaces`";
 const NOTHING: &str = "nothing";
 
-const WAYS: [Way; 9] = [
+const WAYS: [Way; 13] = [
     Way {
         transport: "UDP, a port of `ports`",
         place: HERE,
@@ -44,9 +44,9 @@ const WAYS: [Way; 9] = [
     Way {
         transport: "UDP in IP fragments",
         place: HERE,
-        seen: "nothing but that there are some; answers to sipst are taken",
-        acted: NOTHING,
-        count: Count::Kernel(Counter::Fragment),
+        seen: "every message of a dialog, put together",
+        acted: "whatever the trunk's rules say",
+        count: Count::Kernel(Counter::FragmentSampled),
         of: "fragments",
     },
     Way {
@@ -76,6 +76,38 @@ const WAYS: [Way; 9] = [
     Way {
         transport: "SCTP, DTLS, QUIC, other ports",
         place: HERE,
+        seen: NOTHING,
+        acted: NOTHING,
+        count: Count::No,
+        of: "",
+    },
+    Way {
+        transport: "UDP, other ports, with `any_port`",
+        place: HERE,
+        seen: "every message of a dialog that begins as SIP does",
+        acted: "whatever the trunk's rules say",
+        count: Count::No,
+        of: "",
+    },
+    Way {
+        transport: "several UDP datagrams as one packet (`UDP_SEGMENT`, `UDP_GRO`)",
+        place: HERE,
+        seen: "that there are some",
+        acted: NOTHING,
+        count: Count::Kernel(Counter::Joined),
+        of: "packets UNSEEN",
+    },
+    Way {
+        transport: "any, inside a tunnel",
+        place: "the interface under the tunnel",
+        seen: NOTHING,
+        acted: NOTHING,
+        count: Count::No,
+        of: "",
+    },
+    Way {
+        transport: "any",
+        place: "an interface without Ethernet headers: tun, WireGuard, GRE, IP in IP",
         seen: NOTHING,
         acted: NOTHING,
         count: Count::No,
