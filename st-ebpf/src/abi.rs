@@ -20,7 +20,7 @@ pub const RING_BYTES: u32 = 4 << 20;
 pub const RING_STRANGERS: u64 = (RING_BYTES as u64) * 3 / 4;
 
 /// How many dialogs can have a shift entry at once.
-pub const SHIFTS: u32 = 65_536;
+pub const SHIFTS: u32 = 1 << 20;
 
 /// Of how many dialogs the last number of the server's is kept ([`Latest`]).
 pub const LATEST: u32 = 65_536;

@@ -105,7 +105,7 @@ pub static EARLY: PerCpuArray<Early> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
 
-/// Elements are made when they are needed: 65,536 calls at once are the exception.
+/// Elements are made when they are needed: as many calls at once as there is room for are the exception.
 const BPF_F_NO_PREALLOC: u32 = aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 
 /// What is too large for the stack. `header` and `window` stand together: that is a ring record.

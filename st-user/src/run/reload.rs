@@ -145,6 +145,8 @@ impl Driver<'_> {
         let (ports, opaque) = (&wanted.options.ports, &wanted.options.opaque_ports);
         if before.ports != *ports || before.opaque_ports != *opaque {
             self.kernel.set_ports([ports, opaque]).map_err(|error| refused(&error))?;
+        }
+        if before.ports != *ports {
             changes.push(format!("ports: {}", joined(ports)));
         }
         if before.opaque_ports != *opaque {

@@ -78,7 +78,7 @@ pub(super) struct Dialog {
     /// Who sent the INVITE that made the dialog, and so owns the Call-ID (R30).
     pub(super) caller: Side,
     /// Host in the peer's URI.
-    domain: String,
+    pub(super) domain: String,
     pub(super) started: Time,
     pub(super) heard: Time,
     /// When the server was last heard of.
@@ -124,6 +124,9 @@ pub(super) struct Dialog {
     pub(super) own: Vec<Own>,
     /// What the server's media tell, where that counts.
     pub(super) evidence: Option<Box<Evidence>>,
+    /// Whether that goes by `sdp` and `peer_sdp` as they are: whoever changes one of them takes it back.
+    #[serde(skip)]
+    pub(super) media_read: bool,
     /// Whether a refresh of sipst's has succeeded in it.
     pub(super) proven: bool,
     /// Why nothing is sent in this dialog any more.
@@ -246,6 +249,7 @@ impl Dialog {
             cycle: Cycle::default(),
             own: Vec::new(),
             evidence: None,
+            media_read: false,
             proven: false,
             barred: None,
             held: false,
@@ -302,8 +306,7 @@ impl Dialog {
         sx.timers.set(id, Timer::Forget, sx.now + SILENCE);
         dialog.response(sx, heard);
         if early.disturbed {
-            dialog.sdp = None;
-            dialog.peer_sdp = None;
+            (dialog.sdp, dialog.peer_sdp, dialog.media_read) = (None, None, false);
         }
         Some(dialog)
     }
@@ -331,6 +334,7 @@ impl Dialog {
             Side::Server => (offer, answer),
             Side::Peer => (answer, offer),
         };
+        self.media_read = false;
         let server_before = std::mem::replace(&mut self.sdp, server.sdp());
         let peer_before = std::mem::replace(&mut self.peer_sdp, peer.sdp().map(|sdp| sdp.bytes));
         let (before, now) = match offerer {
@@ -366,7 +370,8 @@ impl Dialog {
 
     /// R26. Where the ACK may have been lost on its way to here: a dialog that has outlived a transaction has had one (R44).
     pub(super) fn is_confirmed(&self, sx: &Shared) -> bool {
-        let acked_unseen = sx.losses != self.losses_before && sx.now.since(self.started) > TRANSACTION;
+        let lost = sx.losses != self.losses_before || self.is_unheard_since(sx, self.started);
+        let acked_unseen = lost && sx.now.since(self.started) > TRANSACTION;
         self.phase == Phase::Confirmed || acked_unseen
     }
 
@@ -376,7 +381,12 @@ impl Dialog {
 
     /// Whether packets were lost since the dialog was last heard of for certain.
     pub(super) fn is_unsure(&self, sx: &Shared) -> bool {
-        self.losses != sx.losses
+        self.losses != sx.losses || self.is_unheard_since(sx, self.server_heard)
+    }
+
+    /// Whether anything went by unseen on such connections as its messages take.
+    fn is_unheard_since(&self, sx: &Shared, since: Time) -> bool {
+        self.barred == Some(reason::OVER_TCP) && sx.is_unheard_since(self.names.peer.ip(), since)
     }
 
     /// Whether it may be over: what is told of it and what a 481 means depends on that.
@@ -433,7 +443,8 @@ impl Dialog {
         self.stop_hanging_up(sx);
         if self.own.is_empty() && self.hangup.is_none() {
             // Nothing is sent in it any more, not even an ACK.
-            (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());
+            (self.sdp, self.peer_sdp, self.media_read) = (None, None, false);
+            (self.target, self.look) = (None, Look::default());
             (self.from, self.to) = (Vec::new(), Vec::new());
         }
         sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);

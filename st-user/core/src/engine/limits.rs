@@ -26,6 +26,9 @@ pub struct Limits {
     pub flows: usize,
     /// Flows that are kept open by `keepalive`; when full, further ones are not, which is no event.
     pub keepalives: usize,
+    /// Dialogs up to which one that is quiet stays unpacked for a minute; with more of them unpacked, it is packed after ten
+    /// seconds, which is no event.
+    pub unpacked: usize,
 }
 
 impl Default for Limits {
@@ -38,6 +41,7 @@ impl Default for Limits {
             waiting: 65_536,
             flows: st_ebpf::abi::FLOWS as usize,
             keepalives: 65_536,
+            unpacked: 16_384,
         }
     }
 }
@@ -101,6 +105,10 @@ pub const MAX_PACKED: usize = 16_384;
 /// Sessions that others are packed by ([`MAX_PACKED`] bytes each at most), one at least for each trunk and direction; where there is
 /// none to spare, another trunk's serves, and packs less well.
 pub const MAX_TEMPLATES: usize = 256;
+
+/// Templates that there are in a run one after the other, for as long as records by them may be on the disk; those that there are then
+/// serve until the next start.
+pub const MAX_NUMBERS: usize = 4_096;
 
 /// Sessions that are looked at for packing with each message, and with each call of [`crate::Engine::handle_timeout`].
 pub const PACKED_PER_MESSAGE: usize = 2;
