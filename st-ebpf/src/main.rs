@@ -62,7 +62,7 @@ pub enum Fate {
     Back,
 }
 
-#[xdp]
+#[xdp(frags)]
 pub fn st_ingress(ctx: XdpContext) -> u32 {
     let xdp = Xdp(ctx.ctx);
     if is_none_of_ours(&xdp, Way::In) { xdp_action::XDP_PASS } else { ingress_xdp(xdp) }

@@ -36,8 +36,8 @@ fn names(maps: &Maps, state_dir: &Path) -> Vec<Arc<Names>> {
         if key == COMMON || found.len() >= NAMED {
             return true;
         }
-        let Ok(restored) = engine.restore(record) else { return true };
-        let names = restored.names;
+        let Ok(Some(restored)) = engine.restore(key, record) else { return true };
+        let Some(names) = engine.names(restored.session) else { return true };
         let sides = [(Side::Server, names.local_tag()), (Side::Peer, names.remote_tag())];
         let needed = |(side, tag)| maps.key(names.call_id(), tag, side).is_ok_and(|key| maps.is_shifted(key));
         if sides.into_iter().any(needed) {

@@ -66,7 +66,7 @@ const BATCH: usize = 256;
 const RING_RECORDS: usize = RING_BYTES as usize / size_of::<SampleHeader>();
 
 /// How many sessions wait to be armed; those past it are told that the map is full.
-const MAX_ARMING: usize = st_ebpf::abi::SHIFTS as usize;
+const MAX_ARMING: usize = 65_536;
 
 /// How often counters and interfaces are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -716,6 +716,7 @@ impl<'a> Driver<'a> {
             self.command(Command::Loss { packets });
             self.outputs();
         }
+        self.unheard(self.unseen.segments.saturating_sub(before.segments));
         Ok(())
     }
 
@@ -786,17 +787,20 @@ fn say(line: &str) {
 /// What went by unseen since the maps were made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unseen {
-    /// Messages of any kind, because the ring was full.
+    /// Messages of any kind, because the ring was full, or because several came as one packet.
     messages: u64,
     /// INVITEs of strangers, for which the ring's last quarter is not there. No known dialog has lost anything by them.
     strangers: u64,
+    /// TCP segments that came in, for which it is not there either.
+    segments: u64,
 }
 
 impl Unseen {
     fn read(kernel: &Kernel) -> Result<Self, KernelError> {
         Ok(Self {
-            messages: kernel.maps.counter(Counter::RingFull)?,
+            messages: kernel.maps.counter(Counter::RingFull)? + kernel.maps.counter(Counter::Joined)?,
             strangers: kernel.maps.counter(Counter::RingReserved)?,
+            segments: kernel.maps.counter(Counter::SegmentReserved)?,
         })
     }
 }

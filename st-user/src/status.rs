@@ -12,7 +12,7 @@ use st_ebpf::abi::{Counter, SILENT_NS};
 use crate::{
     clock::monotonic_ns,
     control::{command, show},
-    kernel::{Attached, Kernel, KernelError},
+    kernel::{self, Attached, Kernel, KernelError},
     store::Kept,
     transports,
 };
@@ -64,13 +64,17 @@ impl Status {
             Err(error) => (None, Some(error.to_string())),
         };
         let counted = |counter: Counter| counters.get(counter.name()).and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let attached = Kernel::status(pin_dir)?;
+        // Which of them are this host's is a convenience: what was counted is told all the same.
+        let interfaces = kernel::list().unwrap_or_default();
+        let site = transports::Site { attached: &attached, interfaces: &interfaces };
         Ok(Self {
-            transports: transports::rows(counted, daemon.as_ref()),
+            transports: transports::rows(&site, counted, daemon.as_ref()),
             version,
             loaded,
             daemon_silent_s: silent.map(|silent| silent.as_secs_f64()),
             rewritten_dialogs: maps.shifting(),
-            attached: Kernel::status(pin_dir)?,
+            attached,
             daemon,
             daemon_error,
             state: Kept::look(state_dir),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use st_core::{
-    Engine, Side, Time,
+    Engine, SessionId, Side, Time,
     engine::{
         EngineConfig,
         record::{COMMON, RecordError, Restored, Unrecorded},
@@ -38,6 +38,7 @@ pub struct TakenOver {
     /// Requests of these sessions that have not left, by what the kernel has on record. A copy of one would go out with a number
     /// that it was refused.
     pub unsent: Vec<u64>,
+    /// Sessions of which the kernel may know something.
     sessions: Vec<Restored>,
 }
 
@@ -45,15 +46,16 @@ impl TakenOver {
     /// Reads the state directory.
     pub fn read(mut opened: Opened, config: &EngineConfig, boot: &str) -> Self {
         let mut engine = None;
-        let mut sessions = Vec::new();
+        let (mut sessions, mut known) = (Vec::new(), 0_usize);
         opened.read(|key, record| {
             if key == COMMON {
                 engine = Engine::restored(config.clone(), record).ok();
                 return engine.is_some();
             }
-            match engine.get_or_insert_with(|| Engine::new(config.clone())).restore(record) {
+            match engine.get_or_insert_with(|| Engine::new(config.clone())).restore(key, record) {
                 Ok(restored) => {
-                    sessions.push(restored);
+                    known += usize::from(restored.is_some());
+                    sessions.extend(restored.filter(|restored| restored.followed || !restored.tokens.is_empty()));
                     true
                 }
                 // It is whole; there is no use for it.
@@ -65,13 +67,13 @@ impl TakenOver {
         let rebooted = before.as_ref().is_some_and(|about| about.boot != boot);
         // Deadlines are on the scale of the clock that they were made with.
         let mut clock = match &before {
-            Some(about) if !rebooted && !sessions.is_empty() => Clock::resume(about.offset_ns),
+            Some(about) if !rebooted && known > 0 => Clock::resume(about.offset_ns),
             Some(_) | None => Clock::start(),
         };
         clock.look();
         let engine = engine.unwrap_or_else(|| Engine::new(config.clone()));
-        if !sessions.is_empty() {
-            info!(sessions = sessions.len(), "calls of an earlier run's are known again");
+        if known > 0 {
+            info!(sessions = known, "calls of an earlier run's are known again");
         }
         Self { engine, clock, opened, before, rebooted, unsent: Vec::new(), sessions }
     }
@@ -80,30 +82,40 @@ impl TakenOver {
     /// nobody waits for the answers to the others, which are taken off the wire all the same. A 2xx to a re-INVITE of these
     /// must be ACKed, though, or it ends the call (R44): the programs do that.
     pub fn match_kernel(&mut self, maps: &mut Maps) -> Leftovers {
-        let mut known: HashSet<u64> = HashSet::new();
+        let mut known: HashSet<u64> = self.sessions.iter().flat_map(|restored| &restored.tokens).copied().collect();
+        let followed: HashSet<DialogKey> = maps.dialogs().into_iter().collect();
+        let requests = maps.requests();
+        let on_record: HashSet<DialogKey> =
+            requests.iter().map(|request| request.dialog).chain(followed.iter().copied()).collect();
         // Forks of one INVITE of the server's have one entry together. Whose an unrecorded request was is then not known: it is
         // left to the programs, which ACK its 2xx, and the refresh comes again.
-        let mut dialogs: HashMap<DialogKey, Vec<&Restored>> = HashMap::new();
-        for restored in &self.sessions {
-            let Ok(key) = maps.key(restored.names.call_id(), restored.names.local_tag(), Side::Server) else {
-                continue;
-            };
-            self.engine.set_followed(restored.session, maps.state(key).is_ok());
-            known.extend(&restored.tokens);
-            dialogs.entry(key).or_default().push(restored);
+        let mut dialogs: HashMap<DialogKey, Vec<SessionId>> = HashMap::new();
+        // Where the kernel knows of nothing, neither do those that say so themselves.
+        let sessions = if on_record.is_empty() {
+            self.sessions.iter().map(|restored| restored.session).collect()
+        } else {
+            self.engine.all_sessions()
+        };
+        for session in sessions {
+            let Some(names) = self.engine.names(session) else { continue };
+            let Ok(key) = maps.key(names.call_id(), names.local_tag(), Side::Server) else { continue };
+            self.engine.set_followed(session, followed.contains(&key));
+            if on_record.contains(&key) {
+                dialogs.entry(key).or_default().push(session);
+            }
         }
         let tokens = self.sessions.iter().flat_map(|restored| &restored.tokens).copied();
         self.unsent = tokens.filter(|token| !maps.has_left(*token)).collect();
         let at = self.last_sign(maps);
         let mut adopted = 0_usize;
-        for request in maps.requests() {
+        for request in requests {
             if known.contains(&request.token) {
                 continue;
             }
-            let Some([restored]) = dialogs.get(&request.dialog).map(Vec::as_slice) else { continue };
+            let Some([session]) = dialogs.get(&request.dialog).map(Vec::as_slice) else { continue };
             let ack = request.reinvite.as_ref().map(|(_, ack)| ack.token);
             let (token, number) = (request.token, request.number);
-            if self.engine.adopt(restored.session, Unrecorded { token, number, at, reinvite: request.reinvite }) {
+            if self.engine.adopt(*session, Unrecorded { token, number, at, reinvite: request.reinvite }) {
                 known.extend([Some(token), ack].into_iter().flatten());
                 adopted += 1;
             }
@@ -118,7 +130,7 @@ impl TakenOver {
                 "re-INVITEs of an earlier run's may still be answered, and are ACKed then"
             );
         }
-        let others = maps.dialogs().into_iter().filter(|key| !dialogs.contains_key(key));
+        let others = followed.into_iter().filter(|key| !dialogs.contains_key(key));
         // Without moving the clock on: records from before the start must keep their time.
         Leftovers::new(self.clock.past(monotonic_ns()), others, orphans)
     }

@@ -56,7 +56,7 @@ fn three_mistakes_are_three_lines_and_exit_code_2_for_whoever_reads_the_file() {
     let temp = Temp::new(b"interfaces: [eth0]\nports: [0]\nattatch: tc\ndefault:\n  action: maybe\n");
     let capture = Temp::new(&Pcap::default().file(&call(10)));
     let expected = format!(
-        "{0}:2:9: `ports` is `0`, which is not a port: write a number from 1 to 65535\n\
+        "{0}:2:9: `ports` is `0`, which is not a port or a range of ports: write a number from 1 to 65535, or a range such as 5060-5069\n\
          {0}:3:1: unknown key `attatch`: did you mean `attach`?\n\
          {0}:5:11: `action` is `maybe`: use one of observe, alert, refresh\n",
         path(&temp)

@@ -26,11 +26,13 @@ pub enum Subject {
     Kill,
     /// `sipst unload` leaves nothing.
     Unload,
+    /// The programs are taken, and a call is kept up, by a kernel that is locked down.
+    Lockdown,
 }
 
 impl Subject {
     /// In the order in which they are told.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Verify,
         Self::Tcx,
         Self::Clsact,
@@ -40,6 +42,7 @@ impl Subject {
         Self::Once,
         Self::Kill,
         Self::Unload,
+        Self::Lockdown,
     ];
 
     /// Its name in lines.
@@ -54,6 +57,7 @@ impl Subject {
             Self::Once => "once",
             Self::Kill => "kill",
             Self::Unload => "unload",
+            Self::Lockdown => "lockdown",
         }
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// One JSON object a line on stdout instead of a table
     #[arg(long)]
     json: bool,
+    /// For that part: how much of it; docs/benchmarks.md says what
+    #[arg(last = true, requires = "part")]
+    size: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -29,6 +32,10 @@ enum Part {
     Kernel,
     /// What user space costs a message and a session, beside other readers of captures
     User,
+    /// Whether a million sessions are refreshed when they are due
+    Punctual,
+    /// What sipst takes beside real traffic, beside what other tools take
+    Place,
 }
 
 /// What a bench prints of a figure. Lines that are none are for people.
@@ -44,12 +51,16 @@ struct Figure {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let parts = options.part.map_or_else(|| Part::value_variants().to_vec(), |part| vec![part]);
     shell::need_root("measuring")?;
-    let wants = setup::Wants { readers: parts.contains(&Part::User), ..setup::Wants::KERNEL };
+    let wants = setup::Wants {
+        readers: parts.iter().any(|part| matches!(part, Part::User | Part::Place)),
+        laboratory: parts.iter().any(|part| *part != Part::User),
+        ..setup::Wants::KERNEL
+    };
     setup::run(wants)?;
     build::kernel()?;
     let mut figures = Vec::new();
     for part in parts {
-        figures.extend(part.run(options.json)?);
+        figures.extend(part.run(options.json, &options.size)?);
     }
     if !options.json {
         print!("{}", table(&figures));
@@ -59,14 +70,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 impl Part {
     /// Runs it and gives its figures; with `json` each is printed as it comes.
-    fn run(self, json: bool) -> Result<Vec<Figure>> {
-        let (name, what) = match self {
-            Self::Kernel => ("kernel", ["--package", "st-tests", "--bench", "kernel"]),
-            Self::User => ("user", ["--package", "sipst", "--bench", "user"]),
+    fn run(self, json: bool, size: &[String]) -> Result<Vec<Figure>> {
+        let (name, what, inner): (_, _, &[&str]) = match self {
+            Self::Kernel => ("kernel", ["--package", "st-tests", "--bench", "kernel"], &[]),
+            Self::User => ("user", ["--package", "sipst", "--bench", "user"], &[]),
+            Self::Punctual => ("punctual", ["--package", "sipst", "--bench", "wire"], &["punctual"]),
+            Self::Place => ("place", ["--package", "sipst", "--bench", "wire"], &["place"]),
         };
         step("bench", name);
         let mut cargo = shell::cargo();
-        cargo.args(["bench", "--quiet"]).args(what).stdout(Stdio::piped());
+        cargo.args(["bench", "--quiet"]).args(what).arg("--").args(inner).args(size).stdout(Stdio::piped());
         let mut child = cargo.spawn().with_context(|| format!("cannot run `{}`", shell::text(&cargo)))?;
         let mut figures = Vec::new();
         if let Some(stdout) = child.stdout.take() {

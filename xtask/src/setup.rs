@@ -63,8 +63,14 @@ const PACKAGERS: [Need; 4] = [
     (&["test", "-f", KEYRING], "debian-archive-keyring"),
 ];
 
-/// What reads captures, beside which `sipst replay` is measured.
-const READERS: [Need; 3] = [(&["sipgrep"], "sipgrep"), (&["sngrep"], "sngrep"), (&["tshark"], "tshark")];
+/// What reads captures and interfaces, beside which sipst is measured, and what keeps it on a processor.
+const READERS: [Need; 5] = [
+    (&["sipgrep"], "sipgrep"),
+    (&["sngrep"], "sngrep"),
+    (&["tshark"], "tshark"),
+    (&["tcpdump"], "tcpdump"),
+    (&["taskset"], "util-linux"),
+];
 
 /// What tries them at a terminal.
 const TERMINAL: [Need; 2] = [(&["tmux"], "tmux"), (&["nsenter"], "util-linux")];
@@ -155,7 +161,7 @@ pub(crate) fn run(wants: Wants) -> Result<()> {
     }
     if wants.readers {
         programs(&READERS)?;
-        step("setup", "sipgrep, sngrep, tshark");
+        step("setup", "sipgrep, sngrep, tshark, tcpdump, taskset");
     }
     if wants.terminal {
         programs(&TERMINAL)?;

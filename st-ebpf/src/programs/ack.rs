@@ -3,7 +3,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop, bpf_probe_read_kernel};
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns, bpf_loop};
 use st_ebpf::{
     abi::{ACK_BYTES, Ack, CAPTURE, Counter, SILENT_NS, direction, flags, kind},
     scan::Window,
@@ -12,7 +12,7 @@ use st_ebpf::{
 use super::{
     access::{Access, Change},
     maps::{ACKS, HEARTBEAT, Scratch, count},
-    message::submit,
+    message::{load, submit},
     packet::{Datagram, Ip},
 };
 
@@ -61,20 +61,17 @@ pub fn acknowledge<A: Access>(
     count(if sent { Counter::AckedHere } else { Counter::AckFailed });
     // What TC sends to the peer, `st_egress` sees leave; the rest nobody sees.
     if sent && (A::FLAGS & flags::XDP != 0 || scratch.header.direction == direction::EGRESS) {
-        show(scratch, ack);
+        show(access, scratch, datagram.ip.at + header_len, ack);
     }
     sent
 }
 
-/// Puts the ACK into the ring as a request of sipst's own that has left. The 2xx has been read.
+/// Puts the ACK, which the packet's payload is by now, into the ring as a request of sipst's own that has left. The 2xx has been
+/// read. It is read back from the packet, and not copied from the map: the helper for that is none that a kernel gives which keeps
+/// its memory to itself (lockdown, `confidentiality`).
 #[inline(always)]
-fn show(scratch: &mut Scratch, ack: &Ack) {
-    let len = core::hint::black_box(ack.len) & (2 * ACK_BYTES as u32 - 1);
-    let len = if len > ACK_BYTES as u32 { ACK_BYTES as u32 } else { len };
-    // SAFETY: the window has room for more than the message's place, which has as many bytes.
-    if unsafe { bpf_probe_read_kernel((&raw mut scratch.window).cast(), len, ack.message.as_ptr().cast()) } != 0 {
-        return;
-    }
+fn show<A: Access>(access: &A, scratch: &mut Scratch, payload: u32, ack: &Ack) {
+    let Some(len) = load(access, scratch, payload, ack.len) else { return };
     let header = &mut scratch.header;
     header.kind = kind::INJECTED;
     header.direction = direction::EGRESS;

@@ -1,10 +1,7 @@
 //! Packets that become longer: by blanks beside a number of the server's that has outgrown its place, and by what an INVITE is made to
 //! say of session timers.
 
-use st_ebpf::{
-    abi::{CAPTURE, Counter},
-    cseq::BLANKS,
-};
+use st_ebpf::{abi::Counter, cseq::BLANKS};
 
 use super::{
     access::{Access, Change},
@@ -13,8 +10,8 @@ use super::{
     packet::{Datagram, Ip},
 };
 
-/// The longest request that is lengthened: half of what is captured, so that the verifier sees the bounds.
-const LONGEST: u32 = CAPTURE as u32 / 2;
+/// The longest request that is lengthened, no more than half of what is captured, so that the verifier sees the bounds: a power of two.
+const LONGEST: u32 = 2_048;
 
 /// The sum of the blanks as 16-bit words, wherever they begin.
 const BLANKS_SUM: u32 = 0x2020 * BLANKS / 2;

@@ -58,8 +58,8 @@ impl Step {
 /// One call.
 #[derive(Clone)]
 pub(crate) struct Call {
-    call_id: String,
-    caller: Side,
+    pub(crate) call_id: String,
+    pub(crate) caller: Side,
     pub(crate) peer: SocketAddr,
     /// Whether a proxy is between.
     proxied: bool,

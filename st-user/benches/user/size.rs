@@ -193,7 +193,8 @@ fn write(mut rig: Rig, sessions: u64, dir: &Path) -> (f64, f64) {
     assert!(store.finish(&mut rig.engine, &about()), "all is written");
     rig.engine.follow_changes();
     let records = std::iter::from_fn(|| rig.engine.poll_change()).take(10_001).filter_map(|change| change.record);
-    let (bytes, count) = records.skip(1).fold((0, 0), |(bytes, count), record| (bytes + record.len(), count + 1));
+    let (bytes, count) =
+        records.skip(1).fold((0, 0), |(bytes, count), record| (bytes + record.bytes().len(), count + 1));
     let blocks = |entry: fs::DirEntry| entry.metadata().expect("a file").blocks() * 512;
     let file: u64 = fs::read_dir(dir).expect("the directory").map(|entry| blocks(entry.expect("a file"))).sum();
     (bytes as f64 / f64::from(count), file as f64 / sessions as f64)

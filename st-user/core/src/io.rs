@@ -1,6 +1,9 @@
 //! What goes into the engine and what comes out.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 use st_ebpf::cseq::State;
@@ -220,6 +223,11 @@ pub enum Command {
     Loss {
         /// How many since the last time.
         packets: u64,
+    },
+    /// Something went by unseen on a connection: what calls over TCP have become of is not certain until their servers speak again.
+    Unheard {
+        /// The address at its other end; `None` where it may have been any connection.
+        peer: Option<IpAddr>,
     },
 }
 

@@ -5,6 +5,7 @@ mod assume;
 mod fields;
 mod metrics;
 mod namespaces;
+pub(crate) mod ports;
 mod problem;
 mod records;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::{
 };
 pub use alerts::{Alerting, Alertmanager, Exec, Journald, Receiver, Webhook};
 pub use metrics::Metrics;
+pub use ports::Ports;
 pub use problem::{ConfigError, Position, Problem};
 
 /// `config/sipst.yaml`: every option, its default and a comment. Valid as it is.
@@ -75,9 +77,11 @@ pub struct Config {
     /// How.
     pub attach: Attach,
     /// Ports that SIP is spoken on, at least one, none twice.
-    pub ports: Vec<u16>,
+    pub ports: Vec<Ports>,
     /// Ports whose traffic cannot be read, none of them among `ports`.
-    pub opaque_ports: Vec<u16>,
+    pub opaque_ports: Vec<Ports>,
+    /// Whether UDP of other ports is looked at too, where it begins as SIP does.
+    pub any_port: bool,
     /// Where programs and maps are pinned.
     pub pin_dir: PathBuf,
     /// Where what is known of the calls is kept.

@@ -15,10 +15,11 @@ use crate::{
 };
 
 use super::{
-    Attach, Config, Control, Journald, OPAQUE_PORT, PORT, alerts,
-    fields::{Fields, Given, Placed, choice, duration, list, number, off_or, parsed, rate, seconds, text},
+    Attach, Config, Control, Journald, OPAQUE_PORT, PORT, Ports, alerts,
+    fields::{Fields, Given, Placed, boolean, choice, duration, list, off_or, parsed, rate, seconds, text},
     metrics::metrics,
     namespaces::namespaces,
+    ports,
     problem::{Position, Problem},
     records,
     tree::Node,
@@ -30,7 +31,6 @@ pub(super) const INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=
 /// How old a call may be made: up to what `humantime` has as a year.
 const SESSIONS: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(31_557_600);
 const MAX_INTERFACES: usize = 64;
-const MAX_PORTS: usize = 65_535;
 /// `sun_path` without the NUL (unix(7)).
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ without the NUL.
@@ -55,17 +55,23 @@ pub(super) fn config(
     let names: Vec<String> = interfaces.iter().flatten().map(|placed| placed.value.clone()).collect();
     let namespaces = fields.get("namespaces", |given, problems| namespaces(given, &names, problems));
     let attach = fields.get("attach", choice(&attaches)).unwrap_or(Attach::Auto);
-    let ports = fields.get("ports", some(list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"))));
-    let opaque = list(MAX_PORTS, number(1..=u16::MAX, "a port", "a number from 1 to 65535"));
-    let opaque = fields.get("opaque_ports", opaque);
-    let both = |port: &&Placed<u16>| ports.iter().flatten().any(|other| other.value == port.value);
-    for Placed { at, value } in opaque.iter().flatten().filter(both) {
-        fields.note(
-            *at,
-            format!("port {value} is in `ports` too"),
-            "keep it where it belongs: SIP in the clear, or TLS and WebSocket",
-        );
+    let ports = fields.get("ports", some(ports::ports));
+    let opaque = fields.get("opaque_ports", ports::ports);
+    let among = |one: Ports| ports.iter().flatten().find_map(|Placed { value, .. }| value.common(one));
+    for Placed { at, value } in opaque.iter().flatten() {
+        if let Some(both) = among(*value) {
+            fields.note(
+                *at,
+                format!("port {both} is in `ports` too"),
+                "keep it where it belongs: SIP in the clear, or TLS and WebSocket",
+            );
+        }
     }
+    let opaque = opaque.map_or_else(
+        || Some(Ports::one(OPAQUE_PORT)).into_iter().filter(|port| among(*port).is_none()).collect(),
+        ports::values,
+    );
+    let any_port = fields.get("any_port", boolean).unwrap_or(false);
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
@@ -110,16 +116,9 @@ pub(super) fn config(
         interfaces: names,
         namespaces: namespaces.unwrap_or_default(),
         attach,
-        opaque_ports: opaque.map_or_else(
-            || {
-                vec![OPAQUE_PORT]
-                    .into_iter()
-                    .filter(|port| !ports.iter().flatten().any(|it| it.value == *port))
-                    .collect()
-            },
-            |opaque| opaque.into_iter().map(|placed| placed.value).collect(),
-        ),
-        ports: ports.map_or(vec![PORT], |ports| ports.into_iter().map(|placed| placed.value).collect()),
+        opaque_ports: opaque,
+        any_port,
+        ports: ports.map_or_else(|| vec![Ports::one(PORT)], ports::values),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),
         control,

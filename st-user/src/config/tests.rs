@@ -73,8 +73,9 @@ fn everything_but_the_interfaces_has_a_default() {
             interfaces: vec!["eth0".into()],
             namespaces: vec![],
             attach: Attach::Auto,
-            ports: vec![5060],
-            opaque_ports: vec![5061],
+            ports: vec![Ports::one(5060)],
+            opaque_ports: vec![Ports::one(5061)],
+            any_port: false,
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
             control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
@@ -162,7 +163,7 @@ fn another_yaml_reader_finds_the_same_in_the_sample() {
     let other: serde_yaml::Value = serde_yaml::from_str(SAMPLE).unwrap();
     let ours = parse(SAMPLE).unwrap();
     assert_eq!(other["interfaces"][0].as_str(), Some(&*ours.interfaces[0]));
-    assert_eq!(other["ports"][0].as_u64(), Some(ours.ports[0].into()));
+    assert_eq!(other["ports"][0].as_u64().map(|port| port.to_string()), Some(ours.ports[0].to_string()));
     assert_eq!(other["default"]["act_at"].as_f64(), Some(ours.policy.default.act_at));
     let keys = |value: &serde_yaml::Value| -> Vec<String> {
         value.as_mapping().unwrap().keys().map(|key| key.as_str().unwrap().to_owned()).collect()
@@ -181,6 +182,7 @@ const TOP: &[&str] = &[
     "attach",
     "ports",
     "opaque_ports",
+    "any_port",
     "pin_dir",
     "state_dir",
     "control",
@@ -269,6 +271,7 @@ fn wrong_types_are_told_with_what_to_write() {
     says("attach: [tc]", &["2:9: `attach` is a list where a single value is expected: write `attach: value`"]);
     says("trunks: [a]", &["2:10: `trunks` is a single value where a mapping is expected"]);
     says("ports:", &["2:1: `ports` has no value: give it one, or take the line away"]);
+    says("any_port: yes", &["2:11: `any_port` is `yes`: use one of true, false"]);
     says("default: {strict_r12: yes}", &["2:23: `strict_r12` is `yes`: use one of true, false"]);
     says("alerts: [webhook]", &["2:10: `alerts` is a single value where a mapping is expected"]);
 }
@@ -278,7 +281,34 @@ fn wrong_values_are_told_with_the_right_ones() {
     says("ports: [0, 65536, -1, 5060.5, sip]", &["2:9: ", "2:12: ", "2:19: ", "2:23: ", "2:31: "]);
     says("opaque_ports: [443, 0]", &["2:21: "]);
     says("ports: [5060, 443]\nopaque_ports: [5061, 443]", &["3:22: port 443 is in `ports` too"]);
+    says("ports: [5060-5069]\nopaque_ports: [443, 5061-5080]", &["3:21: port 5061-5069 is in `ports` too"]);
+    let opaque = |ports: &str| {
+        parse(&format!("interfaces: [eth0]\nports: [{ports}]"))
+            .unwrap()
+            .opaque_ports
+            .iter()
+            .map(|one| one.to_string())
+            .collect::<String>()
+    };
+    assert_eq!((opaque("5060"), opaque("5060-5069")), ("5061".into(), String::new()));
     says("ports: []", &["2:8: `ports` is an empty list"]);
+    says("ports: [5060, 5069-5061]", &["2:15: `ports` is `5069-5061`, which ends before it begins: write 5061-5069"]);
+    let wrong = |text: &str| {
+        let cure = "write a number from 1 to 65535, or a range such as 5060-5069";
+        format!("2:9: `ports` is `{text}`, which is not a port or a range of ports: {cure}")
+    };
+    for text in ["0", "0-5", "5060-0", "5060-", "5060-65536", "5060-5069-5079", "5060 - 5069", "a-b", "1-+2"] {
+        says(&format!("ports: [{text}]"), &[&wrong(text)]);
+    }
+    let many: Vec<String> = (1..=65).map(|number| format!("{}-{}", number * 10, number * 10 + 5)).collect();
+    says(&format!("ports: [{}]", many.join(", ")), &["2:8: `ports` has 65 entries: keep it to 64"]);
+    let ports = |text: &str| {
+        let ports = parse(&format!("interfaces: [eth0]\nports: [{text}]")).unwrap().ports;
+        (ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(" "), super::ports::covered(&ports))
+    };
+    assert_eq!(ports("5080, 5060-5069, \"6000-6000\""), ("5080 5060-5069 6000".into(), 12));
+    assert_eq!(ports("1-65535"), ("1-65535".into(), 65_535));
+    assert_eq!(ports(&many[..64].join(", ")).1, 64 * 6);
     says(
         "interval_floor: 90",
         &["2:17: `interval_floor` is `90`, which is no duration that can be used: add the unit, such as `90s`"],
@@ -362,6 +392,11 @@ fn wrong_values_are_told_with_the_right_ones() {
 #[test]
 fn what_is_there_twice_is_reported_at_its_second_place() {
     says("ports: [5060, 5061, 5060]", &["2:21: `ports` names the same twice, first in line 2: keep one"]);
+    says(
+        "ports:\n- 5060-5069\n- 6000\n- 5065-5075",
+        &["5:3: `ports` names 5065-5069 twice, first by 5060-5069 in line 3: name each port once"],
+    );
+    says("ports: [5060, 5000-5100]", &["2:15: `ports` names 5060 twice, first by 5060 in line 2: name each port once"]);
     says("attach: tc\nattach: xdp", &["3:1: `attach` is there twice, first in line 2: keep one"]);
     says(
         "trunks:\n- {name: a, match: {domains: [a.example]}}\n- {name: a, match: {domains: [b.example]}}",

@@ -84,7 +84,7 @@ fn key(flow: SocketAddr) -> Flow {
 mod tests {
     use super::*;
     use crate::{
-        config::Attach,
+        config::{self, Attach},
         kernel::{Kernel, Options, PIN_DIR},
         namespace::in_a_namespace,
     };
@@ -94,8 +94,9 @@ mod tests {
             interfaces: vec!["v0".into()],
             namespaces: vec![],
             attach: Attach::Auto,
-            ports: vec![5060],
-            opaque_ports: vec![5061],
+            ports: vec![config::Ports::one(5060)],
+            opaque_ports: vec![config::Ports::one(5061)],
+            any_port: false,
             pin_dir: PIN_DIR.into(),
             recording: false,
         };

@@ -20,6 +20,7 @@ use st_ebpf::{
 };
 
 use super::{KernelError, error::errno, pins::Pins};
+use crate::config;
 
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
@@ -106,7 +107,7 @@ pub struct Maps {
 }
 
 /// Ports that carry SIP from now on, and those that carry what cannot be read.
-pub(crate) fn set_ports(ebpf: &mut Ebpf, [sip, opaque]: [&[u16]; 2]) -> Result<(), KernelError> {
+pub(crate) fn set_ports(ebpf: &mut Ebpf, [sip, opaque]: [&[config::Ports]; 2]) -> Result<(), KernelError> {
     let mut set = |name, ports| {
         let mut table: Array<_, Ports> = typed(name, map_mut(ebpf, name)?)?;
         table.set(0, ports, 0).map_err(|source| KernelError::Map { name, source })
@@ -122,7 +123,7 @@ pub(crate) fn set_ports(ebpf: &mut Ebpf, [sip, opaque]: [&[u16]; 2]) -> Result<(
 /// `carried`: the hash key of an older version, whose entries are to be taken over.
 pub(crate) fn set_up(
     ebpf: &mut Ebpf,
-    ports: [&[u16]; 2],
+    ports: [&[config::Ports]; 2],
     carried: Option<[u64; 2]>,
 ) -> Result<(Maps, RingBuf<MapData>), KernelError> {
     let settings = settle(typed(names::SETTINGS, map_mut(ebpf, names::SETTINGS)?)?, carried)?;
@@ -181,9 +182,9 @@ fn typed<M, T: TryFrom<M, Error = MapError>>(name: &'static str, map: M) -> Resu
     T::try_from(map).map_err(|source| KernelError::Map { name, source })
 }
 
-fn bitmap(ports: &[u16]) -> Ports {
+fn bitmap(ports: &[config::Ports]) -> Ports {
     let mut words = [0_u64; 1024];
-    for port in ports {
+    for port in ports.iter().flat_map(|ports| ports.each()) {
         if let Some(word) = words.get_mut(usize::from(port / 64)) {
             *word |= 1 << (port % 64);
         }
@@ -484,11 +485,16 @@ mod tests {
 
     #[test]
     fn a_port_is_one_bit() {
-        let Ports { words } = bitmap(&[0, 5060, 65535, 5060]);
+        use config::Ports as Range;
+        let range = |range| Range::range(range).unwrap();
+        let Ports { words } = bitmap(&[Range::one(1), Range::one(5060), Range::one(65535), range(8062..=8065)]);
         assert_eq!(words[5060 / 64], 1 << (5060 % 64));
-        assert_eq!(words[0], 1);
+        assert_eq!(words[0], 2);
         assert_eq!(words[1023], 1 << 63);
-        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 3);
+        assert_eq!((words[125], words[126]), (3 << 62, 3));
+        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 7);
+        let Ports { words } = bitmap(&[range(1..=65535)]);
+        assert_eq!(words.iter().map(|word| word.count_ones()).sum::<u32>(), 65535);
     }
 
     #[test]

@@ -51,7 +51,11 @@ pub(crate) use netns::Namespace;
 pub(crate) use select::is_like;
 pub(crate) use watch::{GroupView, Lookout, Scout, Sight, View, Watch};
 
-use crate::{config::Attach, privilege, site::Sites};
+use crate::{
+    config::{Attach, Ports},
+    privilege,
+    site::Sites,
+};
 use attach::Hooks;
 use group::Elsewhere;
 use maps::SHAPES;
@@ -83,9 +87,11 @@ pub struct Options {
     /// By which hook packets are seen on their way in.
     pub attach: Attach,
     /// The ports that carry SIP.
-    pub ports: Vec<u16>,
+    pub ports: Vec<Ports>,
     /// Those on which connections are counted, for their traffic cannot be read.
-    pub opaque_ports: Vec<u16>,
+    pub opaque_ports: Vec<Ports>,
+    /// Whether UDP of other ports is looked at too, where it begins as SIP does.
+    pub any_port: bool,
     /// Where to pin, a directory on a bpf file system.
     pub pin_dir: PathBuf,
     /// Whether the programs copy what they rewrite into the ring, for the flight recorder.
@@ -387,8 +393,9 @@ fn bring_up(
     for (name, ..) in SHAPES {
         loader.map_pin_path(name, pins.map(name));
     }
-    let recording = u8::from(options.recording);
+    let (recording, any_port) = (u8::from(options.recording), u8::from(options.any_port));
     loader.override_global(names::RECORDING, &recording, true);
+    loader.override_global(names::ANY_PORT, &any_port, true);
     // No program is relocated against the kernel's own types.
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);

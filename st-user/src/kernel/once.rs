@@ -24,8 +24,9 @@ fn options(interfaces: &[&str]) -> Options {
         interfaces: interfaces.iter().map(|name| (*name).to_owned()).collect(),
         namespaces: vec![],
         attach: Attach::Tc,
-        ports: vec![5060],
+        ports: vec![Ports::one(5060)],
         opaque_ports: vec![],
+        any_port: false,
         pin_dir: PIN_DIR.into(),
         recording: false,
     }

@@ -1,6 +1,7 @@
 //! Other interfaces and ports while the daemon runs.
 
 use super::{Kernel, KernelError, View, maps};
+use crate::config::Ports;
 
 impl Kernel {
     /// Attaches to what is new among the interfaces that `terms` stand for, and detaches from those that they do not stand for any more.
@@ -19,7 +20,7 @@ impl Kernel {
     }
 
     /// Other ports from now on: those of SIP, and those that cannot be read.
-    pub(crate) fn set_ports(&mut self, ports: [&[u16]; 2]) -> Result<(), KernelError> {
+    pub(crate) fn set_ports(&mut self, ports: [&[Ports]; 2]) -> Result<(), KernelError> {
         maps::set_ports(&mut self.loaded.ebpf, ports)
     }
 }

@@ -17,8 +17,9 @@ pub(crate) fn options(attach: Attach) -> Options {
         interfaces: vec!["v0".into()],
         namespaces: vec![],
         attach,
-        ports: vec![5060],
-        opaque_ports: vec![5061],
+        ports: vec![Ports::one(5060)],
+        opaque_ports: vec![Ports::one(5061)],
+        any_port: false,
         pin_dir: PIN_DIR.into(),
         recording: false,
     }
@@ -331,7 +332,8 @@ fn a_take_over_that_did_not_come_to_its_end_is_brought_to_it() {
             }
             let mut ebpf = loader.btf(None).load(OBJECT).unwrap();
             let mut older = Older::find(Path::new(PIN_DIR), &pins).unwrap().unwrap();
-            let (mut maps, _ring) = maps::set_up(&mut ebpf, [&[5060], &[]], Some(older.hash_key())).unwrap();
+            let (mut maps, _ring) =
+                maps::set_up(&mut ebpf, [&[Ports::one(5060)], &[]], Some(older.hash_key())).unwrap();
             older.hand_over(&mut maps, &pins).unwrap();
             let one = pins.links().remove(0).path;
             let name = one.file_name().unwrap();

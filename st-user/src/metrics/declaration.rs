@@ -175,8 +175,8 @@ declare! {
     ring_size: Gauges = "sipst_ring_size" in Bytes [];
     /// The most that stood in it when the daemon came to read, since the last time that this was published.
     ring_used: Gauges = "sipst_ring_used" in Bytes [];
-    /// What the programs could not put into the ring, by why: `full`, or `reserved` (a stranger's INVITE while the
-    /// ring's last quarter was kept for known calls). Goes on where an earlier daemon's ended.
+    /// What the programs could not put into the ring, by why: `full`; `reserved` (a stranger's INVITE) or `segments` (TCP that came in)
+    /// while the ring's last quarter was kept for known calls. Goes on where an earlier daemon's ended.
     ring_dropped: Counters = "sipst_ring_dropped" ["why"];
 
     /// Packets that the kernel programs handled, by what they did (docs/bounds.md). Goes on where an earlier daemon's

@@ -183,7 +183,11 @@ impl Driver<'_> {
         for counter in Counter::ALL {
             let count = self.kernel.maps.counter(*counter)?;
             families.kernel.set([counter.name().into()], count);
-            let why = [(Counter::RingFull, "full"), (Counter::RingReserved, "reserved")];
+            let why = [
+                (Counter::RingFull, "full"),
+                (Counter::RingReserved, "reserved"),
+                (Counter::SegmentReserved, "segments"),
+            ];
             if let Some((_, why)) = why.iter().find(|(dropped, _)| dropped == counter) {
                 families.ring_dropped.set([(*why).into()], count);
             }

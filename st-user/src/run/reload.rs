@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::{Driver, RunConfig};
 use crate::{
-    config::Config,
+    config::{Config, Ports},
     control::protocol::Failure,
     kernel::{Lookout, View},
     privilege,
@@ -145,6 +145,8 @@ impl Driver<'_> {
         let (ports, opaque) = (&wanted.options.ports, &wanted.options.opaque_ports);
         if before.ports != *ports || before.opaque_ports != *opaque {
             self.kernel.set_ports([ports, opaque]).map_err(|error| refused(&error))?;
+        }
+        if before.ports != *ports {
             changes.push(format!("ports: {}", joined(ports)));
         }
         if before.opaque_ports != *opaque {
@@ -207,8 +209,8 @@ fn refused(error: &crate::kernel::KernelError) -> Failure {
     Failure::new("refused", crate::output::chain(error))
 }
 
-fn joined(ports: &[u16]) -> String {
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+fn joined(ports: &[Ports]) -> String {
+    ports.iter().map(Ports::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl RunConfig {
@@ -220,6 +222,7 @@ impl RunConfig {
             ("attach", now.options.attach != wanted.options.attach, "the programs were loaded for it"),
             ("pin_dir", now.options.pin_dir != wanted.options.pin_dir, "the programs are pinned there"),
             ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
+            ("any_port", now.options.any_port != wanted.options.any_port, "the programs were loaded for it"),
             ("recorder", now.options.recording != wanted.options.recording, "the programs were loaded for it"),
             ("control", now.control != wanted.control, "the socket was made and given to its group"),
         ];
@@ -235,6 +238,7 @@ impl RunConfig {
                 attach: config.attach,
                 ports: config.ports.clone(),
                 opaque_ports: config.opaque_ports.clone(),
+                any_port: config.any_port,
                 pin_dir: config.pin_dir.clone(),
                 recording: config.recorder.is_some(),
             },

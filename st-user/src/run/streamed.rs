@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::json;
 use st_core::{
-    Packet, Time,
-    stream::{Message, StreamStats, Streams, Tcp},
+    Command, Packet, Time,
+    stream::{Message, Missed, StreamStats, Streams, Tcp},
 };
 use tracing::warn;
 
@@ -32,6 +32,11 @@ impl Streamed {
         let Self { streams, whole, .. } = self;
         streams.handle_timeout(now, &mut |packet| whole.push_back((now, Message::of(packet))));
         self.tell();
+    }
+
+    /// On which connections something went by unseen since this was last asked.
+    pub(super) fn missed(&mut self) -> Missed {
+        self.streams.missed()
     }
 
     /// What was counted, and how many connections are followed.
@@ -82,6 +87,21 @@ impl Driver<'_> {
             self.trace.saw(time, &packet, false);
             self.engine.handle_packet(time, &packet);
             self.outputs();
+        }
+    }
+
+    /// Tells of what went by unseen on connections since the last time: so many segments, and what was missing when the others were put
+    /// together.
+    pub(super) fn unheard(&mut self, segments: u64) {
+        if segments > 0 {
+            warn!(segments, "a flood of TCP segments: some went by unseen");
+        }
+        let Missed { peers, others } = self.streamed.missed();
+        if segments > 0 || others {
+            self.command(Command::Unheard { peer: None });
+        }
+        for peer in peers {
+            self.command(Command::Unheard { peer: Some(peer) });
         }
     }
 }

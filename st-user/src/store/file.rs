@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
-use st_core::engine::record::{Change, VERSION};
+use redb::{Database, DatabaseError, Range, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+use st_core::engine::record::{BEFORE, COMMON, Change, TEMPLATES, VERSION};
 
 use super::sample::Sample;
 
@@ -19,10 +19,12 @@ use super::sample::Sample;
 pub(super) const NAME: &str = "sessions.redb";
 
 /// The version of all that this module writes; raised with every change of it.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
-/// The version before, in which records stand as they are. It is read, and written anew.
+/// Versions before, which are read, and written anew: records of [`BEFORE`] stand in the first as they are, in the second as what they
+/// differ in from a sample.
 const PLAIN: u64 = 1;
+const SAMPLED: u64 = 2;
 
 /// How long another process may take to let go of the directory.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,6 +36,9 @@ const CACHE: usize = 32 << 20;
 pub const MAX_SET_ASIDE: usize = 8;
 
 const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("records");
+/// What they are packed by. They have the last keys of all: among the records they would have redb fill each page by half, which it fills
+/// to the end where the last key is the latest.
+const PACKED_BY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("packed by");
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 
 /// Why nothing can be kept.
@@ -102,8 +107,8 @@ pub struct About {
 pub(super) struct StateFile {
     path: PathBuf,
     database: Database,
-    /// Of the records in it; `None` where they stand as they are.
-    sample: Option<Sample>,
+    /// How records stand in it; `None`: as this version writes them.
+    before: Option<Sample>,
     /// Locked for as long as the file is open.
     _lock: File,
 }
@@ -123,10 +128,10 @@ impl StateFile {
             builder.set_cache_size(CACHE);
             builder.create(&path).map_err(|error| database_error(&path, error))
         })?;
-        let mut file = Self { path, database, sample: Some(Sample::default()), _lock: lock };
+        let mut file = Self { path, database, before: None, _lock: lock };
         let found = sheltered(&file.path, || file.about())?;
-        let about = found.map(|(about, sample)| {
-            file.sample = sample;
+        let about = found.map(|(about, before)| {
+            file.before = before;
             about
         });
         Ok((file, about))
@@ -154,10 +159,10 @@ impl StateFile {
 
     /// Whether all of it has to be written anew before anything else is.
     pub(super) fn is_outdated(&self) -> bool {
-        self.sample.is_none()
+        self.before.is_some()
     }
 
-    /// What the records were written with, and by.
+    /// What the records were written with, and how.
     fn about(&self) -> Result<Option<(About, Option<Sample>)>, StoreError> {
         let read = || -> Result<Option<[Vec<u8>; 6]>, redb::Error> {
             let transaction = self.database.begin_read()?;
@@ -182,7 +187,8 @@ impl StateFile {
         let [format, records, offset_ns, unseen] = [format, records, offset_ns, unseen].map(|field| number(&field));
         let (Some(format), Some(records)) = (format, records) else { return Err(self.damaged("no version in it")) };
         let own = (u64::from(FORMAT), u64::from(VERSION));
-        if ![PLAIN, own.0].contains(&format) || records != own.1 {
+        let before = u64::from(BEFORE);
+        if ![own, (PLAIN, before), (SAMPLED, before)].contains(&(format, records)) {
             let word = if format > own.0 || records > own.1 { "newer" } else { "older" };
             let why = format!("a file of version {format}.{records}; this sipst reads {}.{}", own.0, own.1);
             return Err(StoreError::Unreadable { path: self.path.clone(), why, word });
@@ -190,11 +196,16 @@ impl StateFile {
         let (Ok(boot), Some(offset_ns), Some(unseen)) = (String::from_utf8(boot), offset_ns, unseen) else {
             return Err(self.damaged("not what was written"));
         };
-        let sample = (format != PLAIN).then_some(Sample(sample));
-        Ok(Some((About { boot, offset_ns, unseen }, sample)))
+        let before = match format {
+            PLAIN => Some(Sample::None),
+            SAMPLED => Some(Sample::Of(sample)),
+            _ => None,
+        };
+        Ok(Some((About { boot, offset_ns, unseen }, before)))
     }
 
-    /// Hands all records to `take`, that of key 0 first, which says whether they are as they were written.
+    /// Hands all records to `take`, that of [`COMMON`] first and then what the others are packed by, which says whether they are as
+    /// they were written.
     pub(super) fn read(&self, take: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
         let mut damaged = 0_u64;
         sheltered(&self.path, || {
@@ -205,15 +216,25 @@ impl StateFile {
                     Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
                     Err(error) => return Err(error.into()),
                 };
-                for entry in table.iter()? {
-                    let (key, record) = entry?;
-                    let unpacked = match &self.sample {
-                        Some(sample) => sample.unpack(record.value()),
-                        None => Some(record.value().to_vec()),
-                    };
-                    damaged += u64::from(!unpacked.is_some_and(|record| take(key.value(), &record)));
+                let mut take_all = |entries: Range<'_, u64, &[u8]>| -> Result<(), redb::Error> {
+                    for entry in entries {
+                        let (key, record) = entry?;
+                        let (key, record) = (key.value(), record.value());
+                        let is_whole = match &self.before {
+                            None => take(key, record),
+                            Some(sample) => sample.unpack(record).is_some_and(|record| take(key, &record)),
+                        };
+                        damaged += u64::from(!is_whole);
+                    }
+                    Ok(())
+                };
+                take_all(table.range(..=COMMON)?)?;
+                match transaction.open_table(PACKED_BY) {
+                    Ok(packed_by) => take_all(packed_by.iter()?)?,
+                    Err(redb::TableError::TableDoesNotExist(_)) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                Ok(())
+                take_all(table.range(COMMON + 1..)?)
             };
             all().map_err(|error| self.unreadable(error))
         })?;
@@ -223,31 +244,32 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes changes, all or none; `fresh`: in place of all that is there.
-    pub(super) fn write(&mut self, about: &About, fresh: bool, changes: &[Change]) -> Result<(), StoreError> {
-        // What is there was written by the sample that there is.
-        let has_sample = self.sample.as_ref().is_some_and(|sample| !sample.0.is_empty());
-        if fresh || !has_sample {
-            self.sample = Some(Sample::of(changes));
-        }
-        let Some(sample) = &self.sample else { return Ok(()) };
-        let write = || -> Result<(), redb::Error> {
+    /// Writes changes, all or none; `fresh`: in place of all that is there. How many bytes of records.
+    pub(super) fn write(&mut self, about: &About, fresh: bool, changes: &[Change]) -> Result<u64, StoreError> {
+        let mut bytes = 0;
+        let mut write = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
             if fresh {
                 transaction.delete_table(RECORDS)?;
+                transaction.delete_table(PACKED_BY)?;
             }
             {
-                let mut records = transaction.open_table(RECORDS)?;
-                let mut room = Vec::new();
+                let (mut records, mut packed_by) =
+                    (transaction.open_table(RECORDS)?, transaction.open_table(PACKED_BY)?);
                 for Change { key, record } in changes {
+                    let records = if *key < TEMPLATES { &mut records } else { &mut packed_by };
                     match record {
-                        Some(record) => drop(records.insert(key, sample.pack(record, &mut room))?),
+                        Some(record) => {
+                            let record = record.bytes();
+                            bytes += record.len() as u64;
+                            records.insert(key, record.as_slice())?;
+                        }
                         None => drop(records.remove(key)?),
                     }
                 }
                 let mut table = transaction.open_table(ABOUT)?;
                 table.insert("boot", about.boot.as_bytes())?;
-                table.insert(SAMPLE, sample.0.as_slice())?;
+                table.remove(SAMPLE)?;
                 for (name, number) in [
                     ("format", FORMAT.into()),
                     ("records", VERSION.into()),
@@ -261,7 +283,9 @@ impl StateFile {
             Ok(())
         };
         let failed = |source| StoreError::Write { path: self.path.clone(), source: Box::new(source) };
-        sheltered(&self.path, || write().map_err(failed))
+        sheltered(&self.path, || write().map_err(failed))?;
+        self.before = None;
+        Ok(bytes)
     }
 
     #[cfg(test)]
@@ -271,24 +295,31 @@ impl StateFile {
         Ok(transaction.commit()?)
     }
 
-    /// As the version before wrote it.
     #[cfg(test)]
-    pub(super) fn make_plain(&self) -> Result<(), redb::Error> {
-        let mut all = Vec::new();
-        self.read(&mut |key, record| {
-            all.push((key, record.to_vec()));
-            true
-        })
-        .expect("records");
+    pub(super) fn insert(&self, key: u64, record: &[u8]) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
+        transaction.open_table(RECORDS)?.insert(key, record)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// As a version before wrote it, with these records in it.
+    #[cfg(test)]
+    pub(super) fn make_before(&self, format: u64, all: &[(u64, &[u8])]) -> Result<(), redb::Error> {
+        let sample = all.last().map_or(&[][..], |(_, record)| record);
+        let transaction = self.database.begin_write()?;
+        transaction.delete_table(RECORDS)?;
+        transaction.delete_table(PACKED_BY)?;
         {
             let mut records = transaction.open_table(RECORDS)?;
-            for (key, record) in &all {
+            for (key, record) in all {
+                let record = if format == PLAIN { record.to_vec() } else { Sample::Of(sample.to_vec()).pack(record) };
                 records.insert(key, record.as_slice())?;
             }
             let mut about = transaction.open_table(ABOUT)?;
-            about.insert("format", &PLAIN.to_le_bytes()[..])?;
-            about.remove(SAMPLE)?;
+            for (name, number) in [("format", format), ("records", BEFORE.into())] {
+                about.insert(name, &number.to_le_bytes()[..])?;
+            }
+            about.insert(SAMPLE, sample)?;
         }
         Ok(transaction.commit()?)
     }
@@ -305,7 +336,7 @@ impl StateFile {
     }
 }
 
-/// Under which the sample stands.
+/// Under which the sample stood.
 const SAMPLE: &str = "sample";
 
 /// In the names of files that are not as they were written.

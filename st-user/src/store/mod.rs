@@ -14,7 +14,13 @@ use std::{
 };
 
 use serde::Serialize;
-use st_core::{Engine, Event, EventKind, Time, engine::reason};
+use st_core::{
+    Engine, Event, EventKind, Time,
+    engine::{
+        reason,
+        record::{Change, Record},
+    },
+};
 
 pub use file::{About, MAX_SET_ASIDE, StoreError};
 use file::{NAME, StateFile};
@@ -38,6 +44,9 @@ const BUSY: Duration = Duration::from_millis(20);
 const BATCH: usize = 4_096;
 const BATCH_BYTES: usize = 4 << 20;
 
+/// How many records are made in one turn: what falls due waits for them.
+const TURN: usize = 64;
+
 /// How long the disk may take for a batch before it counts as unusable.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -50,6 +59,8 @@ pub struct Opened {
     file: Option<StateFile>,
     /// What an earlier run says of its records.
     pub about: Option<About>,
+    /// Whether all that stands in the file was taken from it.
+    taken: bool,
     /// What is to be told.
     reports: Vec<String>,
 }
@@ -57,7 +68,7 @@ pub struct Opened {
 impl Opened {
     /// Opens it, or makes it. Never fails: what is wrong is told later.
     pub fn new(dir: &Path) -> Self {
-        let mut opened = Self { dir: dir.to_owned(), file: None, about: None, reports: Vec::new() };
+        let mut opened = Self { dir: dir.to_owned(), file: None, about: None, taken: false, reports: Vec::new() };
         match StateFile::open(dir) {
             Ok((file, about)) => (opened.file, opened.about) = (Some(file), about),
             Err(error) => opened.recover(error),
@@ -65,13 +76,16 @@ impl Opened {
         opened
     }
 
-    /// Hands all records to `take`, that of what all sessions have in common first, which says whether they are as they
-    /// were written. Where one is not, the file is put aside: what was taken is written anew.
+    /// Hands all records to `take`, those of what all sessions have in common and are packed by first, which says whether they are as
+    /// they were written. Where one is not, the file is put aside: what was taken is written anew.
     pub fn read(&mut self, mut take: impl FnMut(u64, &[u8]) -> bool) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = file.read(&mut take) {
-            self.file = None;
-            self.recover(error);
+        match file.read(&mut take) {
+            Ok(()) => self.taken = true,
+            Err(error) => {
+                self.file = None;
+                self.recover(error);
+            }
         }
     }
 
@@ -94,7 +108,8 @@ impl Opened {
         }
     }
 
-    /// Goes on from here: all that the engine knows is written, and then what changes; `fresh`: in place of what is there.
+    /// Goes on from here: all that the engine knows and that does not stand there is written, and then what changes; `fresh`: all of
+    /// it, in place of what is there.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -111,9 +126,12 @@ impl Opened {
             next: Instant::now(),
             round: 0,
             busy_since: None,
+            gathered: Gathered::default(),
             reports: self.reports,
         };
-        if keeps {
+        if keeps && self.taken && !fresh {
+            engine.follow_on();
+        } else if keeps {
             engine.follow_changes();
         }
         Ok(store)
@@ -149,11 +167,39 @@ pub struct Store {
     round: u32,
     /// Since when the writer has not finished a batch.
     busy_since: Option<Instant>,
+    /// The beginning of the next batch; empty where the engine has no more changes.
+    gathered: Gathered,
     reports: Vec<String>,
 }
 
+/// Changes that are not handed over yet.
+#[derive(Default)]
+struct Gathered {
+    changes: Vec<Change>,
+    /// Of their records.
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Takes in so many more, until the batch is as large as it may be. Whether it is to grow on.
+    fn grow(&mut self, engine: &mut Engine, limit: usize, fresh: bool) -> bool {
+        // What takes the place of all that is there is one batch, however large: half of it would be worse than nothing.
+        let has_room = |gathered: &Self| fresh || (gathered.changes.len() < BATCH && gathered.bytes < BATCH_BYTES);
+        for _ in 0..limit {
+            if !has_room(self) {
+                return false;
+            }
+            let Some(change) = engine.poll_change() else { return false };
+            self.bytes += change.record.as_ref().map_or(0, Record::size);
+            self.changes.push(change);
+        }
+        has_room(self) && engine.has_changes()
+    }
+}
+
 impl Store {
-    /// Hands over what has changed, if its time has come. To be called when the engine has nothing more to say.
+    /// Hands over what has changed, if its time has come; what takes long to write out over several turns. To be called when the
+    /// engine has nothing more to say.
     pub fn turn(&mut self, engine: &mut Engine, about: impl FnOnce() -> About) {
         let now = Instant::now();
         self.look(engine, now);
@@ -164,12 +210,15 @@ impl Store {
             self.next = now + BUSY;
             return;
         };
-        let batch = batch(about(), &mut self.fresh, engine);
-        self.round = self.round.saturating_add(u32::try_from(batch.changes.len()).unwrap_or(u32::MAX));
-        // There was room, and nobody else sends.
-        writer.send(batch);
+        let grows = self.gathered.grow(engine, TURN, self.fresh);
+        if !grows {
+            let batch = batch(about(), &mut self.fresh, &mut self.gathered);
+            self.round = self.round.saturating_add(u32::try_from(batch.changes.len()).unwrap_or(u32::MAX));
+            // There was room, and nobody else sends.
+            writer.send(batch);
+        }
         self.next = now;
-        if !engine.has_changes() {
+        if !grows && !engine.has_changes() {
             self.next += pause(std::mem::take(&mut self.round));
         }
     }
@@ -205,7 +254,8 @@ impl Store {
         let Some(writer) = self.writer.take() else { return false };
         while self.keeps && engine.has_changes() && Instant::now() < until {
             if writer.pending() < WAITING {
-                writer.send(batch(about.clone(), &mut self.fresh, engine));
+                self.gathered.grow(engine, usize::MAX, self.fresh);
+                writer.send(batch(about.clone(), &mut self.fresh, &mut self.gathered));
             } else {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -239,6 +289,7 @@ impl Store {
         if let Some(why) = failure {
             engine.ignore_changes();
             self.keeps = false;
+            self.gathered = Gathered::default();
             if !std::mem::replace(&mut self.told, true) {
                 self.reports.push(format!("{}: {why}", reason::STATE_UNUSABLE));
             }
@@ -254,17 +305,8 @@ fn pause(records: u32) -> Duration {
     PAUSE_PER_RECORD.saturating_mul(records).clamp(PAUSE, LONGEST_PAUSE)
 }
 
-/// What takes the place of all that is there is one batch, however large: half of it would be worse than nothing.
-fn batch(about: About, fresh: &mut bool, engine: &mut Engine) -> Batch {
-    let fresh = std::mem::take(fresh);
-    let mut bytes = 0;
-    let mut changes = Vec::new();
-    while fresh || (changes.len() < BATCH && bytes < BATCH_BYTES) {
-        let Some(change) = engine.poll_change() else { break };
-        bytes += change.record.as_ref().map_or(0, Vec::len);
-        changes.push(change);
-    }
-    Batch { about, fresh, changes }
+fn batch(about: About, fresh: &mut bool, gathered: &mut Gathered) -> Batch {
+    Batch { about, fresh: std::mem::take(fresh), changes: std::mem::take(gathered).changes }
 }
 
 /// What stands in a state directory, from outside.

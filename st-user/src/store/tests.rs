@@ -12,7 +12,7 @@ use st_core::{
     Direction, Packet, Policy,
     engine::{
         EngineConfig, Limits, Mode,
-        record::{COMMON, Change},
+        record::{COMMON, TEMPLATES},
     },
 };
 
@@ -158,6 +158,47 @@ fn what_changes_is_written_behind_without_an_end() {
 }
 
 #[test]
+fn what_takes_long_to_write_out_is_one_batch_over_several_turns() {
+    let dir = Dir::new("turns");
+    let (mut engine, mut store, _) = begin(&dir.0);
+    for number in 0..2 * TURN {
+        call(&mut engine, &format!("call-{number}"));
+    }
+    let handed = |store: &Store| store.writer.as_ref().map(|writer| writer.pending() + writer.written());
+    store.turn(&mut engine, about);
+    assert!(engine.has_changes() && store.due(&engine) == Some(Duration::ZERO), "it goes on at once");
+    assert_eq!(
+        (store.gathered.changes.len(), handed(&store)),
+        (TURN, Some(0)),
+        "half of it would be worse than nothing"
+    );
+    // What changes meanwhile goes with it.
+    call(&mut engine, "meanwhile");
+    until("nothing is handed over", || {
+        store.turn(&mut engine, about);
+        store.gathered.changes.is_empty()
+    });
+    assert_eq!(handed(&store), Some(1));
+    assert!(store.finish(&mut engine, &about()));
+    let (engine, _, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2 * TURN + 1, vec![]));
+}
+
+#[test]
+fn what_was_gathered_is_written_at_the_end_too() {
+    let dir = Dir::new("half");
+    let (mut engine, mut store, _) = begin(&dir.0);
+    for number in 0..2 * TURN {
+        call(&mut engine, &format!("call-{number}"));
+    }
+    store.turn(&mut engine, about);
+    assert_eq!(store.gathered.changes.len(), TURN);
+    assert!(store.finish(&mut engine, &about()));
+    let (engine, _, told) = begin(&dir.0);
+    assert_eq!((sessions(&engine), told), (2 * TURN, vec![]));
+}
+
+#[test]
 fn two_daemons_do_not_share_a_directory() {
     let dir = Dir::new("two");
     let (_engine, _store, told) = begin(&dir.0);
@@ -194,16 +235,15 @@ fn a_file_that_is_damaged_anywhere_is_put_aside_and_its_good_records_are_kept() 
 fn one_damaged_record_costs_no_other() {
     let dir = Dir::new("record");
     keep(&dir.0, &["a", "b"]);
-    let (mut file, found) = StateFile::open(&dir.0).unwrap();
-    let found = found.unwrap();
+    let (file, _) = StateFile::open(&dir.0).unwrap();
     let mut keys = Vec::new();
     file.read(&mut |key, _| {
         keys.push(key);
         true
     })
     .unwrap();
-    assert_eq!((keys.len(), keys[0]), (3, COMMON));
-    file.write(&found, false, &[Change { key: keys[1], record: Some(b"nonsense".to_vec()) }]).unwrap();
+    assert_eq!(keys, [COMMON, TEMPLATES, 1, 2], "what the others need comes first");
+    file.insert(1, b"nonsense").unwrap();
     drop(file);
     let (mut engine, store, told) = begin(&dir.0);
     assert!(told[0].starts_with("state_set_aside: ") && told[0].contains("1 records are damaged"), "{told:?}");
@@ -229,25 +269,47 @@ fn a_newer_file_is_put_aside_and_not_overwritten() {
 }
 
 #[test]
-fn a_file_of_the_format_before_is_read_and_written_anew() {
-    let dir = Dir::new("before");
+fn a_file_of_the_formats_before_is_read_and_written_anew() {
+    let records: [(u64, &[u8]); 2] = [
+        (COMMON, include_bytes!("../../core/tests/records/v3-0")),
+        (1, include_bytes!("../../core/tests/records/v3-1")),
+    ];
+    for format in [1, 2] {
+        let dir = Dir::new(&format!("before-{format}"));
+        keep(&dir.0, &["a", "b"]);
+        let (file, _) = StateFile::open(&dir.0).unwrap();
+        file.make_before(format, &records).unwrap();
+        drop(file);
+        let (engine, store, told) = begin(&dir.0);
+        assert_eq!((sessions(&engine), told), (1, vec![]));
+        drop((engine, store));
+        // As after a kill before anything was written: it is still there.
+        until("the directory is free", || !Kept::look(&dir.0).in_use);
+        let (mut engine, store, told) = begin(&dir.0);
+        assert_eq!((sessions(&engine), told), (1, vec![]));
+        assert!(store.finish(&mut engine, &about()));
+        let (file, _) = StateFile::open(&dir.0).unwrap();
+        assert!(!file.is_outdated());
+        drop(file);
+        let (engine, _, told) = begin(&dir.0);
+        assert_eq!((sessions(&engine), told), (1, vec![]));
+    }
+}
+
+#[test]
+fn what_stands_there_as_it_is_known_is_not_written_again() {
+    let dir = Dir::new("once");
     keep(&dir.0, &["a", "b"]);
-    let (file, _) = StateFile::open(&dir.0).unwrap();
-    file.make_plain().unwrap();
-    drop(file);
-    let (engine, store, told) = begin(&dir.0);
-    assert_eq!((sessions(&engine), told), (2, vec![]));
-    drop((engine, store));
-    // As after a kill before anything was written: it is still there.
-    until("the directory is free", || !Kept::look(&dir.0).in_use);
-    let (mut engine, store, told) = begin(&dir.0);
-    assert_eq!((sessions(&engine), told), (2, vec![]));
-    assert!(store.finish(&mut engine, &about()));
-    let (file, _) = StateFile::open(&dir.0).unwrap();
-    assert!(!file.is_outdated());
-    drop(file);
-    let (engine, _, told) = begin(&dir.0);
-    assert_eq!((sessions(&engine), told), (2, vec![]));
+    let taken = TakenOver::read(Opened::new(&dir.0), &config(), BOOT);
+    let (mut engine, opened) = (taken.engine, taken.opened);
+    let store = opened.follow(&mut engine, false).unwrap();
+    let keys = |engine: &mut Engine| -> Vec<u64> {
+        std::iter::from_fn(|| engine.poll_change()).map(|change| change.key).collect()
+    };
+    assert_eq!(keys(&mut engine), [COMMON]);
+    drop(store);
+    engine.follow_changes();
+    assert_eq!(keys(&mut engine), [COMMON, TEMPLATES, 1, 2], "unless all of it is wanted");
 }
 
 #[test]

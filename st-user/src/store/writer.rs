@@ -138,8 +138,7 @@ impl Inner {
         // What was handed over before the failure was known is written anew with all else.
         let Some(file) = &mut self.file else { return };
         match file.write(about, *fresh, changes) {
-            Ok(()) => {
-                let bytes = changes.iter().map(|change| change.record.as_ref().map_or(0, Vec::len) as u64).sum();
+            Ok(bytes) => {
                 self.shared.bytes.fetch_add(bytes, SeqCst);
                 self.shared.written.fetch_add(1, SeqCst);
             }

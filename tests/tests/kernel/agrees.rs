@@ -10,7 +10,7 @@ use proptest::{
     test_runner::{RngSeed, TestError, TestRunner},
 };
 use st_ebpf::{
-    abi::{CAPTURE, Counter, Shift},
+    abi::{Counter, Shift},
     cseq::{BLANKS, Close, MAX_NUMBER, RANGES, Range, State, close, from_wire, to_wire},
 };
 
@@ -24,7 +24,7 @@ const CASES: u32 = 1_500;
 /// Blanks before a number that are looked at.
 const MAX_SPACES: usize = 10;
 /// The longest request that is lengthened.
-const LONGEST: usize = CAPTURE / 2;
+const LONGEST: usize = 2_048;
 
 /// Runs a test on so many values; `often`: what the programs have to count at least once in a hundred.
 pub(crate) fn run<S: Strategy>(

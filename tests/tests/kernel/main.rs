@@ -4,6 +4,7 @@
 
 mod ack;
 mod agrees;
+mod any_port;
 mod assist;
 mod commit;
 mod cost;
@@ -11,6 +12,7 @@ mod fragments;
 mod frame;
 mod harmless;
 mod hold;
+mod large;
 mod latest;
 mod loopback;
 mod media;

@@ -170,3 +170,30 @@ fn connections_on_ports_that_cannot_be_read_are_counted_when_they_are_made() {
         }
     }
 }
+
+#[test]
+fn over_the_loopback_each_is_seen_once_too() {
+    let mut tester = Tester::new();
+    let looped = |from: &str, to: &str, flags| {
+        let mut bytes = segment(&Frame::new(from, to), flags, 0, b"BYE");
+        bytes[..12].fill(0);
+        bytes
+    };
+    let opaque = "192.0.2.1:5061";
+    for program in ALL {
+        let out = program == Program::Egress;
+        for (from, to, seen) in [(SERVER, PEER, out), (PEER, SERVER, !out)] {
+            tester.reset();
+            let run = tester.run(program, &looped(from, to, tcp::ACK));
+            assert_eq!((run.verdict, run.records.len()), (Verdict::Pass, usize::from(seen)), "{program:?} {from}");
+            assert_eq!(tester.counter(Counter::Segment), u64::from(seen));
+        }
+        tester.reset();
+        assert!(tester.run(program, &looped(SERVER, "198.51.100.7:5060", tcp::ACK)).records.is_empty());
+        assert_eq!(tester.counter(Counter::Loopback), u64::from(out), "{program:?}");
+        tester.reset();
+        tester.run(program, &looped(opaque, PEER, tcp::SYN | tcp::ACK));
+        let counted = [Counter::OpaqueSegment, Counter::OpaqueConnection].map(|counter| tester.counter(counter));
+        assert_eq!(counted, [u64::from(out); 2], "{program:?}");
+    }
+}

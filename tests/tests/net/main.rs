@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod any_port;
 mod assist;
 mod assume;
 mod attackers;
@@ -20,6 +21,7 @@ mod foreign;
 mod fragments;
 mod hangup;
 mod keepalive;
+mod large;
 mod loopback;
 mod media;
 mod methods;
@@ -27,6 +29,7 @@ mod metrics;
 mod mid_call;
 mod moved;
 mod numbers;
+mod offloads;
 mod operator;
 mod page;
 mod peers;

@@ -64,8 +64,14 @@ fn a_call_that_was_only_watched_is_refreshed_once_the_trunk_says_so_and_a_bad_fi
     assert!(said.contains("interface eth9 does not exist"), "{said}");
     assert!(show().contains("the trunk's `action` is `alert`"), "{}", show());
 
-    rewrite(host, &config("tc", &["action: refresh", "min_se: 2s"]));
-    assert!(taken(host).contains("trunks"));
+    // The server's port is the first of a range from here on.
+    let with_ports = |ports: &str| format!("{}ports: [{ports}]", config("tc", &["action: refresh", "min_se: 2s"]));
+    rewrite(host, &with_ports("5060-5069, 5060"));
+    let said = refused(host);
+    assert!(said.contains("`ports` names 5060 twice"), "{said}");
+    rewrite(host, &with_ports("7000, 5060-5069"));
+    let said = taken(host);
+    assert!(said.contains("trunks") && said.contains("ports: 7000, 5060-5069"), "{said}");
     assert!(show().contains("refreshes the call with UPDATE"), "{}", show());
     assert_eq!(taken(host).trim_end(), "nothing has changed");
     call.refreshed(2);

@@ -227,6 +227,6 @@ fn tell_held() {
     bench.engine.follow_changes();
     let began = Instant::now();
     let records = std::iter::from_fn(|| bench.engine.poll_change()).filter_map(|change| change.record);
-    let written: usize = records.map(|record| record.len()).sum();
+    let written: usize = records.map(|record| record.bytes().len()).sum();
     println!("{} bytes are written of each, in {:?}", written / HELD_CALLS, began.elapsed() / HELD_CALLS as u32);
 }

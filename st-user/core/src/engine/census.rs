@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Dialogs, Engine, dialog::Dialog, hash::Fingerprint, packed::Entry, shared::Shared, timers::Timer, view::Standing,
 };
-use crate::{Policy, SessionId, Side, Time, policy::NO_TRUNK};
+use crate::{Policy, Rules, SessionId, Side, Time, policy::NO_TRUNK};
 
 /// As what a session is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,28 @@ pub(super) struct Place {
 impl Place {
     pub(super) const fn trunk(self) -> u32 {
         self.trunk
+    }
+}
+
+/// The same, whoever counts and by whichever policy.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Counted {
+    state: u8,
+    refresher: Option<Side>,
+    held: bool,
+    deadline_s: Option<u64>,
+}
+
+impl Counted {
+    pub(super) fn of(dialog: &Dialog, now: Time) -> Self {
+        let state = dialog.standing(now);
+        let over = state == Standing::Ended;
+        Self {
+            state: Standing::ALL.iter().position(|one| *one == state).and_then(|at| u8::try_from(at).ok()).unwrap_or(0),
+            refresher: dialog.session.agreed.map(|agreed| agreed.refresher).filter(|_| !over),
+            held: dialog.held && !over,
+            deadline_s: dialog.session.deadline().filter(|_| !over).map(seconds),
+        }
     }
 }
 
@@ -149,20 +171,34 @@ impl Census {
 
     /// As what a dialog is to be counted.
     fn place(&self, sx: &Shared, now: Time, dialog: &Dialog) -> Place {
-        let state = dialog.standing(now);
-        let over = state == Standing::Ended;
         let known = dialog.counted.filter(|place| place.policy == sx.policy_number);
-        let trunk = known.map_or_else(|| dialog.trunk(&sx.policy), |place| place.trunk);
-        Place {
-            policy: sx.policy_number,
-            trunk,
-            slot: self.slots.get(trunk as usize).copied().unwrap_or_default(),
-            state: Standing::ALL.iter().position(|one| *one == state).and_then(|at| u8::try_from(at).ok()).unwrap_or(0),
-            refresher: dialog.session.agreed.map(|agreed| agreed.refresher).filter(|_| !over),
-            held: dialog.held && !over,
-            deadline_s: dialog.session.deadline().filter(|_| !over).map(seconds),
-        }
+        let trunk = known.map_or_else(|| trunk_of(dialog.rules(&sx.policy).1, &sx.policy), |place| place.trunk);
+        self.at(sx, trunk, Counted::of(dialog, now))
     }
+
+    /// The same of one that is under these rules.
+    pub(super) fn placed(&self, sx: &Shared, rules: &Rules, counted: Counted) -> Place {
+        let state = counted.state.min(Standing::ALL.len() as u8 - 1);
+        self.at(sx, trunk_of(rules, &sx.policy), Counted { state, ..counted })
+    }
+
+    fn at(&self, sx: &Shared, trunk: u32, counted: Counted) -> Place {
+        let Counted { state, refresher, held, deadline_s } = counted;
+        let slot = self.slots.get(trunk as usize).copied().unwrap_or_default();
+        Place { policy: sx.policy_number, trunk, slot, state, refresher, held, deadline_s }
+    }
+
+    /// One that is packed is counted from now on.
+    pub(super) fn add(&mut self, place: Place, session: SessionId, unattended: Option<Time>) {
+        self.count(place, |count| count + 1);
+        self.unattended.extend(unattended.map(|at| (at, session)));
+    }
+}
+
+/// The place of the trunk with these rules; behind the last one: none.
+pub(super) fn trunk_of(rules: &Rules, policy: &Policy) -> u32 {
+    let at = policy.trunks.iter().position(|trunk| std::ptr::eq(&trunk.rules, rules));
+    u32::try_from(at.unwrap_or(policy.trunks.len())).unwrap_or(u32::MAX)
 }
 
 impl Dialogs {
@@ -175,7 +211,7 @@ impl Dialogs {
             if let Some(Entry::Open(dialog)) = all.get_mut(&key) {
                 census.recount(sx, now, dialog);
                 dialog.keep_alive_as_counted(sx, &policy);
-                if let Some(at) = dialog.unattended(sx, now) {
+                if let Some(at) = dialog.unattended(sx.timers.of(dialog.id), now) {
                     census.unattended.insert((at, dialog.id));
                 }
             }
@@ -218,7 +254,7 @@ impl Engine {
         while let Some((_, session)) = self.dialogs.census.unattended.first().copied().filter(|(at, _)| *at <= now) {
             self.dialogs.census.unattended.pop_first();
             let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
-            let Some(key) = keys.get(&session).copied() else { continue };
+            let Some(key) = keys.get(session) else { continue };
             if let Some(dialog) = all.get_mut(&key).and_then(|entry| packing.open(&mut self.sx, entry)) {
                 census.touch(key, dialog);
             }
@@ -238,14 +274,8 @@ impl Dialog {
         self.keep_alive(sx, trunk.map_or(&policy.default, |trunk| &trunk.rules));
     }
 
-    fn trunk(&self, policy: &Policy) -> u32 {
-        let rules = self.rules(policy).1;
-        let at = policy.trunks.iter().position(|trunk| std::ptr::eq(&trunk.rules, rules));
-        u32::try_from(at.unwrap_or(policy.trunks.len())).unwrap_or(u32::MAX)
-    }
-
     /// When its state changes next by time alone, if no timer goes off then.
-    fn unattended(&self, sx: &Shared, now: Time) -> Option<Time> {
+    pub(super) fn unattended(&self, timers: &[(Time, Timer)], now: Time) -> Option<Time> {
         if self.is_over() {
             return None;
         }
@@ -255,7 +285,7 @@ impl Dialog {
             (Timer::Expired, self.session.end()),
         ];
         let (timer, at) = moments.into_iter().find_map(|(timer, at)| Some((timer, at.filter(|at| *at > now)?)))?;
-        let attended = sx.timers.of(self.id).iter().any(|(set, one)| *one == timer && *set <= at);
+        let attended = timers.iter().any(|(set, one)| *one == timer && *set <= at);
         (!attended).then_some(at)
     }
 }
@@ -263,7 +293,7 @@ impl Dialog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Matcher, Rules, Trunk};
+    use crate::{Matcher, Trunk};
 
     #[test]
     fn names_that_are_no_more_take_no_room() {

@@ -78,7 +78,7 @@ pub(super) struct Dialog {
     /// Who sent the INVITE that made the dialog, and so owns the Call-ID (R30).
     pub(super) caller: Side,
     /// Host in the peer's URI.
-    domain: String,
+    pub(super) domain: String,
     pub(super) started: Time,
     pub(super) heard: Time,
     /// When the server was last heard of.
@@ -370,7 +370,8 @@ impl Dialog {
 
     /// R26. Where the ACK may have been lost on its way to here: a dialog that has outlived a transaction has had one (R44).
     pub(super) fn is_confirmed(&self, sx: &Shared) -> bool {
-        let acked_unseen = sx.losses != self.losses_before && sx.now.since(self.started) > TRANSACTION;
+        let lost = sx.losses != self.losses_before || self.is_unheard_since(sx, self.started);
+        let acked_unseen = lost && sx.now.since(self.started) > TRANSACTION;
         self.phase == Phase::Confirmed || acked_unseen
     }
 
@@ -380,7 +381,12 @@ impl Dialog {
 
     /// Whether packets were lost since the dialog was last heard of for certain.
     pub(super) fn is_unsure(&self, sx: &Shared) -> bool {
-        self.losses != sx.losses
+        self.losses != sx.losses || self.is_unheard_since(sx, self.server_heard)
+    }
+
+    /// Whether anything went by unseen on such connections as its messages take.
+    fn is_unheard_since(&self, sx: &Shared, since: Time) -> bool {
+        self.barred == Some(reason::OVER_TCP) && sx.is_unheard_since(self.names.peer.ip(), since)
     }
 
     /// Whether it may be over: what is told of it and what a 481 means depends on that.

@@ -91,10 +91,10 @@ impl Dialog {
         self.evidence = self.evidence.take().filter(|evidence| sx.watch(&evidence.flows));
     }
 
-    /// Nobody looked for a while, until now: they may have flown.
-    pub(super) fn nobody_watched(&mut self, sx: &Shared) {
+    /// Nobody looked for a while, until then: they may have flown.
+    pub(super) fn nobody_watched(&mut self, until: Time) {
         if let Some(since) = self.evidence.as_mut().and_then(|evidence| evidence.since.as_mut()) {
-            *since = sx.now;
+            *since = until;
         }
     }
 
@@ -170,9 +170,8 @@ impl Dialog {
 
 impl Shared {
     /// Has flows watched; false where there are too many.
-    fn watch(&mut self, flows: &[SocketAddr]) -> bool {
-        let new = |flow: &&SocketAddr| !self.flows.contains_key(flow);
-        if self.flows.len() + flows.iter().filter(new).count() > self.limits.flows {
+    pub(super) fn watch(&mut self, flows: &[SocketAddr]) -> bool {
+        if !self.can_watch(flows) {
             self.stats.unwatched += 1;
             return false;
         }
@@ -184,6 +183,12 @@ impl Shared {
             }
         }
         true
+    }
+
+    /// Whether there is room for them.
+    pub(super) fn can_watch(&self, flows: &[SocketAddr]) -> bool {
+        let new = |flow: &&SocketAddr| !self.flows.contains_key(flow);
+        self.flows.len() + flows.iter().filter(new).count() <= self.limits.flows
     }
 
     fn unwatch(&mut self, flows: &[SocketAddr]) {

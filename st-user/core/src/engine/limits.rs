@@ -106,6 +106,10 @@ pub const MAX_PACKED: usize = 16_384;
 /// none to spare, another trunk's serves, and packs less well.
 pub const MAX_TEMPLATES: usize = 256;
 
+/// Templates that there are in a run one after the other, for as long as records by them may be on the disk; those that there are then
+/// serve until the next start.
+pub const MAX_NUMBERS: usize = 4_096;
+
 /// Sessions that are looked at for packing with each message, and with each call of [`crate::Engine::handle_timeout`].
 pub const PACKED_PER_MESSAGE: usize = 2;
 /// See [`PACKED_PER_MESSAGE`].

@@ -5,12 +5,16 @@
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
 mod aside;
+mod asleep;
 mod assist;
 mod assume;
 pub(crate) mod bounded;
 mod breach;
 mod breaker;
+mod by_id;
+mod by_key;
 mod census;
+mod changes;
 mod demand;
 mod dialog;
 mod errand;
@@ -45,10 +49,12 @@ mod session;
 mod shared;
 mod target;
 mod telling;
+mod template;
 mod timers;
 mod turn;
 mod verdict;
 pub mod view;
+mod written;
 
 use std::sync::Arc;
 
@@ -66,13 +72,15 @@ use crate::{
     Assist, By, Command, Datagram, EventKind, Output, Packet, Policy, SessionId, Side, Time,
     message::{Message, MethodName},
 };
+use by_id::ById;
+use by_key::ByKey;
+use changes::Changes;
 use dialog::{Dialog, Ids};
-use hash::{Fingerprint, Secret, Table};
+use hash::{Fingerprint, Secret};
 use heard::Heard;
 use invite::{Early, Invite, Invites};
 use limits::{MAX_FORKS, MAX_INVITE, PACKED_PER_CALL, PACKED_PER_MESSAGE, TIMERS_PER_CALL};
 use packed::{Entry, Packing};
-use record::Changes;
 use resume::Strays;
 use shared::Shared;
 use timers::{Due, Key, Timer};
@@ -140,7 +148,7 @@ impl Engine {
 
     /// Whether a session is not forgotten yet.
     pub fn knows(&self, session: SessionId) -> bool {
-        self.dialogs.keys.contains_key(&session)
+        self.dialogs.keys.get(session).is_some()
     }
 
     /// Whether any session still needs the shift entry of that side's numbers: forks of one INVITE have one together.
@@ -349,10 +357,11 @@ impl Engine {
             Command::Blind => sx.blind = sx.now,
             Command::Outage => {
                 sx.resumed = sx.now;
-                self.dialogs.each(sx, Dialog::after_outage);
+                self.dialogs.after_outage(sx);
                 sx.spread_keepalives();
             }
             Command::HostRestarted => self.dialogs.each(sx, Dialog::after_restart),
+            Command::Unheard { peer } => sx.unheard_from(peer),
             Command::Loss { packets: 0 } => {}
             Command::Loss { packets } => {
                 sx.losses += 1;
@@ -594,8 +603,8 @@ impl Engine {
 /// All of them, by what a message names them with. Whoever gets one to change it has it put on the list of changes.
 #[derive(Default)]
 struct Dialogs {
-    all: Table<Fingerprint, Entry>,
-    keys: view::ById,
+    all: ByKey,
+    keys: ById,
     changes: Changes,
     census: census::Census,
     packing: Packing,
@@ -603,7 +612,7 @@ struct Dialogs {
 
 impl Dialogs {
     fn of(&mut self, sx: &mut Shared, session: SessionId) -> Option<&mut Box<Dialog>> {
-        let key = *self.keys.get(&session)?;
+        let key = self.keys.get(session)?;
         self.at(sx, &key)
     }
 
@@ -621,9 +630,19 @@ impl Dialogs {
         Some(dialog)
     }
 
-    fn each(&mut self, sx: &mut Shared, mut change: impl FnMut(&mut Dialog, &mut Shared)) {
+    fn each(&mut self, sx: &mut Shared, change: impl FnMut(&mut Dialog, &mut Shared)) {
+        self.each_of(sx, |_| true, change);
+    }
+
+    /// The same of those that are wanted.
+    fn each_of(
+        &mut self,
+        sx: &mut Shared,
+        wants: impl Fn(&Entry) -> bool,
+        mut change: impl FnMut(&mut Dialog, &mut Shared),
+    ) {
         let Self { all, packing, changes, census, .. } = self;
-        for (key, entry) in all {
+        for (key, entry) in all.iter_mut().filter(|(_, entry)| wants(entry)) {
             let Some(dialog) = packing.open(sx, entry) else { continue };
             changes.list(dialog);
             census.touch(*key, dialog);
@@ -641,7 +660,7 @@ impl Dialogs {
 
     /// One that was looked at for that.
     fn forget(&mut self, session: SessionId) {
-        if let Some(Entry::Open(dialog)) = self.keys.remove(&session).and_then(|key| self.all.remove(&key)) {
+        if let Some(Entry::Open(dialog)) = self.keys.remove(session).and_then(|key| self.all.remove(&key)) {
             self.changes.gone(&dialog);
             self.census.gone(&dialog);
         }

@@ -37,7 +37,7 @@ impl Dialog {
             }
         }
         sx.timers.cancel_all(self.id, &late);
-        self.nobody_watched(sx);
+        self.nobody_watched(sx.now);
         if self.session.end().is_none_or(|end| sx.now < end) {
             return self.queue_again(sx);
         }

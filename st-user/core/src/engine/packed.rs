@@ -2,24 +2,24 @@
 //! kept in place of them, written as what it differs in from another session's of the same trunk: a trunk's session descriptions,
 //! addresses and headers differ in few bytes. Whoever wants to change one has it unpacked, and it is packed again later.
 
-use std::{collections::VecDeque, ops::Deref, time::Duration};
+use std::{collections::VecDeque, ops::Deref, sync::Arc, time::Duration};
 
-use lz4_flex::block::{compress_into_with_dict, decompress_into_with_dict, get_maximum_output_size};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Dialogs, Mode,
-    census::Place,
+    census::{Place, trunk_of},
     dialog::Dialog,
     hash::Fingerprint,
     keepalive::Wanted,
-    limits::{MAX_PACKED, MAX_TEMPLATES},
-    record::{Behind, sealed},
+    record,
     refresh::Stage,
     shared::Shared,
+    template::{Kind, Templates},
     timers::Timer,
+    written,
 };
-use crate::{SessionId, Side, Time};
+use crate::{Names, Policy, SessionId, Time};
 
 /// How long nobody may have spoken in a session that is packed. What is said in one breath is over by then, and nothing is lost where
 /// it is not: whatever stands in a record is packed, open transactions too. A capture is read as fast as can be, and where few are
@@ -34,70 +34,96 @@ const fn quiet(sx: &Shared, unpacked: usize) -> Duration {
 /// The shortest time for which that is.
 pub(super) const LEAST_QUIET: Duration = Duration::from_secs(10);
 
-/// So many sessions in a row that a template does not make half as small want another one.
-const POOR: u8 = 16;
-
-/// A session, as it can be changed or packed.
+/// A session, as it can be changed or packed; by default none.
 pub(super) enum Entry {
     Open(Box<Dialog>),
     Packed(Packed),
 }
 
 /// It and its timers.
-type Whole = (Box<Dialog>, Vec<(Time, Timer)>);
+pub(super) type Whole = (Box<Dialog>, Vec<(Time, Timer)>);
 
-/// A [`Head`], then LZ4.
+/// A [`Label`], then its body.
 pub(super) struct Packed(Box<[u8]>);
 
-/// What stands in front of LZ4's bytes.
-struct Head {
-    /// The number of the template.
-    template: u16,
-    /// Of the bytes that were packed.
-    length: u16,
-}
-
-impl Head {
-    const LENGTH: usize = 4;
-
-    fn bytes(&self) -> [u8; Self::LENGTH] {
-        let ([a, b], [c, d]) = (self.template.to_le_bytes(), self.length.to_le_bytes());
-        [a, b, c, d]
-    }
-
-    fn of(packed: &Packed) -> Option<Self> {
-        let &[a, b, c, d] = packed.0.first_chunk::<{ Self::LENGTH }>()?;
-        Some(Self { template: u16::from_le_bytes([a, b]), length: u16::from_le_bytes([c, d]) })
-    }
-}
-
-/// What does not stand among the fields of a session's record.
-#[derive(Serialize, Deserialize)]
+/// What is known of a packed session without unpacking it. Its body follows, as [`written::pack`] makes it.
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Label {
+    flags: u8,
     counted: Option<Place>,
     keeps: Option<Wanted>,
-    restored: bool,
-    forsaken: bool,
-    behind: Behind,
 }
 
-/// A session of which others are written as what they differ in.
-struct Template {
-    /// Of which trunk, and who called.
-    of: (u32, Side),
-    bytes: Box<[u8]>,
-    /// Sessions that are written so.
-    users: usize,
-    /// How many in a row it was of little use to.
-    poor: u8,
+/// Bits of [`Label::flags`].
+mod flag {
+    /// [`super::Dialog::restored`]
+    pub(super) const RESTORED: u8 = 1;
+    /// [`super::Dialog::forsaken`]
+    pub(super) const FORSAKEN: u8 = 2;
+    /// It was taken back from its record and not unpacked since: what is done then is still to be done.
+    pub(super) const UNTOUCHED: u8 = 4;
+    /// [`super::Dialog::followed`]
+    pub(super) const FOLLOWED: u8 = 8;
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self::Packed(Packed(Box::default()))
+    }
+}
+
+impl Entry {
+    /// Whether there is no session.
+    pub(super) fn is_vacant(&self) -> bool {
+        matches!(self, Self::Packed(packed) if packed.0.is_empty())
+    }
+}
+
+impl Packed {
+    #[cfg(test)]
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn label(&self) -> Option<(Label, &[u8])> {
+        postcard::take_from_bytes(&self.0).ok()
+    }
+
+    /// As it stands in a record.
+    pub(super) fn body(&self) -> Option<&[u8]> {
+        self.label().map(|(_, body)| body)
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.label().is_some_and(|(label, _)| label.flags & flag != 0)
+    }
+
+    /// Whether it is as its record says.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.has(flag::UNTOUCHED)
+    }
+
+    /// Whether the kernel follows the server's numbers.
+    pub(super) fn is_followed(&self) -> bool {
+        self.has(flag::FOLLOWED)
+    }
 }
 
 /// What packs and unpacks.
 #[derive(Default)]
 pub(super) struct Packing {
-    templates: Vec<Template>,
+    pub(super) templates: Templates,
     /// Those that are up and not packed, each once, and when it was made, unpacked or last looked at.
     open: VecDeque<(Time, SessionId)>,
+    /// Whether what finds sessions is what their records say: by another secret they are found by something else.
+    pub(super) is_known: bool,
+    /// When an outage was over; sessions that were taken back are told when they are unpacked.
+    pub(super) outage: Option<Time>,
     /// Room for a session's bytes, and for what they are packed into.
     plain: Vec<u8>,
     packed: Vec<u8>,
@@ -106,7 +132,7 @@ pub(super) struct Packing {
 impl Packing {
     /// How many are packed.
     pub(super) fn sessions(&self) -> usize {
-        self.templates.iter().map(|template| template.users).sum()
+        self.templates.users()
     }
 
     /// A session was made or unpacked.
@@ -114,84 +140,66 @@ impl Packing {
         self.open.push_back((sx.now, session));
     }
 
-    /// The place of the template for such a session: the youngest one, unless that is of little use. One that is not there yet, or is to
-    /// take another's place, is made of the session's own bytes.
-    fn template(&mut self, of: (u32, Side)) -> Option<usize> {
-        let found = self.templates.iter().rposition(|template| template.of == of);
-        let serves = |at: &usize| self.templates[*at].poor < POOR;
-        if let Some(at) = found.filter(serves) {
-            return Some(at);
+    /// Packs a session; `None` where it is too long.
+    fn pack(&mut self, policy: &Policy, dialog: &Dialog, timers: &[(Time, Timer)]) -> Option<Packed> {
+        self.plain.clear();
+        self.plain = record::plain(dialog, timers, std::mem::take(&mut self.plain)).ok()?;
+        let number = self.templates.serving(dialog.kind(policy), &self.plain)?;
+        let flags =
+            [(dialog.restored, flag::RESTORED), (dialog.forsaken, flag::FORSAKEN), (dialog.followed, flag::FOLLOWED)];
+        let flags = flags.iter().map(|(is_so, bit)| u8::from(*is_so) * bit).sum();
+        let label = Label { flags, counted: dialog.counted, keeps: dialog.keeps };
+        self.packed.clear();
+        self.packed = postcard::to_extend(&label, std::mem::take(&mut self.packed)).ok()?;
+        let before = self.packed.len();
+        if !written::pack(number, self.templates.bytes(number)?, &self.plain, &mut self.packed) {
+            return None;
         }
-        let fresh = Template { of, bytes: self.plain.as_slice().into(), users: 0, poor: 0 };
-        if self.templates.len() < MAX_TEMPLATES {
-            self.templates.push(fresh);
-            return Some(self.templates.len() - 1);
-        }
-        let unused = self.templates.iter().position(|template| template.users == 0);
-        if let Some(at) = unused {
-            self.templates[at] = fresh;
-        }
-        // Any is better than none.
-        unused.or(found).or(Some(0))
+        self.templates.used(number, self.packed.len() - before, self.plain.len());
+        Some(Packed(self.packed.as_slice().into()))
     }
 
-    /// Writes a session into `plain`.
-    fn write(&mut self, dialog: &Dialog, timers: &[(Time, Timer)]) -> postcard::Result<()> {
-        let label = Label {
-            counted: dialog.counted,
-            keeps: dialog.keeps,
-            restored: dialog.restored,
-            forsaken: dialog.forsaken,
-            behind: Behind::of(dialog),
-        };
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
-        plain = postcard::to_extend(&(dialog, timers), postcard::to_extend(&label, plain)?)?;
-        self.plain = plain;
-        Ok(())
-    }
-
-    /// Packs what stands in `plain`; `None` where it is too long.
-    fn pack(&mut self, trunk: u32, caller: Side) -> Option<Packed> {
-        let length = u16::try_from(self.plain.len()).ok().filter(|length| usize::from(*length) <= MAX_PACKED)?;
-        let at = self.template((trunk, caller))?;
-        let head = Head { template: u16::try_from(at).ok()?, length };
-        self.packed.resize(Head::LENGTH + get_maximum_output_size(self.plain.len()), 0);
-        let (front, room) = self.packed.split_at_mut(Head::LENGTH);
-        front.copy_from_slice(&head.bytes());
-        let template = &mut self.templates[at];
-        let packed = compress_into_with_dict(&self.plain, room, &template.bytes).ok()?;
-        template.poor = if packed * 2 > self.plain.len() { template.poor.saturating_add(1) } else { 0 };
-        template.users += 1;
-        Some(Packed(self.packed[..Head::LENGTH + packed].into()))
-    }
-
-    /// What was packed.
-    fn unpack(&self, packed: &Packed) -> Option<Vec<u8>> {
-        let Head { template, length, .. } = Head::of(packed)?;
-        let template = self.templates.get(usize::from(template))?;
-        let mut plain = vec![0; length.into()];
-        let unpacked = decompress_into_with_dict(&packed.0[Head::LENGTH..], &mut plain, &template.bytes).ok()?;
-        (unpacked == usize::from(length)).then_some(plain)
+    /// Takes a session back from its record's body.
+    pub(super) fn take_back(&mut self, counted: Place, followed: bool, body: &[u8]) -> Option<Packed> {
+        let number = written::template_of(body)?;
+        let flags = flag::RESTORED | flag::UNTOUCHED | if followed { flag::FOLLOWED } else { 0 };
+        let label = Label { flags, counted: Some(counted), keeps: None };
+        let mut bytes = postcard::to_extend(&label, std::mem::take(&mut self.packed)).ok()?;
+        bytes.extend_from_slice(body);
+        self.templates.more(number);
+        let packed = Packed(bytes.as_slice().into());
+        bytes.clear();
+        self.packed = bytes;
+        Some(packed)
     }
 
     /// A packed session is no more.
     fn gone(&mut self, packed: &Packed) {
-        let template = Head::of(packed).and_then(|head| self.templates.get_mut(usize::from(head.template)));
-        if let Some(template) = template {
-            template.users = template.users.saturating_sub(1);
+        if let Some(number) = packed.label().and_then(|(_, body)| written::template_of(body)) {
+            self.templates.less(number);
         }
     }
 
     /// The session, and its timers.
-    fn read(&self, packed: &Packed) -> Option<Whole> {
-        let plain = self.unpack(packed)?;
-        let (label, record): (Label, _) = postcard::take_from_bytes(&plain).ok()?;
-        let (mut dialog, timers): (Box<Dialog>, _) = postcard::from_bytes(record).ok()?;
-        (dialog.counted, dialog.keeps) = (label.counted, label.keeps);
-        (dialog.restored, dialog.forsaken) = (label.restored, label.forsaken);
-        label.behind.put_into(&mut dialog);
+    pub(super) fn read(&self, packed: &Packed) -> Option<Whole> {
+        let (Label { flags, counted, keeps }, body) = packed.label()?;
+        let plain = self.templates.unpack(body)?;
+        let (mut dialog, timers) = record::whole(&plain).ok()?;
+        let has = |bit| flags & bit != 0;
+        (dialog.counted, dialog.keeps) = (counted, keeps);
+        (dialog.restored, dialog.forsaken) = (has(flag::RESTORED), has(flag::FORSAKEN));
+        if has(flag::UNTOUCHED) {
+            dialog.is_taken_back();
+            if let Some(outage) = self.outage {
+                dialog.nobody_watched(outage);
+            }
+        }
         Some((dialog, timers))
+    }
+
+    /// What names it.
+    pub(super) fn names(&self, packed: &Packed) -> Option<Arc<Names>> {
+        record::names_in(&self.templates.unpack(packed.label()?.1)?)
     }
 
     /// A session, unpacked where it was packed.
@@ -208,13 +216,6 @@ impl Packing {
             Entry::Open(dialog) => Some(dialog),
             Entry::Packed(_) => None,
         }
-    }
-
-    /// The session's record.
-    pub(super) fn record(&self, packed: &Packed) -> Option<Vec<u8>> {
-        let plain = self.unpack(packed)?;
-        let (label, fields): (Label, _) = postcard::take_from_bytes(&plain).ok()?;
-        Some(sealed(fields, label.behind))
     }
 }
 
@@ -241,7 +242,7 @@ impl Dialogs {
         for _ in 0..most {
             let quiet = quiet(sx, self.packing.open.len());
             let Some((_, session)) = self.packing.open.pop_front_if(|(at, _)| *at + quiet <= sx.now) else { return };
-            let Some(key) = self.keys.get(&session).copied() else { continue };
+            let Some(key) = self.keys.get(session) else { continue };
             if !self.pack(sx, &key, quiet) {
                 self.packing.opened(sx, session);
             }
@@ -259,11 +260,8 @@ impl Dialogs {
         if !dialog.is_at_rest(sx, quiet) {
             return false;
         }
-        let trunk = dialog.counted.map_or(u32::MAX, |place| place.trunk());
         let timers = sx.timers.put_away(dialog.id);
-        let written = self.packing.write(dialog, &timers);
-        let packed = written.ok().and_then(|()| self.packing.pack(trunk, dialog.caller));
-        match packed {
+        match self.packing.pack(&sx.policy, dialog, &timers) {
             Some(packed) => *entry = Entry::Packed(packed),
             None => sx.timers.bring_back(dialog.id, timers),
         }
@@ -272,7 +270,11 @@ impl Dialogs {
 
     /// The session, to be looked at.
     pub(super) fn see(&self, key: &Fingerprint) -> Option<Seen<'_>> {
-        Some(match self.all.get(key)? {
+        self.seen(self.all.get(key)?)
+    }
+
+    fn seen<'a>(&self, entry: &'a Entry) -> Option<Seen<'a>> {
+        Some(match entry {
             Entry::Open(dialog) => Seen::Open(dialog),
             Entry::Packed(packed) => Seen::Unpacked(self.packing.read(packed)?.0),
         })
@@ -280,12 +282,12 @@ impl Dialogs {
 
     /// All of them, likewise.
     pub(super) fn see_all(&self) -> impl Iterator<Item = Seen<'_>> {
-        self.all.keys().filter_map(|key| self.see(key))
+        self.all.iter().filter_map(|(_, entry)| self.seen(entry))
     }
 
     /// Those that are not packed: nothing is under way in the others.
     pub(super) fn opened(&self) -> impl Iterator<Item = &Dialog> {
-        self.all.values().filter_map(|entry| match entry {
+        self.all.iter().filter_map(|(_, entry)| match entry {
             Entry::Open(dialog) => Some(&**dialog),
             Entry::Packed(_) => None,
         })
@@ -293,7 +295,7 @@ impl Dialogs {
 
     /// The same, to be changed.
     pub(super) fn opened_mut(&mut self) -> impl Iterator<Item = &mut Box<Dialog>> {
-        self.all.values_mut().filter_map(|entry| match entry {
+        self.all.iter_mut().filter_map(|(_, entry)| match entry {
             Entry::Open(dialog) => Some(dialog),
             Entry::Packed(_) => None,
         })
@@ -301,6 +303,12 @@ impl Dialogs {
 }
 
 impl Dialog {
+    /// As what it is packed.
+    pub(super) fn kind(&self, policy: &Policy) -> Kind {
+        let trunk = self.counted.map_or_else(|| trunk_of(self.rules(policy).1, policy), Place::trunk);
+        (trunk, self.caller)
+    }
+
     /// Whether nothing is under way in it that its record would not tell, so that it can be packed.
     fn is_at_rest(&self, sx: &Shared, quiet: Duration) -> bool {
         self.heard + quiet <= sx.now
@@ -315,61 +323,5 @@ impl Dialog {
             && self.numbers.is_on_record()
             && self.peer_numbers.is_on_record()
             && self.others.is_on_record()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pack(packing: &mut Packing, trunk: usize, text: &str) -> Packed {
-        packing.plain.clear();
-        packing.plain.extend_from_slice(text.as_bytes());
-        packing.pack(u32::try_from(trunk).unwrap(), Side::Server).unwrap()
-    }
-
-    /// Bytes in which nothing repeats.
-    fn noise(seed: u32) -> String {
-        let mut state = seed;
-        let mut letter = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            char::from(b' ' + u8::try_from(state >> 26).unwrap())
-        };
-        (0..500).map(|_| letter()).collect()
-    }
-
-    #[test]
-    fn what_is_alike_is_written_once() {
-        let mut packing = Packing::default();
-        let first = noise(1);
-        let all: Vec<_> = (0..100).map(|number| format!("{first}{number}")).collect();
-        let packed: Vec<_> = all.iter().map(|text| pack(&mut packing, 0, text)).collect();
-        assert!(packed.iter().all(|packed| packed.0.len() < 30));
-        for (packed, text) in packed.iter().zip(&all) {
-            assert_eq!(packing.unpack(packed).unwrap(), text.as_bytes());
-        }
-        assert_eq!((packing.templates.len(), packing.sessions()), (1, 100));
-    }
-
-    #[test]
-    fn a_template_that_is_of_no_more_use_is_followed_by_another() {
-        let mut packing = Packing::default();
-        let old = pack(&mut packing, 0, &noise(1));
-        for _ in 0..POOR {
-            assert!(pack(&mut packing, 0, &noise(2)).0.len() > 300);
-        }
-        assert!(pack(&mut packing, 0, &noise(2)).0.len() < 30);
-        assert_eq!(packing.unpack(&old).unwrap(), noise(1).as_bytes());
-    }
-
-    #[test]
-    fn with_more_trunks_than_templates_others_serve_until_one_is_not_in_use() {
-        let mut packing = Packing::default();
-        let all: Vec<_> = (0..MAX_TEMPLATES + 3).map(|trunk| pack(&mut packing, trunk, &noise(3))).collect();
-        assert_eq!((packing.templates.len(), packing.sessions()), (MAX_TEMPLATES, all.len()));
-        assert!(all.iter().all(|packed| packing.unpack(packed).unwrap() == noise(3).as_bytes()));
-        packing.gone(&all[7]);
-        pack(&mut packing, MAX_TEMPLATES + 3, &noise(4));
-        assert_eq!(&*packing.templates[7].bytes, noise(4).as_bytes());
     }
 }

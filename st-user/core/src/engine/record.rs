@@ -1,55 +1,54 @@
 //! What an engine knows, as bytes that outlive it. [`Engine::poll_change`] says what has changed; [`Engine::restored`] and
 //! [`Engine::restore`] take it back. Whoever keeps the records needs no idea of what is in them.
 //!
-//! A record is [`VERSION`], the fields in the encoding of postcard, and a checksum.
+//! A record is [`VERSION`], the fields in the encoding of postcard, and a checksum. In a session's these are packed
+//! ([`super::written`]), and in front of them stands what is needed to leave them so ([`super::asleep`]).
 
 use std::{
     borrow::Cow,
-    collections::VecDeque,
     hash::{BuildHasher as _, Hasher as _},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Dialogs, Engine, EngineConfig,
     aside::Aside,
-    dialog::{Dialog, Ids, Phase},
+    asleep::Front,
+    dialog::{Dialog, Ids},
     habits::Habit,
     hash::{Fingerprint, Secret},
-    packed::Entry,
+    packed::{Entry, Whole},
     reason,
     shared::Ways,
     target::OwnHeaders,
+    template::Said,
     timers::Timer,
+    written::Body,
 };
 use crate::{Breach, Names, ReadyAck, Refusal, SessionId, Side, Time, build::REPEATED};
 
-/// Raised with every change of what stands in a record.
-pub const VERSION: u8 = 3;
+pub use super::{
+    changes::{Change, MAX_GONE},
+    written::Record,
+};
 
-/// Dialogs that are over and whose records nobody has taken away yet; of more, the records stay where they are.
-pub const MAX_GONE: usize = 1 << 20;
+/// Raised with every change of what stands in a record.
+pub const VERSION: u8 = 4;
+
+/// The version before, which is read too: a session's fields stand in it as they are.
+pub const BEFORE: u8 = 3;
 
 /// Length of the checksum, in bytes.
 const SUM: usize = 8;
 
-/// Room for the record of a session with a session description of each side.
-const USUAL: usize = 2_048;
-
-/// What is to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// What it is about: [`COMMON`], or the id of a session.
-    pub key: u64,
-    /// In place of what was written under this key before; `None`: nothing is to be there any more.
-    pub record: Option<Vec<u8>>,
-}
-
 /// The key of what all sessions have in common. No session has it.
 pub const COMMON: u64 = 0;
+
+/// The first key of what sessions are packed by, and no session has it or one behind it: to be taken back before them.
+pub const TEMPLATES: u64 = u64::MAX - u16::MAX as u64;
 
 /// Why a record is not taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,10 +70,8 @@ pub enum RecordError {
 /// A session that was restored, as far as its driver has to know it.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// Which session.
+    /// Which session: [`Engine::names`] tells its identifiers and addresses.
     pub session: SessionId,
-    /// Its identifiers and addresses.
-    pub names: Arc<Names>,
     /// Whether the kernel was to follow its numbers.
     pub followed: bool,
     /// The tokens of its requests and ACKs that are on record.
@@ -95,30 +92,6 @@ pub struct Unrecorded {
     pub reinvite: Option<(SocketAddr, ReadyAck)>,
 }
 
-/// What has changed since it was last asked.
-#[derive(Default)]
-pub(super) struct Changes {
-    /// Whether anybody asks.
-    wanted: bool,
-    listed: VecDeque<SessionId>,
-    gone: VecDeque<SessionId>,
-}
-
-impl Changes {
-    /// A dialog is about to be changed.
-    pub(super) fn list(&mut self, dialog: &mut Dialog) {
-        if self.wanted && !std::mem::replace(&mut dialog.listed, true) {
-            self.listed.push_back(dialog.id);
-        }
-    }
-
-    pub(super) fn gone(&mut self, dialog: &Dialog) {
-        if self.wanted && self.gone.len() < MAX_GONE {
-            self.gone.push_back(dialog.id);
-        }
-    }
-}
-
 /// What all sessions have in common.
 #[derive(Serialize, Deserialize)]
 struct Common {
@@ -130,62 +103,24 @@ struct Common {
 }
 
 impl Engine {
-    /// From now on [`Engine::poll_change`] tells what changes; all that there is counts as changed.
-    pub fn follow_changes(&mut self) {
-        self.ignore_changes();
-        self.dialogs.changes.wanted = true;
-        self.sx.changed = true;
-        let Dialogs { all, keys, changes, .. } = &mut self.dialogs;
-        for (session, key) in keys {
-            match all.get_mut(key) {
-                Some(Entry::Open(dialog)) => changes.list(dialog),
-                // Whoever changes it meanwhile has it written twice.
-                Some(Entry::Packed(_)) => changes.listed.push_back(*session),
-                None => {}
+    /// What is to be written of a session.
+    pub(super) fn record(&mut self, session: SessionId) -> Option<Record> {
+        let Self { sx, dialogs: Dialogs { all, keys, packing, .. }, .. } = self;
+        let key = keys.get(session)?;
+        match all.get(&key)? {
+            Entry::Open(dialog) => {
+                let timers = sx.timers.of(session);
+                let plain = plain(dialog, timers, Vec::new()).ok()?;
+                let front = Front::of(sx, key, dialog, timers).sealed()?;
+                let number = packing.templates.serving(dialog.kind(&sx.policy), &plain)?;
+                let template = packing.templates.share(number)?;
+                Some(Record { front, body: Body::Plain { number, template, plain } })
             }
-        }
-    }
-
-    /// From now on it tells nothing.
-    pub fn ignore_changes(&mut self) {
-        self.dialogs.changes = Changes::default();
-        self.dialogs.opened_mut().for_each(|dialog| dialog.listed = false);
-    }
-
-    /// Whether there is one.
-    pub fn has_changes(&self) -> bool {
-        let Changes { wanted, listed, gone } = &self.dialogs.changes;
-        *wanted && (self.sx.changed || !listed.is_empty() || !gone.is_empty())
-    }
-
-    /// The next change to be written. To be asked when [`Engine::poll_output`] has nothing more to say.
-    pub fn poll_change(&mut self) -> Option<Change> {
-        if !self.dialogs.changes.wanted {
-            return None;
-        }
-        if std::mem::take(&mut self.sx.changed) {
-            return Some(Change { key: COMMON, record: Some(self.common()) });
-        }
-        if let Some(session) = self.dialogs.changes.gone.pop_front() {
-            return Some(Change { key: session.0, record: None });
-        }
-        loop {
-            let session = self.dialogs.changes.listed.pop_front()?;
-            let Dialogs { all, keys, packing, .. } = &mut self.dialogs;
-            // One that is gone has been told as such.
-            let record = match keys.get(&session).and_then(|key| all.get_mut(key)) {
-                Some(Entry::Open(dialog)) => {
-                    dialog.listed = false;
-                    let (timers, behind) = (self.sx.timers.of(session), Behind::of(dialog).0);
-                    if behind == 0 { seal(&(&**dialog, timers)) } else { seal(&(&**dialog, timers, behind)) }
-                }
-                Some(Entry::Packed(packed)) => match packing.record(packed) {
-                    Some(record) => record,
-                    None => continue,
-                },
-                None => continue,
-            };
-            return Some(Change { key: session.0, record: Some(record) });
+            Entry::Packed(packed) => {
+                let (dialog, timers) = packing.read(packed)?;
+                let front = Front::of(sx, key, &dialog, &timers).sealed()?;
+                Some(Record { front, body: Body::Packed(packed.body()?.to_vec()) })
+            }
         }
     }
 
@@ -197,6 +132,7 @@ impl Engine {
     pub fn restored(config: EngineConfig, common: &[u8]) -> Result<Self, RecordError> {
         let Common { secret, losses, peers, servers, habits } = open(common)?;
         let mut engine = Self::with(config, secret);
+        engine.dialogs.packing.is_known = true;
         let sx = &mut engine.sx;
         sx.losses = losses;
         peers.into_iter().for_each(|(peer, ways)| sx.peers.insert(peer, ways));
@@ -205,30 +141,56 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Takes a session back, with its timers. Its time goes on from where its record ends: what happened since can be told
-    /// by [`Engine::handle_packet`], and comes before [`crate::Command::Outage`].
+    /// Takes a session back, with its timers, or what stands under one of [`TEMPLATES`]: `None`. Its time goes on from where its
+    /// record ends: what happened since can be told by [`Engine::handle_packet`], and comes before [`crate::Command::Outage`].
     ///
     /// # Errors
     /// The record is of another version or damaged, or there is no room.
-    pub fn restore(&mut self, record: &[u8]) -> Result<Restored, RecordError> {
+    pub fn restore(&mut self, key: u64, record: &[u8]) -> Result<Option<Restored>, RecordError> {
+        if let Some(number) = key.checked_sub(TEMPLATES) {
+            let said: Said<'_> = open(record)?;
+            let number = u16::try_from(number).map_err(|_| RecordError::Damaged)?;
+            let taken = self.dialogs.packing.templates.take_back(number, &said);
+            return if taken { Ok(None) } else { Err(RecordError::Damaged) };
+        }
+        let (version, fields) = fields(record)?;
         if self.dialogs.all.len() >= self.sx.limits.sessions {
             return Err(RecordError::Full);
         }
-        let (mut dialog, timers, behind): (Dialog, Vec<(Time, Timer)>, Behind) = open(record)?;
-        behind.put_into(&mut dialog);
+        if self.dialogs.keys.get(SessionId(key)).is_some() {
+            return Err(RecordError::Twice);
+        }
+        if version == BEFORE {
+            return self.awaken(key, fields).map(Some);
+        }
+        let (front, body): (Front<'_>, _) = postcard::take_from_bytes(fields).map_err(|_| RecordError::Damaged)?;
+        let templates = &mut self.dialogs.packing.templates;
+        if front.id() != SessionId(key) || !templates.serve(body) {
+            return Err(RecordError::Damaged);
+        }
+        if let Some(restored) = self.leave_asleep(&front, body)? {
+            return Ok(Some(restored));
+        }
+        let plain = self.dialogs.packing.templates.unpack(body).ok_or(RecordError::Damaged)?;
+        self.awaken(key, &plain).map(Some)
+    }
+
+    /// Takes a session back as one in which something is under way.
+    fn awaken(&mut self, id: u64, plain: &[u8]) -> Result<Restored, RecordError> {
+        let (mut dialog, timers) = whole(plain)?;
+        if dialog.id.0 != id {
+            return Err(RecordError::Damaged);
+        }
         let (id, names) = (dialog.id, Arc::clone(&dialog.names));
         let ids = Ids { call_id: names.call_id(), local: names.local_tag(), remote: names.remote_tag() };
         let key = self.key(ids);
-        if self.dialogs.keys.contains_key(&id) || self.dialogs.all.contains_key(&key) {
+        if self.dialogs.all.contains_key(&key) {
             return Err(RecordError::Twice);
         }
         let sx = &mut self.sx;
         sx.now = sx.now.max(dialog.heard);
         dialog.restored = true;
-        if dialog.phase == Phase::Started {
-            // Its ACK may have gone by unseen.
-            dialog.losses_before = u64::MAX;
-        }
+        dialog.is_taken_back();
         dialog.look.share(&mut sx.own_headers);
         dialog.watch_again(sx);
         let tokens: Vec<u64> = dialog.own.iter().flat_map(super::own::Own::tokens).collect();
@@ -242,13 +204,30 @@ impl Engine {
         }
         dialog.mark(sx);
         self.next = self.next.max(id.0.saturating_add(1));
-        self.dialogs.insert(&self.sx, key, dialog);
-        Ok(Restored { session: id, names, followed, tokens })
+        self.dialogs.insert(&self.sx, key, *dialog);
+        Ok(Restored { session: id, followed, tokens })
+    }
+
+    /// All sessions that are not forgotten, in the order of their age.
+    pub fn all_sessions(&self) -> Vec<SessionId> {
+        self.dialogs.keys.iter().map(|(session, _)| session).collect()
+    }
+
+    /// The identifiers and addresses of a session.
+    pub fn names(&self, session: SessionId) -> Option<Arc<Names>> {
+        match self.dialogs.all.get(&self.dialogs.keys.get(session)?)? {
+            Entry::Open(dialog) => Some(Arc::clone(&dialog.names)),
+            Entry::Packed(packed) => self.dialogs.packing.names(packed),
+        }
     }
 
     /// Says of a restored session whether the kernel still has its numbers. Where they are lost, nothing is sent in it any
     /// more.
     pub fn set_followed(&mut self, session: SessionId, is_followed: bool) {
+        let entry = self.dialogs.keys.get(session).and_then(|key| self.dialogs.all.get(&key));
+        if matches!(entry, Some(Entry::Packed(packed)) if packed.is_followed() == is_followed) {
+            return;
+        }
         if let Some(dialog) = self.dialogs.of(&mut self.sx, session) {
             dialog.set_followed(&mut self.sx, is_followed);
         }
@@ -261,7 +240,7 @@ impl Engine {
         dialog.is_some_and(|dialog| dialog.take_in(&mut self.sx, unrecorded))
     }
 
-    fn common(&self) -> Vec<u8> {
+    pub(super) fn common(&self) -> Record {
         let sx = &self.sx;
         seal(&Common {
             secret: sx.secret,
@@ -306,37 +285,58 @@ impl<'de> Deserialize<'de> for Behind {
     }
 }
 
-fn seal(fields: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(USUAL);
-    bytes.push(VERSION);
+pub(super) fn seal(fields: &impl Serialize) -> Record {
     // Writing to memory fails for nothing that is in a record: all lengths are known.
-    summed(postcard::to_extend(fields, bytes).unwrap_or_default())
+    Record { front: postcard::to_extend(fields, vec![VERSION]).unwrap_or_default(), body: Body::None }
 }
 
-/// The record of a session whose fields were written before.
-pub(super) fn sealed(fields: &[u8], Behind(behind): Behind) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
-    bytes.extend_from_slice(fields);
+/// A session's fields, behind what stands in `to`.
+pub(super) fn plain(dialog: &Dialog, timers: &[(Time, Timer)], to: Vec<u8>) -> postcard::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(&(dialog, timers), to)?;
+    let Behind(behind) = Behind::of(dialog);
     bytes.extend((behind != 0).then_some(behind));
-    summed(bytes)
+    Ok(bytes)
 }
 
-fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
+/// A session and its timers.
+pub(super) fn whole(plain: &[u8]) -> Result<Whole, RecordError> {
+    match postcard::take_from_bytes::<(Box<Dialog>, Vec<(Time, Timer)>, Behind)>(plain) {
+        Ok(((mut dialog, timers, behind), [])) => {
+            behind.put_into(&mut dialog);
+            Ok((dialog, timers))
+        }
+        Ok(_) | Err(_) => Err(RecordError::Damaged),
+    }
+}
+
+/// What names it, which is what begins it.
+pub(super) fn names_in(plain: &[u8]) -> Option<Arc<Names>> {
+    #[derive(Deserialize)]
+    struct Named(#[allow(dead_code, reason = "it comes first")] SessionId, #[serde(with = "names")] Arc<Names>);
+    postcard::take_from_bytes::<Named>(plain).ok().map(|(named, _)| named.1)
+}
+
+pub(super) fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend(sum(&bytes));
     bytes
 }
 
-fn open<T: DeserializeOwned>(record: &[u8]) -> Result<T, RecordError> {
+/// A record's version, and what stands behind that.
+fn fields(record: &[u8]) -> Result<(u8, &[u8]), RecordError> {
     let version = *record.first().ok_or(RecordError::Damaged)?;
     let (rest, last) = record.split_last_chunk::<SUM>().ok_or(RecordError::Damaged)?;
     // The checksum first: a damaged first byte is no other version.
     if sum(rest) != *last {
         return Err(RecordError::Damaged);
     }
-    if version != VERSION {
+    if ![BEFORE, VERSION].contains(&version) {
         return Err(RecordError::Version(version));
     }
-    match postcard::take_from_bytes(&rest[1..]) {
+    Ok((version, &rest[1..]))
+}
+
+fn open<'r, T: Deserialize<'r>>(record: &'r [u8]) -> Result<T, RecordError> {
+    match postcard::take_from_bytes(fields(record)?.1) {
         Ok((fields, [])) => Ok(fields),
         Ok(_) | Err(_) => Err(RecordError::Damaged),
     }
@@ -344,7 +344,9 @@ fn open<T: DeserializeOwned>(record: &[u8]) -> Result<T, RecordError> {
 
 /// Against accidents, not against whoever can write the records.
 fn sum(bytes: &[u8]) -> [u8; SUM] {
-    let mut hash = Secret::new(0).build_hasher();
+    /// It takes longer to make than most records to sum up.
+    static KEY: LazyLock<Secret> = LazyLock::new(|| Secret::new(0));
+    let mut hash = KEY.build_hasher();
     hash.write(bytes);
     hash.write_u64(bytes.len() as u64);
     hash.finish().to_le_bytes()

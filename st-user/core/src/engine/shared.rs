@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -76,6 +76,10 @@ pub(super) struct Shared {
     pub(super) losses: u64,
     /// When they last were.
     pub(super) lost: Time,
+    /// When something went by unseen on a connection with a peer of this address.
+    unheard: Bounded<IpAddr, Time, Secret>,
+    /// The same of any connection.
+    unheard_anywhere: Option<Time>,
     /// Until when some media may have gone by unseen.
     pub(super) blind: Time,
     /// Replay: whether any answer to a request of ours was in the capture.
@@ -121,6 +125,8 @@ impl Shared {
             resumed: Time::from_micros(0),
             losses: 0,
             lost: Time::from_micros(0),
+            unheard: Bounded::new(limits.remembered, secret),
+            unheard_anywhere: None,
             blind: Time::from_micros(0),
             has_answers: false,
             told_capture_on_host: false,
@@ -214,6 +220,22 @@ impl Shared {
     /// How many peers, servers and habits had to go because of [`Limits::remembered`].
     pub(super) fn evicted_remembered(&self) -> u64 {
         self.peers.evicted() + self.servers.evicted() + self.habits.evicted() + self.heard.evicted()
+    }
+
+    /// Something went by unseen on a connection.
+    pub(super) fn unheard_from(&mut self, peer: Option<IpAddr>) {
+        match peer {
+            Some(peer) if self.unheard.len() < self.limits.remembered || self.unheard.get(&peer).is_some() => {
+                self.unheard.insert(peer, self.now);
+            }
+            // One that is not remembered by itself.
+            Some(_) | None => self.unheard_anywhere = Some(self.now),
+        }
+    }
+
+    /// Whether anything has on one with this peer since then, or in that moment.
+    pub(super) fn is_unheard_since(&self, peer: IpAddr, since: Time) -> bool {
+        self.unheard.get(&peer).copied().max(self.unheard_anywhere).is_some_and(|at| at >= since)
     }
 
     /// A server has sent something in a dialog.

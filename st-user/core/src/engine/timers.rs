@@ -179,6 +179,18 @@ impl Timers {
         }
     }
 
+    /// A session's were never here, and its first one is due then.
+    pub(super) fn put_back(&mut self, session: SessionId, first: Option<Time>) {
+        self.next = None;
+        self.queue.extend(first.map(|at| (at, session)));
+    }
+
+    /// Sessions whose timers were put away, and one of them is due.
+    pub(super) fn away(&self, now: Time) -> Vec<SessionId> {
+        let due = self.queue.iter().take_while(|(at, _)| *at <= now).map(|(_, session)| *session);
+        due.filter(|session| !self.running.contains_key(session)).collect()
+    }
+
     /// Forgets that those of a session are anywhere.
     pub(super) fn lose(&mut self, session: SessionId) {
         self.next = None;

@@ -1,13 +1,12 @@
 //! What an operator sees of the sessions, and what they may ask for in one of them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::{
     Dialogs, Engine,
     dialog::Dialog,
-    hash::Fingerprint,
     limits::MAX_ATTEMPTS,
     packed::{Entry, LEAST_QUIET},
     reason,
@@ -16,10 +15,6 @@ use super::{
     timers::Timer,
 };
 use crate::{Action, By, Event, EventKind, Names, Policy, SessionId, Side, Time, message::MethodName};
-
-/// What finds a session by its id. In the order of the ids, which is that of their age: so whoever goes through all of them in
-/// pieces misses none that is there throughout.
-pub(super) type ById = BTreeMap<SessionId, Fingerprint>;
 
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -188,22 +183,22 @@ impl Engine {
         let mut rest = self.dialogs.keys.range(from..);
         for _ in 0..most {
             let (session, key) = rest.next()?;
-            if self.dialogs.see(key).is_some_and(|dialog| !show(dialog.view(&self.sx, now))) {
+            if self.dialogs.see(&key).is_some_and(|dialog| !show(dialog.view(&self.sx, now))) {
                 return Some(SessionId(session.0.saturating_add(1)));
             }
         }
-        rest.next().map(|(session, _)| *session)
+        rest.next().map(|(session, _)| session)
     }
 
     /// Shows one.
     pub fn session<T>(&self, now: Time, session: SessionId, show: impl FnOnce(View<'_>) -> T) -> Option<T> {
-        let dialog = self.dialogs.see(self.dialogs.keys.get(&session)?)?;
+        let dialog = self.dialogs.see(&self.dialogs.keys.get(session)?)?;
         Some(show(dialog.view(&self.sx, now)))
     }
 
     /// The method by which sipst would refresh a session now, or one of the reasons in events for which it would not.
     pub fn outlook(&self, now: Time, session: SessionId) -> Option<Result<MethodName, &'static str>> {
-        let dialog = self.dialogs.see(self.dialogs.keys.get(&session)?)?;
+        let dialog = self.dialogs.see(&self.dialogs.keys.get(session)?)?;
         Some(dialog.outlook(&self.sx, now))
     }
 
@@ -234,20 +229,21 @@ impl Engine {
         let Dialogs { all, keys, census, packing, .. } = &mut self.dialogs;
         let mut rest = keys.range(from..);
         for (session, key) in rest.by_ref().take(most) {
-            let Some(entry) = all.get_mut(key) else { continue };
+            let Some(entry) = all.get_mut(&key) else { continue };
             let was_packed = matches!(entry, Entry::Packed(_));
             let Some(dialog) = packing.open(&mut self.sx, entry) else { continue };
             dialog.mark(&mut self.sx);
-            census.touch(*key, dialog);
+            census.touch(key, dialog);
             if dialog.would_assume_anew(&self.sx) {
-                assuming.push(*session);
+                assuming.push(session);
             } else if dialog.is_undone(&self.sx) {
-                undone.push(*session);
+                undone.push(session);
             } else if was_packed {
-                quiet.push(*key);
+                quiet.push(key);
             }
         }
-        let next = rest.next().map(|(session, _)| *session);
+        let next = rest.next().map(|(session, _)| session);
+        drop(rest);
         for session in undone {
             if self.dialogs.of(&mut self.sx, session).is_some() {
                 self.sx.timers.set(session, Timer::Act, now);

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{
     collections::{BTreeSet, hash_map::RandomState},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -122,6 +122,28 @@ pub struct StreamStats {
     pub unknown: u64,
 }
 
+/// With how many peers is remembered that something went by unseen on a connection, until somebody asks.
+pub const MAX_MISSED: usize = 64;
+
+/// On which connections something went by unseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// The addresses at their other ends.
+    pub peers: BTreeSet<IpAddr>,
+    /// There were more than [`MAX_MISSED`].
+    pub others: bool,
+}
+
+impl Missed {
+    fn add(&mut self, peer: IpAddr) {
+        if self.peers.len() < MAX_MISSED || self.peers.contains(&peer) {
+            self.peers.insert(peer);
+        } else {
+            self.others = true;
+        }
+    }
+}
+
 /// The two ends.
 type Ends = (SocketAddr, SocketAddr);
 
@@ -213,6 +235,7 @@ pub struct Streams {
     held: usize,
     now: Time,
     stats: StreamStats,
+    missed: Missed,
 }
 
 impl Default for Streams {
@@ -226,12 +249,17 @@ impl Streams {
     pub fn new(limits: StreamLimits) -> Self {
         let connections = Bounded::new(limits.connections, RandomState::new());
         let (gaps, now) = (BTreeSet::new(), Time::from_micros(0));
-        Self { connections, limits, gaps, held: 0, now, stats: StreamStats::default() }
+        Self { connections, limits, gaps, held: 0, now, stats: StreamStats::default(), missed: Missed::default() }
     }
 
     /// What was counted.
     pub fn stats(&self) -> StreamStats {
         self.stats
+    }
+
+    /// On which connections something went by unseen since this was last asked.
+    pub fn missed(&mut self) -> Missed {
+        std::mem::take(&mut self.missed)
     }
 
     /// How many connections are followed.
@@ -328,13 +356,13 @@ impl Streams {
         act: impl FnOnce(&mut Half, &mut dyn FnMut(Found<'_>)) -> Told,
     ) {
         let (now, at) = (self.now, index(direction));
-        let Self { connections, stats, gaps, held, .. } = self;
+        let Self { connections, stats, gaps, held, missed, .. } = self;
         let Some(connection) = connections.get_mut(&ends) else { return };
         let Some(envelope) = connection.envelopes[at] else { return };
         let Envelope { direction, interface, tos, ttl, cookie } = envelope;
         let (server, peer) = ends;
         let mut opaque = None;
-        let mut readable = false;
+        let (mut readable, mut lost) = (false, false);
         let half = connection.half(direction);
         let before = half.next();
         let told = act(half, &mut |found| match found {
@@ -345,7 +373,10 @@ impl Streams {
                 let transport = Transport::Tcp;
                 messages(&Packet { direction, server, peer, transport, interface, tos, ttl, cookie, truncated, bytes });
             }
-            Found::Lost => stats.lost += 1,
+            Found::Lost => {
+                stats.lost += 1;
+                lost = true;
+            }
             Found::Opaque(what) => opaque = Some(what),
         });
         stats.repeated += u64::from(told.repeated);
@@ -353,6 +384,9 @@ impl Streams {
         stats.lost += u64::from(told.elsewhere);
         stats.gaps += u64::from(told.gap > 0);
         stats.missing_bytes += u64::from(told.gap);
+        if told.gap > 0 || told.elsewhere || lost {
+            missed.add(peer.ip());
+        }
         let (has_gap, hunted, moved) = (half.has_gap(), half.hunted(), half.next() != before);
         // One that has been filled, but for another behind it, begins anew.
         let since = has_gap.then(|| connection.gaps[at].filter(|_| !moved).unwrap_or(now));
@@ -393,6 +427,10 @@ impl Streams {
 
     fn forget(&mut self, ends: &Ends) {
         let Some(connection) = self.connections.remove(ends) else { return };
+        if connection.held() > 0 {
+            // What a message is half of.
+            self.missed.add(ends.1.ip());
+        }
         self.held -= connection.held();
         for (at, since) in connection.gaps.into_iter().enumerate() {
             if let Some(since) = since {

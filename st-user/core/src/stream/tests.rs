@@ -190,6 +190,11 @@ fn what_is_missing_is_waited_for_and_then_gone_over() {
             let StreamStats { gaps, missing_bytes, lost, .. } = wire.streams.stats();
             assert_eq!((gaps, missing_bytes, lost), (1, 30, 1));
         }
+        // Whose connection that was is told once.
+        let peers = if is_late { vec![] } else { vec![PEER.parse::<SocketAddr>().unwrap().ip()] };
+        let missed = wire.streams.missed();
+        assert_eq!((missed.peers.into_iter().collect::<Vec<_>>(), missed.others), (peers, false));
+        assert_eq!(wire.streams.missed(), Missed::default());
         assert_eq!((wire.streams.timeout(), wire.streams.held()), (None, 0));
     }
 }
@@ -376,6 +381,9 @@ fn no_more_connections_and_bytes_are_kept_than_the_limits_allow() {
         assert!(streams.connections() <= limits.connections && streams.held() <= limits.bytes);
     }
     assert_eq!((streams.connections(), streams.held(), streams.stats().evicted), (4, 8_000, 96));
+    // With each of these half a message went.
+    let peers = BTreeSet::from([[198, 51, 100, 7].into()]);
+    assert_eq!(streams.missed(), Missed { peers, others: false });
     // Empty ones keep nothing but a place.
     for port in 0..100_u16 {
         let peer = SocketAddr::new([198, 51, 100, 8].into(), 1_000 + port);
@@ -387,6 +395,19 @@ fn no_more_connections_and_bytes_are_kept_than_the_limits_allow() {
     assert_eq!((streams.connections(), streams.held()), (10, 0));
     streams.handle_timeout(Time::from_micros(0) + IDLE, &mut |_| {});
     assert_eq!(streams.connections(), 0);
+}
+
+#[test]
+fn of_more_peers_than_are_remembered_it_is_told_that_there_were_others() {
+    let part = &message("INVITE", 1, 3_000)[..2_000];
+    let mut streams = Streams::new(StreamLimits { connections: 1, bytes: 9_000 });
+    for host in 0..=MAX_MISSED + 1 {
+        let peer = SocketAddr::new([198, 51, 100, host as u8].into(), 5060);
+        let packet = Packet { peer, ..packet(Direction::Ingress, part) };
+        streams.handle_segment(Time::from_micros(0), &packet, Tcp::default(), &mut |_| {});
+    }
+    let Missed { peers, others } = streams.missed();
+    assert_eq!((peers.len(), others), (MAX_MISSED, true));
 }
 
 #[test]

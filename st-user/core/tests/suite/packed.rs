@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use st_core::{
-    Action, Engine, EventKind, Policy, Respond, Rules, SessionId, Side,
+    Action, Engine, EventKind, Policy, Respond, Rules, SessionId, Side, Time,
     engine::{
         EngineConfig, Limits, Wish,
         limits::{MAX_PACKED, PACKED_PER_CALL, PACKED_PER_MESSAGE},
+        record::TEMPLATES,
     },
 };
 
@@ -90,6 +91,102 @@ fn what_is_seen_of_a_session_and_stands_in_its_record_is_the_same_packed_or_not(
     assert_eq!(restored.len(), 2);
     let held = |engine: &st_core::Engine| engine.session(sim.now, SessionId(2), |view| view.held);
     assert_eq!((held(&engine), held(&sim.engine)), (Some(true), Some(true)));
+}
+
+/// What a session is to an operator, and what is counted.
+fn seen(engine: &mut st_core::Engine, now: Time) -> (Vec<String>, Vec<String>, Option<Time>, usize) {
+    let mut sessions = Vec::new();
+    engine.sessions(now, SessionId(0), 100, |view| {
+        sessions.push(format!("{view:?} {:?}", engine.outlook(now, view.session)));
+        true
+    });
+    let tallies = engine.census(now).map(|tally| format!("{tally:?}")).collect();
+    (sessions, tallies, engine.next_deadline(now), engine.held(now))
+}
+
+#[test]
+fn a_session_that_is_taken_back_stays_packed_until_somebody_speaks_or_its_moment_comes() {
+    let mut sim = Sim::new(Action::Refresh);
+    sim.engine.follow_changes();
+    let mut call = sim.call("a", Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    sim.call("b", Side::Server, "Session-Expires: 90;refresher=uac\r\n");
+    sim.call("c", Side::Peer, "");
+    sim.secs(1);
+    let mut disk = Disk::default();
+    disk.write(&mut sim.engine);
+    sim.restart(&disk, Duration::from_secs(2));
+    assert_eq!((packed(&sim), sim.engine.stats().unsure), (3, 3), "each may be over");
+    assert_eq!(sim.flows.len(), 1, "media are watched again");
+    sim.engine.follow_on();
+    assert_eq!(std::iter::from_fn(|| sim.engine.poll_change()).count(), 1, "what stands there is not written again");
+    sim.secs(45);
+    assert_eq!((packed(&sim), sim.count(EventKind::RefreshSucceeded)), (2, 1), "its moment has come");
+    sim.hang_up(&mut call);
+    assert_eq!((packed(&sim), sim.reasons(EventKind::SessionEnded)), (1, vec!["bye".into()]));
+    sim.assert_numbers();
+}
+
+#[test]
+fn what_is_seen_of_a_session_that_is_taken_back_does_not_depend_on_its_being_packed() {
+    let mut sim = quiet(3);
+    sim.call("open", Side::Peer, "");
+    sim.engine.handle_wish(sim.now, SessionId(2), Wish::Hold).expect("a call that is up");
+    sim.settle();
+    let disk = Disk::whole(&mut sim.engine);
+    let (mut asleep, restored) = disk.restore(sim.config.clone());
+    let (mut awake, _) = disk.restore(sim.config.clone());
+    assert_eq!((restored.len(), asleep.stats().packed), (4, 4));
+    // What is asked for in vain changes nothing in them.
+    for number in 1..=4 {
+        let wish = if number == 2 { Wish::Hold } else { Wish::Release };
+        awake.handle_wish(sim.now, SessionId(number), wish).unwrap_err();
+    }
+    assert_eq!(awake.stats().packed, 0);
+    for later in [0, 20, 950, 1_700, 2_000] {
+        let now = sim.now + Duration::from_secs(later);
+        assert_eq!(seen(&mut asleep, now), seen(&mut awake, now), "after {later} s");
+    }
+}
+
+#[test]
+fn what_was_due_while_nobody_was_there_is_seen_to_though_it_is_packed() {
+    for (outage, succeeded) in [(60, 1), (200, 0)] {
+        let mut sim = Sim::new(Action::Refresh);
+        sim.engine.follow_changes();
+        sim.call("a", Side::Server, "Session-Expires: 90;refresher=uac\r\n");
+        sim.secs(1);
+        let mut disk = Disk::default();
+        disk.write(&mut sim.engine);
+        sim.restart(&disk, Duration::from_secs(outage));
+        sim.secs(1);
+        let counts = (sim.count(EventKind::RefreshSucceeded), sim.count(EventKind::SessionExpiring));
+        assert_eq!((packed(&sim), counts), (0, (succeeded, 1)), "after {outage} s");
+    }
+}
+
+#[test]
+fn sessions_are_found_though_what_they_have_in_common_is_lost() {
+    let mut sim = Sim::new(Action::Refresh);
+    let mut call = sim.call("a", Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    let disk = Disk::whole(&mut sim.engine);
+    let mut engine = st_core::Engine::new(EngineConfig { seed: 99, ..sim.config.clone() });
+    for (key, record) in disk.0.range(TEMPLATES..).chain(disk.0.range(1..TEMPLATES)) {
+        engine.restore(*key, record).expect("a record");
+    }
+    sim.go_on_with(engine);
+    assert_eq!((packed(&sim), sim.engine.stats().sessions), (0, 1));
+    sim.hang_up(&mut call);
+    assert_eq!(sim.reasons(EventKind::SessionEnded), ["bye"]);
+}
+
+#[test]
+fn what_a_trunks_rules_want_at_once_is_done_of_sessions_that_are_taken_back() {
+    let mut sim = quiet(2);
+    let disk = Disk::whole(&mut sim.engine);
+    let rules = Rules { respond: Respond::OnReject, ..rules(Action::Refresh) };
+    sim.config.policy = Policy { default: rules, ..Policy::default() }.into();
+    sim.restart(&disk, Duration::from_secs(1));
+    assert_eq!((packed(&sim), sim.marks.len()), (0, 2), "they are marked");
 }
 
 #[test]

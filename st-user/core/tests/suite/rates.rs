@@ -51,10 +51,11 @@ fn order(sim: &Sim) -> Vec<String> {
     sim.ours().iter().map(|seen| name(&seen.text)).collect()
 }
 
-/// The most of `times` in any second.
+/// The most of `times`, which are in order, in any second.
 fn most_in_a_second(times: &[Time]) -> usize {
-    let within = |from: Time| times.iter().filter(|at| **at >= from && at.since(from) < Duration::from_secs(1)).count();
-    times.iter().map(|from| within(*from)).max().unwrap_or(0)
+    let within =
+        |(at, from): (usize, &Time)| times[at..].partition_point(|at| at.since(*from) < Duration::from_secs(1));
+    times.iter().enumerate().map(within).max().unwrap_or(0)
 }
 
 #[test]
@@ -238,6 +239,34 @@ fn a_full_queue_puts_off_the_one_with_the_most_time_and_loses_none() {
     calls(&mut sim, "a", 1, "a.example", UAC_90);
     sim.secs(89);
     assert_eq!((sim.ours().len(), sim.reasons(RefreshFailed)), (0, vec!["rate_limited".to_string()]));
+}
+
+#[test]
+fn a_herd_that_is_due_in_one_second_is_spread_by_the_rate_and_none_is_late_or_lost() {
+    const HERD: usize = 2_000;
+    // No more may wait than fall due in a tenth of it.
+    let mut sim = Sim::custom(policy(200, 200), Mode::Live, Limits { waiting: HERD / 10, ..Limits::default() });
+    sim.expires = UAC_1800;
+    for number in 0..HERD {
+        let mut call = Call { domain: "a.example", ..Call::new(&format!("a{number}"), Side::Server) };
+        sim.establish(&mut call, UAC_1800, true);
+        if number % 2 == 1 {
+            sim.run(Duration::from_millis(1));
+        }
+    }
+    let last = sim.now;
+    sim.secs(1_000);
+    let ours = sim.ours();
+    let times: Vec<Time> = ours.iter().map(|seen| seen.at).collect();
+    assert_eq!(ours.len(), HERD, "each leaves, and once");
+    let most = most_in_a_second(&times);
+    assert!(most <= 220, "{most}");
+    let due = last + Duration::from_secs(900);
+    let took = times.iter().map(|at| at.since(due)).max().expect("refreshes");
+    assert!(took <= Duration::from_secs(20), "no slower than the rate, but for those that ask again: {took:?}");
+    let stats = sim.engine.stats();
+    assert!(stats.evicted_waiting > 0 && stats.waiting == 0, "{stats:?}");
+    assert_eq!((sim.count(RefreshSucceeded), sim.count(RefreshFailed), stats.too_late), (HERD, 0, 0));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use st_core::{
     Inject, ReadyAck, Side,
     engine::{
         EngineConfig, reason,
-        record::{COMMON, RecordError, Unrecorded, VERSION},
+        record::{BEFORE, COMMON, RecordError, TEMPLATES, Unrecorded, VERSION},
     },
     message::MethodName,
 };
@@ -54,7 +54,7 @@ fn a_call_is_refreshed_by_engine_after_engine_and_ended_by_the_server() {
         assert_eq!((sim.count(SessionStarted), sim.count(SessionExpiring)), (1, 0));
         assert_eq!(sim.kernel.holds(), (0, 0));
         disk.write(&mut sim.engine);
-        assert_eq!(disk.0.keys().collect::<Vec<_>>(), [&COMMON], "nothing is left of the call");
+        assert_eq!(disk.keys(), [COMMON], "nothing is left of the call");
     }
 }
 
@@ -168,7 +168,7 @@ fn on_a_host_that_was_started_anew_all_calls_are_over() {
     sim.secs(700);
     assert_eq!((sim.seen.len(), sim.count(SessionExpiring)), (sent, 0), "nothing is sent in it");
     disk.write(&mut sim.engine);
-    assert_eq!(disk.0.len(), 1, "nothing is left of it");
+    assert_eq!(disk.keys(), [COMMON], "nothing is left of it");
 }
 
 #[test]
@@ -394,23 +394,27 @@ fn no_damaged_record_is_taken_back() {
     let config = || sim.config.clone();
     let record = &disk.0[&1];
     let mut engine = disk.restore(config()).0;
-    assert_eq!(engine.restore(record).unwrap_err(), RecordError::Twice);
+    assert_eq!(engine.restore(1, record).unwrap_err(), RecordError::Twice);
     let mut engine = st_core::Engine::restored(config(), &disk.0[&COMMON]).unwrap();
     for at in 0..record.len() {
         let mut damaged = record.clone();
         damaged[at] ^= 1 << (at % 8);
-        assert_eq!(engine.restore(&damaged).unwrap_err(), RecordError::Damaged, "byte {at}");
-        assert_eq!(engine.restore(&record[..at]).unwrap_err(), RecordError::Damaged, "cut at {at}");
+        assert_eq!(engine.restore(1, &damaged).unwrap_err(), RecordError::Damaged, "byte {at}");
+        assert_eq!(engine.restore(1, &record[..at]).unwrap_err(), RecordError::Damaged, "cut at {at}");
     }
-    assert_eq!(engine.restore(&[record, &b"x"[..]].concat()).unwrap_err(), RecordError::Damaged);
-    assert_eq!(engine.restore(&disk.0[&COMMON]).unwrap_err(), RecordError::Damaged, "something else");
+    assert_eq!(engine.restore(1, &[record, &b"x"[..]].concat()).unwrap_err(), RecordError::Damaged);
+    assert_eq!(engine.restore(1, &disk.0[&COMMON]).unwrap_err(), RecordError::Damaged, "something else");
     assert!(st_core::Engine::restored(config(), record).is_err());
     assert_eq!(engine.stats().sessions, 0);
     assert_eq!(record[0], VERSION);
-    engine.restore(record).unwrap();
+    assert_eq!(engine.restore(1, record).unwrap_err(), RecordError::Damaged, "what it is packed by is not there");
+    engine.restore(TEMPLATES, &disk.0[&TEMPLATES]).unwrap();
+    assert_eq!(engine.restore(TEMPLATES, &disk.0[&TEMPLATES]).unwrap_err(), RecordError::Damaged, "a second time");
+    assert_eq!(engine.restore(2, record).unwrap_err(), RecordError::Damaged, "another's");
+    engine.restore(1, record).unwrap();
     let limits = st_core::engine::Limits { sessions: 0, ..config().limits };
     let mut full = st_core::Engine::restored(EngineConfig { limits, ..config() }, &disk.0[&COMMON]).unwrap();
-    assert_eq!(full.restore(record).unwrap_err(), RecordError::Full);
+    assert_eq!(full.restore(1, record).unwrap_err(), RecordError::Full);
 }
 
 /// What this version wrote. Where a change of the engine's makes this fail, [`VERSION`] has to be raised, and the records of
@@ -418,7 +422,10 @@ fn no_damaged_record_is_taken_back() {
 #[test]
 fn a_record_of_this_version_is_read_as_it_was_written_whenever_that_was() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records");
-    let place = |key: u64| dir.join(format!("v{VERSION}-{key}"));
+    let place = |version: u8, key: u64| match key.checked_sub(TEMPLATES) {
+        Some(number) => dir.join(format!("v{version}-template-{number}")),
+        None => dir.join(format!("v{version}-{key}")),
+    };
     let (mut sim, mut call, _) = written(Action::Refresh, UAC_90, false);
     sim.replies.extend([Reply::Status(491, ""), Reply::Silence]);
     sim.secs(50);
@@ -427,15 +434,21 @@ fn a_record_of_this_version_is_read_as_it_was_written_whenever_that_was() {
     if std::env::var_os("GOLDEN").is_some_and(|golden| golden == "write") {
         std::fs::create_dir_all(&dir).unwrap();
         let whole = Disk::whole(&mut sim.engine);
-        whole.0.iter().for_each(|(key, record)| std::fs::write(place(*key), record).unwrap());
+        whole.0.iter().for_each(|(key, record)| std::fs::write(place(VERSION, *key), record).unwrap());
     }
-    let golden = Disk([COMMON, 1].map(|key| (key, std::fs::read(place(key)).unwrap())).into());
+    let read = |version, keys: &[u64]| {
+        Disk(keys.iter().map(|key| (*key, std::fs::read(place(version, *key)).unwrap())).collect())
+    };
+    let golden = read(VERSION, &[COMMON, 1, TEMPLATES]);
     let (mut engine, restored) = golden.restore(sim.config.clone());
     assert_eq!((restored.len(), restored[0].tokens.len()), (1, 4));
     let again = Disk::whole(&mut engine);
     assert_eq!(again.0[&1], golden.0[&1]);
-    for version in 1..VERSION {
-        let before = std::fs::read(dir.join(format!("v{version}-{COMMON}"))).unwrap();
+    let (mut engine, restored) = read(BEFORE, &[COMMON, 1]).restore(sim.config.clone());
+    assert_eq!((restored.len(), restored[0].tokens.len()), (1, 4));
+    assert!(Disk::whole(&mut engine).0.contains_key(&TEMPLATES), "it is written as of this version");
+    for version in 1..BEFORE {
+        let before = std::fs::read(place(version, COMMON)).unwrap();
         let refused = st_core::Engine::restored(sim.config.clone(), &before).err();
         assert_eq!(refused, Some(RecordError::Version(version)));
     }

@@ -76,7 +76,7 @@ fn forks_that_a_new_engine_takes_back_have_one_entry_too() {
     sim.assert_numbers();
     assert_eq!((sim.kernel.disarmed.len(), sim.kernel.holds()), (1, (0, 0)));
     disk.write(&mut sim.engine);
-    assert_eq!(disk.0.keys().collect::<Vec<_>>(), [&COMMON]);
+    assert_eq!(disk.keys(), [COMMON]);
 }
 
 #[test]

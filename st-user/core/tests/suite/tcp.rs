@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use crate::sim::{Call, Sim, disk::Disk, manners, sdp};
-use st_core::{Action, EventKind::*, OnExpired, OnMoved, Respond, Rules, Side, Transport, engine::reason::OVER_TCP};
+use st_core::{
+    Action, Command, EventKind::*, OnExpired, OnMoved, Respond, Rules, Side, Transport, engine::reason::OVER_TCP,
+};
 
 const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
 const UAS_90: &str = "Session-Expires: 90;refresher=uas\r\n";
+const PEER: [u8; 4] = [198, 51, 100, 20];
 const TCP: [Transport; 2] = [Transport::Tcp; 2];
 
 /// Whatever sipst can do in a call.
@@ -133,4 +136,48 @@ fn a_call_over_tcp_that_is_met_in_the_middle_stays_alert_only() {
     sim.respond(&call, Side::Server, &asked, "INFO", 200, "");
     sim.secs(100);
     assert_eq!((sim.reasons(RefreshOverdue), acts(&sim)), (vec![OVER_TCP.into()], [0; 6]));
+}
+
+#[test]
+fn where_something_on_its_connection_went_by_unseen_a_call_is_not_told_to_have_expired() {
+    let mut sim = sim(TCP);
+    sim.call("a", Side::Server, UAC_90);
+    let unsure = |sim: &Sim| sim.engine.stats().unsure;
+    sim.secs(10);
+    // A stranger's connection is not the call's.
+    sim.command(Command::Unheard { peer: Some([203, 0, 113, 77].into()) });
+    assert_eq!(unsure(&sim), 0);
+    for missed in [Some(PEER.into()), None] {
+        let mut sim = self::sim(TCP);
+        let mut call = sim.call("a", Side::Server, UAC_90);
+        sim.secs(10);
+        sim.command(Command::Unheard { peer: missed });
+        assert_eq!(unsure(&sim), 1);
+        sim.secs(10);
+        // The server speaks: that is certain.
+        sim.request(&mut call, Side::Server, "INFO", "", "");
+        assert_eq!(unsure(&sim), 0);
+        sim.command(Command::Unheard { peer: missed });
+        sim.secs(100);
+        assert_eq!((sim.count(SessionExpiring), sim.count(SessionExpired)), (1, 0));
+        assert_eq!(acts(&sim), [0; 6]);
+    }
+    // Nothing of that kind happens to datagrams.
+    let mut sim = self::sim([Transport::Udp; 2]);
+    sim.call("a", Side::Server, UAC_90);
+    sim.command(Command::Unheard { peer: None });
+    assert_eq!(unsure(&sim), 0);
+}
+
+#[test]
+fn of_more_peers_than_are_remembered_none_is_taken_for_heard() {
+    let mut sim = sim(TCP);
+    sim.call("a", Side::Server, UAC_90);
+    sim.secs(10);
+    for number in 0..4_096_u32 {
+        sim.command(Command::Unheard { peer: Some(number.to_be_bytes().into()) });
+    }
+    assert_eq!(sim.engine.stats().unsure, 0);
+    sim.command(Command::Unheard { peer: Some(PEER.into()) });
+    assert_eq!(sim.engine.stats().unsure, 1);
 }

@@ -108,10 +108,11 @@ impl World {
         let mut owners = HashMap::new();
         let mut known: HashSet<u64> = HashSet::new();
         for restored in &restored {
-            let key = Kernel::key(restored.names.call_id(), restored.names.local_tag()).expect("a key");
+            let names = self.driver.engine.names(restored.session).expect("a session");
+            let key = Kernel::key(names.call_id(), names.local_tag()).expect("a key");
             self.driver.engine.set_followed(restored.session, self.kernel.follows(key));
             sessions.entry(key.map).or_default().push(restored.session);
-            owners.insert(key.map, self.index_of(std::str::from_utf8(restored.names.local_tag())));
+            owners.insert(key.map, self.index_of(std::str::from_utf8(names.local_tag())));
             known.extend(&restored.tokens);
         }
         self.kernel.leave_over(|key| sessions.contains_key(&key));

@@ -98,9 +98,11 @@ const WATCHED: &[Key] = &[
     ),
     key(
         "ports",
-        "The ports that SIP is spoken on in the clear, at either end, over UDP and TCP. What is seen and acted upon by each: \
+        "The ports that SIP is spoken on in the clear, at either end, over UDP and TCP: single ones, and ranges that are written as \
+         `5060-5069`. However many they are, packets of other ports pay nothing for them. Of the media of calls no port should be \
+         among them: what comes there is read as SIP first. What is seen and acted upon by each transport: \
          [transports.md](transports.md).",
-        "ports: [5060, 5080]",
+        "ports: [5060, 5080-5089]",
     ),
     key(
         "opaque_ports",
@@ -108,6 +110,13 @@ const WATCHED: &[Key] = &[
          `sipst status` and the metrics say how many go by unseen. None of `ports`; a port of `ports` is not among them where \
          this is not given.",
         "opaque_ports: [5061, 443]",
+    ),
+    key(
+        "any_port",
+        "Whether UDP between other ports is looked at too, where it begins with `SIP/2.0` or a method and a blank: for servers and peers \
+         that choose their ports themselves. Each packet of other ports pays for it ([benchmarks.md](benchmarks.md)); what it leaves \
+         out is in [attaching.md](attaching.md).",
+        "any_port: true",
     ),
 ];
 

@@ -17,6 +17,7 @@ use st_tests::{
 use crate::{
     TCX, Version, bpf,
     hooks::{self, Attached},
+    machine,
 };
 
 /// Longer than anything takes that happens at once, on a processor that is emulated.
@@ -110,7 +111,33 @@ pub(crate) fn look(version: Version, each: &mut dyn FnMut(Check) -> Result<()>) 
         };
         say(Subject::Once, way, verdict)?;
     }
+    // The last of all: what is locked stays so.
+    for level in ["integrity", "confidentiality"] {
+        let verdict = match locked_down(level) {
+            Ok(None) => Verdict::Pass,
+            Ok(Some(why)) => Verdict::Missing(why.into()),
+            Err(error) => Verdict::Fail(format!("{error:#}")),
+        };
+        say(Subject::Lockdown, level, verdict)?;
+    }
     Ok(())
+}
+
+/// Locks the kernel down, as Secure Boot has many a distribution's do, and looks whether the programs are taken and a call is kept up all
+/// the same. Why it was not, where it was not.
+fn locked_down(level: &str) -> Result<Option<&'static str>> {
+    if std::process::id() != 1 {
+        return Ok(Some("not on a machine of others': there is no way back"));
+    }
+    let Some(now) = machine::lock_down(level)? else { return Ok(Some("this kernel cannot be locked down")) };
+    ensure!(now.contains(&format!("[{level}]")), "locked down to {level}, it says {now}");
+    verified()?;
+    let lab = Lab::new()?;
+    let mut sipst = started(&lab, "eth0", "xdp")?;
+    let call = Call::start(&lab, Profile::strict_peer(INTERVAL_S, "uac"))?;
+    call.goes_on(1).and_then(|()| call.ends()).with_context(|| sipst.report())?;
+    sipst.stop()?;
+    Ok(None)
 }
 
 /// A call over interfaces that stand on each other, all of which the configuration covers: the server's own requests are good after a

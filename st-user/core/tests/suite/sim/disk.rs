@@ -7,7 +7,7 @@ use st_core::{
     Engine,
     engine::{
         EngineConfig,
-        record::{COMMON, Change, Restored},
+        record::{COMMON, Change, Restored, TEMPLATES},
     },
 };
 
@@ -19,10 +19,15 @@ impl Disk {
     pub fn write(&mut self, engine: &mut Engine) {
         while let Some(Change { key, record }) = engine.poll_change() {
             match record {
-                Some(record) => self.0.insert(key, record),
+                Some(record) => self.0.insert(key, record.bytes()),
                 None => self.0.remove(&key),
             };
         }
+    }
+
+    /// All keys but those of what records are packed by.
+    pub fn keys(&self) -> Vec<u64> {
+        self.0.range(..TEMPLATES).map(|(key, _)| *key).collect()
     }
 
     /// What there would be if all were written anew.
@@ -36,9 +41,10 @@ impl Disk {
     /// A new engine that knows what is here, and follows its changes.
     pub fn restore(&self, config: EngineConfig) -> (Engine, Vec<Restored>) {
         let mut engine = Engine::restored(config, &self.0[&COMMON]).expect("a record");
-        let sessions = self.0.iter().filter(|(key, _)| **key != COMMON);
-        let restored = sessions.map(|(_, record)| engine.restore(record).expect("a record")).collect();
-        engine.follow_changes();
+        let (templates, sessions) = (self.0.range(TEMPLATES..), self.0.range(COMMON + 1..TEMPLATES));
+        let take = |(key, record): (&u64, &Vec<u8>)| engine.restore(*key, record).expect("a record");
+        let restored = templates.chain(sessions).filter_map(take).collect();
+        engine.follow_on();
         (engine, restored)
     }
 }
