@@ -115,11 +115,36 @@ impl Course {
         let setup = input.byte();
         let mode = if setup & 0x0f == 0x0f { Mode::Replay } else { Mode::Live };
         let limits = match setup >> 4 {
-            0 => Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1, keepalives: 1 },
-            1 => Limits { sessions: 2, pending: 2, strangers: 2, remembered: 1, waiting: 1, flows: 1, keepalives: 1 },
-            _ => {
-                Limits { sessions: 64, pending: 16, strangers: 16, remembered: 4, waiting: 4, flows: 8, keepalives: 8 }
-            }
+            0 => Limits {
+                sessions: 1,
+                pending: 1,
+                strangers: 1,
+                remembered: 1,
+                waiting: 1,
+                flows: 1,
+                keepalives: 1,
+                unpacked: 1,
+            },
+            1 => Limits {
+                sessions: 2,
+                pending: 2,
+                strangers: 2,
+                remembered: 1,
+                waiting: 1,
+                flows: 1,
+                keepalives: 1,
+                unpacked: 1,
+            },
+            _ => Limits {
+                sessions: 64,
+                pending: 16,
+                strangers: 16,
+                remembered: 4,
+                waiting: 4,
+                flows: 8,
+                keepalives: 8,
+                unpacked: 0,
+            },
         };
         let rules = Rules {
             action: input.pick(&ACTIONS),

@@ -11,7 +11,7 @@ pub const CAPTURE: usize = 16_384;
 
 /// How many records one TCP segment becomes at most. What offloads hand over as one is 65,535 bytes long, unless somebody has set
 /// it higher (`gso_max_size`); the rest of a longer one is counted ([`Counter::SegmentCut`]).
-pub const PIECES: u32 = 16;
+pub const PIECES: u32 = 4;
 
 /// Size of the ring buffer in bytes.
 pub const RING_BYTES: u32 = 4 << 20;
@@ -107,6 +107,8 @@ pub mod names {
     pub const FLOW_PORTS: &str = ".bss.flow_ports";
     /// A constant of the programs, one byte: whether they copy what they rewrite into the ring.
     pub const RECORDING: &str = "RECORDING";
+    /// The same: whether UDP of other ports is looked at too, where it begins as SIP does.
+    pub const ANY_PORT: &str = "ANY_PORT";
     pub const ASSISTED: &str = "ASSISTED";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const EARLY: &str = "EARLY";
@@ -497,6 +499,8 @@ counters! {
     Malformed = "malformed",
     /// Not sampled: over the loopback between two SIP ports, so that either end may be the server.
     Loopback = "loopback",
+    /// Not sampled: several datagrams that the kernel hands over as one, of a socket that sends so (`UDP_SEGMENT`) or reads so (`UDP_GRO`).
+    Joined = "joined",
     /// Not sampled: an empty datagram or a keep-alive (CRLF, STUN, one NUL).
     KeepAlive = "keep_alive",
     /// Not sampled: not SIP.

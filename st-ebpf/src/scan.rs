@@ -132,6 +132,24 @@ pub enum Start {
     NotSip,
 }
 
+/// Whether something begins as SIP does: with `SIP/2.0 `, or a method of RFC 3261 and those after it, and a blank. By its first nine
+/// bytes.
+#[inline(always)]
+pub fn begins_as_sip(word: u64, ninth: u8) -> bool {
+    let blank = |length: u32| (word >> (8 * length)) as u8 == b' ';
+    match method_of(word, ninth) {
+        method::OTHER => word == text(b"SIP/2.0 ") || word & low(5) == text(b"REFER") && blank(5),
+        method::ACK | method::BYE => blank(3),
+        method::INFO => blank(4),
+        method::PRACK => blank(5),
+        method::INVITE | method::CANCEL | method::UPDATE | method::NOTIFY => blank(6),
+        method::OPTIONS | method::MESSAGE | method::PUBLISH => blank(7),
+        method::REGISTER => ninth == b' ',
+        // The blank is the tenth.
+        _ => true,
+    }
+}
+
 /// Tells requests, responses and the rest apart by their first bytes.
 #[inline(always)]
 pub fn start(window: &Window) -> Start {

@@ -488,6 +488,7 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
             attach,
             ports: vec![config::Ports::one(config::PORT)],
             opaque_ports: vec![config::Ports::one(config::OPAQUE_PORT)],
+            any_port: false,
             pin_dir: kernel::PIN_DIR.into(),
             recording: false,
         },

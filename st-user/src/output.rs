@@ -1,7 +1,7 @@
 //! Events on stdout: one JSON object or one readable line each.
 
 use std::{
-    fmt::Write as _,
+    fmt::{self, Write as _},
     io::{self, ErrorKind, Write},
     sync::{
         Arc,
@@ -38,12 +38,19 @@ impl Format {
     /// # Errors
     /// None in practice: an event is plain data.
     pub fn line(self, event: &Event) -> io::Result<String> {
-        let mut line = match self {
-            Self::Json => serde_json::to_string(event)?,
-            Self::Human => human(event),
-        };
-        line.push('\n');
+        let mut line = String::new();
+        self.write(event, &mut line)?;
         Ok(line)
+    }
+
+    /// Writes the same behind what stands there.
+    pub(crate) fn write(self, event: &Event, line: &mut String) -> io::Result<()> {
+        match self {
+            Self::Json => line.push_str(&serde_json::to_string(event)?),
+            Self::Human => human(event, line).map_err(io::Error::other)?,
+        }
+        line.push('\n');
+        Ok(())
     }
 }
 
@@ -124,7 +131,7 @@ fn print(queue: &Receiver<String>, mut out: impl Write, dropped: &AtomicU64) {
 }
 
 /// Columns: time, event, who does it, server, peer, trunk, then what else there is, the dialog last.
-fn human(event: &Event) -> String {
+fn human(event: &Event, line: &mut String) -> fmt::Result {
     let Event {
         time,
         kind,
@@ -140,46 +147,61 @@ fn human(event: &Event) -> String {
         reason,
         breaches,
     } = event;
-    let mut line = format!(
-        "{time}  {:<17}  {:<6}  {:<21}  {:<21}  {:<10}",
-        kind.name(),
-        or_dash(*by),
-        or_dash(event.server()),
-        or_dash(event.peer()),
-        printable(trunk.as_deref().unwrap_or("-")),
-    );
-    let details = [
-        ("interval", interval_s.map(|seconds| format!("{seconds}s"))),
-        ("refresher", refresher.map(|side| side.to_string())),
-        ("method", method.map(printable)),
-        ("status", status.map(|status| status.to_string())),
-        ("deadline", deadline.map(time_of_day)),
-        ("lag", lag.map(|lag| format!("{:.3}s", lag.as_secs_f64()))),
-        ("reason", reason.as_deref().map(printable)),
-        ("breaches", (!breaches.is_empty()).then(|| listed(breaches))),
-        ("call_id", event.call_id().as_deref().map(printable)),
-    ];
-    for (name, value) in details {
-        if let Some(value) = value {
-            // Writing to a string does not fail.
-            let _ = write!(line, "  {name}={value}");
-        }
+    write!(line, "{time}  {:<17}  ", kind.name())?;
+    column(line, 6, *by)?;
+    column(line, 21, event.server())?;
+    column(line, 21, event.peer())?;
+    column(line, 10, Some(Printable(trunk.as_deref().unwrap_or("-"))))?;
+    // The next one brings its own.
+    line.truncate(line.len() - GAP.len());
+    if let Some(seconds) = interval_s {
+        write!(line, "  interval={seconds}s")?;
     }
-    line
+    detail(line, "refresher", *refresher)?;
+    detail(line, "method", method.map(Printable))?;
+    detail(line, "status", *status)?;
+    if let Some(deadline) = deadline {
+        line.push_str("  deadline=");
+        clock(line, *deadline)?;
+    }
+    detail(line, "lag", lag.map(|lag| format!("{:.3}s", lag.as_secs_f64())))?;
+    detail(line, "reason", reason.as_deref().map(Printable))?;
+    detail(line, "breaches", (!breaches.is_empty()).then(|| listed(breaches)))?;
+    detail(line, "call_id", event.call_id().as_deref().map(Printable))
+}
+
+/// What stands between two columns.
+const GAP: &str = "  ";
+
+/// A column of so many characters at least, `-` where there is nothing.
+fn column(line: &mut String, width: usize, value: Option<impl fmt::Display>) -> fmt::Result {
+    let begin = line.len();
+    match value {
+        Some(value) => write!(line, "{value}")?,
+        None => line.push('-'),
+    }
+    let short = width.saturating_sub(line[begin..].chars().count());
+    line.extend(std::iter::repeat_n(' ', short));
+    line.push_str(GAP);
+    Ok(())
+}
+
+fn detail(line: &mut String, name: &str, value: Option<impl fmt::Display>) -> fmt::Result {
+    value.map_or(Ok(()), |value| write!(line, "{GAP}{name}={value}"))
 }
 
 fn listed(breaches: &[Breach]) -> String {
     breaches.iter().map(Breach::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn or_dash<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
 /// The clock part of a time: the date is in the first column.
-fn time_of_day(time: Time) -> String {
-    let whole = time.to_string();
-    whole.split_once('T').map_or(whole.clone(), |(_, clock)| clock.to_owned())
+fn clock(line: &mut String, time: Time) -> fmt::Result {
+    let begin = line.len();
+    write!(line, "{time}")?;
+    if let Some(date) = line[begin..].find('T') {
+        line.drain(begin..=begin + date);
+    }
+    Ok(())
 }
 
 /// An error with its sources, in one line.
@@ -190,15 +212,28 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// What came from the wire, with nothing in it that a terminal obeys.
 pub(crate) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
+    Printable(text).to_string()
+}
+
+/// The same, to be written somewhere.
+struct Printable<'a>(&'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(text) = self;
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return f.write_str(text);
         }
+        text.chars().try_for_each(|c| {
+            if c.is_control()
+                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            {
+                write!(f, "{}", c.escape_default())
+            } else {
+                f.write_char(c)
+            }
+        })
     }
-    out
 }
 
 #[cfg(test)]

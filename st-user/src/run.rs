@@ -787,7 +787,7 @@ fn say(line: &str) {
 /// What went by unseen since the maps were made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unseen {
-    /// Messages of any kind, because the ring was full.
+    /// Messages of any kind, because the ring was full, or because several came as one packet.
     messages: u64,
     /// INVITEs of strangers, for which the ring's last quarter is not there. No known dialog has lost anything by them.
     strangers: u64,
@@ -798,7 +798,7 @@ struct Unseen {
 impl Unseen {
     fn read(kernel: &Kernel) -> Result<Self, KernelError> {
         Ok(Self {
-            messages: kernel.maps.counter(Counter::RingFull)?,
+            messages: kernel.maps.counter(Counter::RingFull)? + kernel.maps.counter(Counter::Joined)?,
             strangers: kernel.maps.counter(Counter::RingReserved)?,
             segments: kernel.maps.counter(Counter::SegmentReserved)?,
         })

@@ -66,7 +66,7 @@ const BOTH: [bool; 2] = [true, true];
 const SEEN: [bool; 2] = [true, false];
 const NEITHER: [bool; 2] = [false, false];
 
-const WAYS: [Way; 20] = [
+const WAYS: [Way; 24] = [
     Way {
         counts: &[Count::Kernel(Counter::Sampled, "messages")],
         ..place(UDP, ETHERNET, BOTH, "an interface of `interfaces`, a port of `ports`", Here::Attached)
@@ -122,6 +122,25 @@ const WAYS: [Way; 20] = [
         ],
         ..place("TLS, WS, WSS on one of `opaque_ports`", EVERYWHERE, NEITHER, "opaque: counted", Here::Counted)
     },
+    place(
+        "UDP, ports that are not in `ports`",
+        EVERYWHERE,
+        BOTH,
+        "with `any_port`, where it begins as SIP does",
+        Here::Unknown,
+    ),
+    Way {
+        counts: &[Count::Kernel(Counter::Joined, "packets UNSEEN")],
+        ..place(
+            "several UDP datagrams as one packet",
+            EVERYWHERE,
+            NEITHER,
+            "`UDP_SEGMENT`, `UDP_GRO`: what is done to one would be done to all",
+            Here::Counted,
+        )
+    },
+    place(UDP, "a tunnel with Ethernet headers: VXLAN, gretap", BOTH, "by its own interface", Here::Unknown),
+    place(ANY, "the interface under a tunnel", NEITHER, "what is inside is not looked into", Here::Unknown),
     place("TCP in IP fragments", EVERYWHERE, NEITHER, "TCP makes its segments to fit", Here::Unknown),
     place("SCTP, DTLS, QUIC, other ports", EVERYWHERE, NEITHER, "not counted either", Here::Unknown),
     place("UDP in IP fragments or not, TCP, any port", CAPTURE, SEEN, "", Here::Unknown),

@@ -53,6 +53,9 @@ pub trait Access {
     /// changed.
     fn renew_checksum(&self, checksum: u32, change: &Change) -> bool;
 
+    /// Whether it stands for several packets, which the kernel parts later or has put together: XDP comes before all that.
+    fn is_joined(&self) -> bool;
+
     /// Interface index.
     fn interface(&self) -> u32;
 
@@ -152,6 +155,12 @@ impl Access for Skb {
     }
 
     #[inline(always)]
+    fn is_joined(&self) -> bool {
+        // SAFETY: as above. Since Linux 5.7.
+        unsafe { (*self.0).gso_size != 0 }
+    }
+
+    #[inline(always)]
     fn interface(&self) -> u32 {
         // SAFETY: as above.
         unsafe { (*self.0).ifindex }
@@ -240,6 +249,11 @@ impl Access for Xdp {
     fn renew_checksum(&self, checksum: u32, change: &Change) -> bool {
         // SAFETY: two bytes.
         unsafe { self.overwrite(checksum, change.whole.as_ptr(), 2) }
+    }
+
+    #[inline(always)]
+    fn is_joined(&self) -> bool {
+        false
     }
 
     #[inline(always)]

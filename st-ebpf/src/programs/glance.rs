@@ -3,7 +3,7 @@
 
 use super::{
     access::Access,
-    maps::{FLOW_PORTS, PORTS, bits_from},
+    maps::{FLOW_PORTS, PORTS, any_port, bits_from},
 };
 
 /// EtherType, version, header length; then TOS. As four bytes stand in memory, like all below.
@@ -44,14 +44,28 @@ pub fn is_none_of_ours(access: &impl Access, way: Way) -> bool {
     let kind = word(12);
     if kind & IPV4_MASK == IPV4 {
         let protocol = word(20) & PROTOCOL_MASK;
-        return (protocol == UDP || protocol == TCP) && !are_marked(word(34), way);
+        let sip = any_port() && protocol == UDP && begins_with_letters(data, end, 42);
+        return (protocol == UDP || protocol == TCP) && !are_marked(word(34), way) && !sip;
     }
     if kind & TYPE_MASK == IPV6_TYPE && data + 58 <= end {
         // SAFETY: as above.
         let (protocol, ports) = unsafe { (*((data + 20) as *const u8), ((data + 54) as *const u32).read_unaligned()) };
-        return (protocol == 17 || protocol == 6) && !are_marked(ports, way);
+        let sip = any_port() && protocol == 17 && begins_with_letters(data, end, 62);
+        return (protocol == 17 || protocol == 6) && !are_marked(ports, way) && !sip;
     }
     !matches!(kind & TYPE_MASK, IPV4_TYPE | IPV6_TYPE | VLAN_TYPE | QINQ_TYPE)
+}
+
+/// Whether a payload begins as all that is SIP does, with two capital letters; RTP, RTCP, STUN and DTLS do not. What cannot be read here
+/// may.
+#[inline(always)]
+fn begins_with_letters(data: usize, end: usize, at: usize) -> bool {
+    if data + at + 2 > end {
+        return true;
+    }
+    // SAFETY: inside the packet, as was just checked.
+    let [a, b] = unsafe { *((data + at) as *const [u8; 2]) };
+    a.wrapping_sub(b'A') < 26 && b.wrapping_sub(b'A') < 26
 }
 
 /// Whether one of two ports, as they stand in a header, carries SIP, or the server's has media that are watched.

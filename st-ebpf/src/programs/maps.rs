@@ -33,6 +33,18 @@ pub static mut PORTS: Ports = Ports { words: [0; 1024] };
 #[unsafe(link_section = ".bss.opaque_ports")]
 pub static mut OPAQUE_PORTS: Ports = Ports { words: [0; 1024] };
 
+/// Not 0: UDP of other ports is looked at too, where it begins as SIP does. Set before the programs are loaded
+/// ([`st_ebpf::abi::names::ANY_PORT`]); constant from then on.
+#[unsafe(no_mangle)]
+static ANY_PORT: u8 = 0;
+
+/// Whether it is. Where it is not, the verifier takes away what hangs on it.
+#[inline(always)]
+pub fn any_port() -> bool {
+    // SAFETY: a constant in the programs' read-only data; volatile, for its value is known only when they are loaded.
+    unsafe { (&raw const ANY_PORT).read_volatile() != 0 }
+}
+
 /// The ports of the media flows that are watched.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.flow_ports")]

@@ -2,11 +2,14 @@
 //! UDP. Plain packets are read directly at constant offsets, so that what is no SIP costs next to nothing; the rest by a
 //! helper, which also reads what is not in the linear part.
 
-use st_ebpf::abi::{Counter, SampleHeader, place};
+use st_ebpf::{
+    abi::{Counter, SampleHeader, place},
+    scan::begins_as_sip,
+};
 
 use super::{
     access::Access,
-    maps::{OPAQUE_PORTS, PORTS, is_in},
+    maps::{OPAQUE_PORTS, PORTS, any_port, is_in},
 };
 
 /// How many extension headers are passed over (RFC 8200, section 4).
@@ -132,6 +135,16 @@ fn is_sip([s0, s1, d0, d1]: [u8; 4]) -> bool {
     carries_sip(u16::from_be_bytes([s0, s1])) | carries_sip(u16::from_be_bytes([d0, d1]))
 }
 
+/// Whether UDP is looked at: between these ports, or for what it begins with.
+#[inline(always)]
+fn speaks_sip(access: &impl Access, ports: [u8; 4], payload: u32) -> bool {
+    is_sip(ports)
+        || any_port() && {
+            let Some([a, b, c, d, e, f, g, h, ninth]) = bytes::<9>(access, payload) else { return false };
+            begins_as_sip(u64::from_le_bytes([a, b, c, d, e, f, g, h]), ninth)
+        }
+}
+
 /// Whether TCP of either port is looked at: SIP's, or one whose traffic cannot be read.
 #[inline(always)]
 fn is_looked_at([s0, s1, d0, d1]: [u8; 4]) -> bool {
@@ -175,7 +188,7 @@ fn plain(access: &impl Access, no_sip: impl Fn(Ip, Ports)) -> Option<Packet> {
     if ip.protocol == protocol::TCP {
         return Some(if is_looked_at(ports) { Packet::Segment(ip) } else { Packet::Other });
     }
-    if !is_sip(ports) {
+    if !any_port() && !is_sip(ports) {
         no_sip(ip, Ports::of(ports));
         return Some(Packet::Other);
     }
@@ -278,7 +291,7 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result
     match ip.protocol {
         protocol::UDP => {
             let [s0, s1, d0, d1, l0, l1] = bytes::<6>(access, ip.next).ok_or(Packet::Other)?;
-            let sip = is_sip([s0, s1, d0, d1]);
+            let sip = speaks_sip(access, [s0, s1, d0, d1], ip.next + 8);
             if ip.first {
                 if !sip {
                     return Ok(Packet::Foreign(ip));
@@ -290,6 +303,9 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result
             if !sip {
                 no_sip(ip, Ports::of([s0, s1, d0, d1]));
                 return Ok(Packet::Other);
+            }
+            if access.is_joined() {
+                return Ok(Packet::Unread(Counter::Joined));
             }
             let length = u16::from_be_bytes([l0, l1]) as u32;
             if length < 8 || ip.next + length > access.len() {
@@ -326,7 +342,7 @@ fn icmp_error(access: &impl Access, ip: Ip) -> Result<Packet, Packet> {
         return Ok(Packet::Unread(Counter::Fragment));
     }
     let ports = bytes::<4>(access, quoted.next).ok_or(Packet::Other)?;
-    if !is_sip(ports) {
+    if !speaks_sip(access, ports, quoted.next + 8) {
         return Ok(Packet::Other);
     }
     Ok(Packet::IcmpError(beginning(access, quoted, ports)))

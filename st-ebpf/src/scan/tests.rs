@@ -9,6 +9,42 @@ use std::{
     vec::Vec,
 };
 
+#[test]
+fn what_begins_as_sip_is_known_by_nine_bytes() {
+    let begins = |text: &str| {
+        let window = window(text.as_bytes());
+        begins_as_sip(window.word(0), window.byte(8))
+    };
+    for method in [
+        "INVITE",
+        "ACK",
+        "BYE",
+        "CANCEL",
+        "UPDATE",
+        "PRACK",
+        "INFO",
+        "OPTIONS",
+        "REGISTER",
+        "SUBSCRIBE",
+        "MESSAGE",
+        "PUBLISH",
+        "NOTIFY",
+        "REFER",
+    ] {
+        assert!(begins(&format!("{method} sip:a SIP/2.0\r\n")), "{method}");
+        if method != "SUBSCRIBE" {
+            assert!(!begins(&format!("{method}X sip:a SIP/2.0\r\n")), "{method}X");
+            assert!(!begins(&format!("{method}\tsip:a SIP/2.0\r\n")), "{method} and a tab");
+        }
+        assert!(!begins(method.get(..method.len() - 1).unwrap()), "{method}, cut");
+    }
+    assert!(begins("SIP/2.0 200 OK\r\n"));
+    for other in ["", "SIP/2.0", "SIP/3.0 200", "\r\nBYE sip:a", "invite sip:a", "GET / HTTP/1.1", "FOO sip:a SIP/2.0"]
+    {
+        assert!(!begins(other), "{other}");
+    }
+}
+
 fn window(message: &[u8]) -> Window {
     let mut window = Window { bytes: [0; CAPTURE + 16] };
     let len = message.len().min(CAPTURE);

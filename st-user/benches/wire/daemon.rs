@@ -61,6 +61,13 @@ impl Daemon {
         warnings.iter().take(5).for_each(|line| eprintln!("  {line}"));
     }
 
+    /// Events that were not printed, so that no count of them is whole.
+    pub(crate) fn unprinted(&self) -> u64 {
+        let said = self.process.said();
+        let lost = said.lines().filter(|line| line.contains("events were not printed"));
+        lost.filter_map(|line| line.split("lost=").nth(1)?.trim().parse::<u64>().ok()).sum()
+    }
+
     /// Hands all events that there are so far to `take`.
     pub(crate) fn events(&self, host: &Host, mut take: impl FnMut(&Value)) {
         let file = host.enter(|| File::open(PathBuf::from(EVENTS))).expect("its events");

@@ -20,9 +20,9 @@ use crate::{
 /// How long a tool has to get ready, and to take in what has come last.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// What is run beside sipst, each with the filter that leaves it SIP alone.
+/// What is run beside sipst, each with the filter that leaves it SIP alone. Who gives up being root would outlive this process.
 const TOOLS: [(&str, &str); 3] = [
-    ("sipgrep", "exec sipgrep -C -d IF >/dev/null"),
+    ("sipgrep", "exec sipgrep -R -C -d IF >/dev/null"),
     ("sngrep", "exec sngrep -N -q -l 1000000 -d IF port 5060 >/dev/null"),
     ("tcpdump", "exec tcpdump -n -Z root -i IF -w /run/capture.pcap port 5060"),
 ];
@@ -124,6 +124,7 @@ fn sipst(processor: usize, time: Duration, bare: &Beside) -> f64 {
         Some("capture_loss") => lost += 1,
         _ => {}
     });
+    tell("place/sipst: events that were not printed", daemon.unprinted() as f64, "", Target::AtMost(0.0));
     let calls = beside.called.successful;
     tell("place/sipst: losses told", lost as f64, "", Target::AtMost(0.0));
     tell(
@@ -156,6 +157,7 @@ fn sipst(processor: usize, time: Duration, bare: &Beside) -> f64 {
     tell("place/RTP alone: wakeups", busy.wakeups as f64 / took.as_secs_f64(), "a second", Target::None);
     let each = (after.0 - ran.0).as_nanos() as f64 / (after.1 - ran.1).max(1) as f64;
     tell("place/RTP alone: kernel programs, of each packet", each, "ns", Target::None);
+    daemon.show_warnings();
     beside.each()
 }
 

@@ -42,8 +42,8 @@ pub(crate) struct Size {
 
 pub(crate) fn run(dir: &Path, Size { sessions, window, herd }: Size) {
     let _counted = aya::sys::enable_stats(aya::sys::Stats::RunTime).expect("Linux 5.8 or later");
-    // Reading them takes the daemon less than this, on a machine that has other work too.
-    let ahead = Duration::from_secs(20) + Duration::from_micros(150) * sessions as u32;
+    // Reading them and writing them anew takes the daemon less than this, on a machine that has other work too.
+    let ahead = Duration::from_secs(20) + Duration::from_micros(200) * sessions as u32;
     let evenly = (window.as_nanos() / PACE.as_nanos()) as usize;
     let rest = sessions.checked_sub(evenly + herd).expect("fewer are due in that time than there are");
     let mut dues: Vec<Duration> = (0..evenly).map(|number| PACE * number as u32).collect();
@@ -89,6 +89,7 @@ pub(crate) fn run(dir: &Path, Size { sessions, window, herd }: Size) {
     tell(&name("refreshes that failed"), failed as f64, "", Target::AtMost(0.0));
     tell(&name("sessions that expired"), overdue as f64, "", Target::AtMost(0.0));
     tell(&name("losses told"), lost as f64, "", Target::AtMost(0.0));
+    tell(&name("events that were not printed"), daemon.unprinted() as f64, "", Target::AtMost(0.0));
     daemon.show_warnings();
 }
 

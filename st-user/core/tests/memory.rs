@@ -48,8 +48,16 @@ const OVERHEAD: usize = 1_024;
 /// response, and its identifiers, which stand in two maps.
 const REQUEST: usize = MAX_TRIES * (MAX_INVITE + MAX_IDENTIFIER) + MAX_SDP + 8 * MAX_IDENTIFIER + OVERHEAD;
 
-const LIMITS: Limits =
-    Limits { sessions: 2_000, pending: 16, strangers: 32, remembered: 16, waiting: 16, flows: 16, keepalives: 16 };
+const LIMITS: Limits = Limits {
+    sessions: 2_000,
+    pending: 16,
+    strangers: 32,
+    remembered: 16,
+    waiting: 16,
+    flows: 16,
+    keepalives: 16,
+    unpacked: 0,
+};
 
 fn feed(sim: &mut Sim, direction: Direction, bytes: &[u8]) {
     let packet = Packet {

@@ -80,6 +80,8 @@ pub struct Config {
     pub ports: Vec<Ports>,
     /// Ports whose traffic cannot be read, none of them among `ports`.
     pub opaque_ports: Vec<Ports>,
+    /// Whether UDP of other ports is looked at too, where it begins as SIP does.
+    pub any_port: bool,
     /// Where programs and maps are pinned.
     pub pin_dir: PathBuf,
     /// Where what is known of the calls is kept.

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     Attach, Config, Control, Journald, OPAQUE_PORT, PORT, Ports, alerts,
-    fields::{Fields, Given, Placed, choice, duration, list, off_or, parsed, rate, seconds, text},
+    fields::{Fields, Given, Placed, boolean, choice, duration, list, off_or, parsed, rate, seconds, text},
     metrics::metrics,
     namespaces::namespaces,
     ports,
@@ -71,6 +71,7 @@ pub(super) fn config(
         || Some(Ports::one(OPAQUE_PORT)).into_iter().filter(|port| among(*port).is_none()).collect(),
         ports::values,
     );
+    let any_port = fields.get("any_port", boolean).unwrap_or(false);
     let pin_dir = fields.get("pin_dir", parsed("an absolute path", PIN_DIR, absolute));
     let state_dir = fields.get("state_dir", parsed("an absolute path", STATE_DIR, absolute));
     let control = fields.get("control", control).unwrap_or_else(Control::default);
@@ -116,6 +117,7 @@ pub(super) fn config(
         namespaces: namespaces.unwrap_or_default(),
         attach,
         opaque_ports: opaque,
+        any_port,
         ports: ports.map_or_else(|| vec![Ports::one(PORT)], ports::values),
         pin_dir: pin_dir.unwrap_or_else(|| PathBuf::from(PIN_DIR)),
         state_dir: state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR)),

@@ -75,6 +75,7 @@ fn everything_but_the_interfaces_has_a_default() {
             attach: Attach::Auto,
             ports: vec![Ports::one(5060)],
             opaque_ports: vec![Ports::one(5061)],
+            any_port: false,
             pin_dir: "/sys/fs/bpf/sipst".into(),
             state_dir: "/var/lib/sipst".into(),
             control: Control { socket: Some("/run/sipst/sipst.sock".into()), group: "sipst".into() },
@@ -181,6 +182,7 @@ const TOP: &[&str] = &[
     "attach",
     "ports",
     "opaque_ports",
+    "any_port",
     "pin_dir",
     "state_dir",
     "control",
@@ -269,6 +271,7 @@ fn wrong_types_are_told_with_what_to_write() {
     says("attach: [tc]", &["2:9: `attach` is a list where a single value is expected: write `attach: value`"]);
     says("trunks: [a]", &["2:10: `trunks` is a single value where a mapping is expected"]);
     says("ports:", &["2:1: `ports` has no value: give it one, or take the line away"]);
+    says("any_port: yes", &["2:11: `any_port` is `yes`: use one of true, false"]);
     says("default: {strict_r12: yes}", &["2:23: `strict_r12` is `yes`: use one of true, false"]);
     says("alerts: [webhook]", &["2:10: `alerts` is a single value where a mapping is expected"]);
 }

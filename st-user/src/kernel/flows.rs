@@ -96,6 +96,7 @@ mod tests {
             attach: Attach::Auto,
             ports: vec![config::Ports::one(5060)],
             opaque_ports: vec![config::Ports::one(5061)],
+            any_port: false,
             pin_dir: PIN_DIR.into(),
             recording: false,
         };

@@ -90,6 +90,8 @@ pub struct Options {
     pub ports: Vec<Ports>,
     /// Those on which connections are counted, for their traffic cannot be read.
     pub opaque_ports: Vec<Ports>,
+    /// Whether UDP of other ports is looked at too, where it begins as SIP does.
+    pub any_port: bool,
     /// Where to pin, a directory on a bpf file system.
     pub pin_dir: PathBuf,
     /// Whether the programs copy what they rewrite into the ring, for the flight recorder.
@@ -391,8 +393,9 @@ fn bring_up(
     for (name, ..) in SHAPES {
         loader.map_pin_path(name, pins.map(name));
     }
-    let recording = u8::from(options.recording);
+    let (recording, any_port) = (u8::from(options.recording), u8::from(options.any_port));
     loader.override_global(names::RECORDING, &recording, true);
+    loader.override_global(names::ANY_PORT, &any_port, true);
     // No program is relocated against the kernel's own types.
     let mut ebpf = loader.btf(None).load(OBJECT).map_err(KernelError::load)?;
     let carried = older.as_ref().map(Older::hash_key);

@@ -26,6 +26,7 @@ fn options(interfaces: &[&str]) -> Options {
         attach: Attach::Tc,
         ports: vec![Ports::one(5060)],
         opaque_ports: vec![],
+        any_port: false,
         pin_dir: PIN_DIR.into(),
         recording: false,
     }

@@ -19,6 +19,7 @@ pub(crate) fn options(attach: Attach) -> Options {
         attach,
         ports: vec![Ports::one(5060)],
         opaque_ports: vec![Ports::one(5061)],
+        any_port: false,
         pin_dir: PIN_DIR.into(),
         recording: false,
     }

@@ -110,7 +110,8 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
         seed: 0,
         limits: Limits::default(),
     });
-    let mut player = Player { engine, due: None, now: Time::from_micros(0), format: options.format, out, summary };
+    let (now, format, line) = (Time::from_micros(0), options.format, String::new());
+    let mut player = Player { engine, due: None, now, format, line, out, summary };
     let (mut decoder, mut joiner) = (Decoder::default(), Joiner::default());
     let read = capture::read(file, |frame| {
         options.progress.read(frame.bytes.len());
@@ -183,6 +184,8 @@ struct Player<'a> {
     due: Option<Time>,
     now: Time,
     format: Format,
+    /// Room for the line of an event.
+    line: String,
     out: &'a mut dyn Write,
     summary: &'a mut Summary,
 }
@@ -247,7 +250,9 @@ impl Player<'_> {
             match self.engine.poll_output() {
                 Output::Event(event) => {
                     self.summary.event(&event);
-                    self.out.write_all(self.format.line(&event)?.as_bytes())?;
+                    self.line.clear();
+                    self.format.write(&event, &mut self.line)?;
+                    self.out.write_all(self.line.as_bytes())?;
                 }
                 // A replay sends nothing.
                 Output::Arm(_)
@@ -275,9 +280,13 @@ impl Player<'_> {
 /// Whether a datagram on whatever port begins as a SIP message does.
 fn is_sip(payload: &[u8]) -> bool {
     let start = payload.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(payload.len());
-    let line = payload[start..].split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let rest = &payload[start..];
     let version = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| bytes.eq_ignore_ascii_case(b"SIP/2.0"));
-    version(line.get(..7)) || (line.len() > 7 && version(line.get(line.len() - 7..)))
+    if version(rest.get(..7)) {
+        return true;
+    }
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    line.len() > 7 && version(line.get(line.len() - 7..))
 }
 
 #[cfg(test)]

@@ -222,6 +222,7 @@ impl RunConfig {
             ("attach", now.options.attach != wanted.options.attach, "the programs were loaded for it"),
             ("pin_dir", now.options.pin_dir != wanted.options.pin_dir, "the programs are pinned there"),
             ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
+            ("any_port", now.options.any_port != wanted.options.any_port, "the programs were loaded for it"),
             ("recorder", now.options.recording != wanted.options.recording, "the programs were loaded for it"),
             ("control", now.control != wanted.control, "the socket was made and given to its group"),
         ];
@@ -237,6 +238,7 @@ impl RunConfig {
                 attach: config.attach,
                 ports: config.ports.clone(),
                 opaque_ports: config.opaque_ports.clone(),
+                any_port: config.any_port,
                 pin_dir: config.pin_dir.clone(),
                 recording: config.recorder.is_some(),
             },

@@ -31,8 +31,11 @@ use crate::output::chain;
 /// Where state is kept, unless the configuration says otherwise.
 pub const STATE_DIR: &str = "/var/lib/sipst";
 
-/// The pause between two batches.
+/// The pause after all that had changed was written, and what it is at least for each record of that: where much changes it has
+/// often changed again by then, and is written once.
 const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_PER_RECORD: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How soon a writer that was busy is looked at again.
 const BUSY: Duration = Duration::from_millis(20);
@@ -121,6 +124,7 @@ impl Opened {
             told: !keeps,
             written: 0,
             next: Instant::now(),
+            round: 0,
             busy_since: None,
             gathered: Gathered::default(),
             reports: self.reports,
@@ -159,6 +163,8 @@ pub struct Store {
     written: usize,
     /// When the next batch may go.
     next: Instant,
+    /// Records that were handed over since the last pause.
+    round: u32,
     /// Since when the writer has not finished a batch.
     busy_since: Option<Instant>,
     /// The beginning of the next batch; empty where the engine has no more changes.
@@ -206,10 +212,15 @@ impl Store {
         };
         let grows = self.gathered.grow(engine, TURN, self.fresh);
         if !grows {
+            let batch = batch(about(), &mut self.fresh, &mut self.gathered);
+            self.round = self.round.saturating_add(u32::try_from(batch.changes.len()).unwrap_or(u32::MAX));
             // There was room, and nobody else sends.
-            writer.send(batch(about(), &mut self.fresh, &mut self.gathered));
+            writer.send(batch);
         }
-        self.next = if grows || engine.has_changes() { now } else { now + PAUSE };
+        self.next = now;
+        if !grows && !engine.has_changes() {
+            self.next += pause(std::mem::take(&mut self.round));
+        }
     }
 
     /// Whether anything can be written.
@@ -287,6 +298,11 @@ impl Store {
             self.begin(engine);
         }
     }
+}
+
+/// How long to wait after so many records.
+fn pause(records: u32) -> Duration {
+    PAUSE_PER_RECORD.saturating_mul(records).clamp(PAUSE, LONGEST_PAUSE)
 }
 
 fn batch(about: About, fresh: &mut bool, gathered: &mut Gathered) -> Batch {

@@ -118,6 +118,12 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
+fn the_more_was_written_the_longer_nothing_is_and_never_longer_than_a_second() {
+    assert_eq!([0, 1, 2_000].map(pause), [PAUSE; 3]);
+    assert_eq!([5_000, 10_000, u32::MAX].map(pause), [500, 1_000, 1_000].map(Duration::from_millis));
+}
+
+#[test]
 fn what_was_written_is_there_again_and_nobody_else_may_read_it() {
     let dir = Dir::new("again");
     keep(&dir.0, &["a", "b"]);

@@ -192,6 +192,10 @@ fn main() {
         arp.extend_from_slice(&[1; 46]);
         arp
     });
+    // The price of `any_port`.
+    let mut any = Bench { tester: Tester::any_port(), empty: [Empty::xdp(), Empty::tc()] };
+    any.passed_by("RTP, any port looked at", |program| rtp(program).with(&[0x80; 172]));
+    any.passed_by("another port's UDP, any port looked at", |program| rtp(program).with(&[7; 900]));
     bench.turned_away("OPTIONS");
     bench.turned_away("REGISTER");
     let invite = invite();

@@ -4,6 +4,7 @@
 
 mod ack;
 mod agrees;
+mod any_port;
 mod assist;
 mod commit;
 mod cost;

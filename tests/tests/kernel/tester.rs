@@ -77,9 +77,9 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
-    fn from(shelf: &'static Mutex<Vec<Tester>>, recording: bool) -> Self {
+    fn from(shelf: &'static Mutex<Vec<Tester>>, set: &[&'static str]) -> Self {
         let left = shelf.lock().unwrap().pop();
-        let tester = left.map(Tester::emptied).unwrap_or_else(|| Tester::with(recording));
+        let tester = left.map(Tester::emptied).unwrap_or_else(|| Tester::with(set));
         Self { tester: Some(tester), back_to: shelf }
     }
 
@@ -117,13 +117,19 @@ impl Tester {
     #[allow(clippy::new_ret_no_self, reason = "it is lent")]
     pub(crate) fn new() -> Lent {
         static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
-        Lent::from(&SHELF, false)
+        Lent::from(&SHELF, &[])
     }
 
     /// The same for a daemon that keeps a flight recorder.
     pub(crate) fn recording() -> Lent {
         static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
-        Lent::from(&SHELF, true)
+        Lent::from(&SHELF, &[names::RECORDING])
+    }
+
+    /// The same that look at UDP of any port.
+    pub(crate) fn any_port() -> Lent {
+        static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
+        Lent::from(&SHELF, &[names::ANY_PORT])
     }
 
     fn emptied(mut self) -> Self {
@@ -131,13 +137,14 @@ impl Tester {
         self
     }
 
-    fn with(recording: bool) -> Self {
+    fn with(set: &[&'static str]) -> Self {
         let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/st-ebpf");
         let object = std::fs::read(&object)
             .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build` first", object.display()));
-        let recording = u8::from(recording);
         let mut loader = EbpfLoader::new();
-        loader.override_global(names::RECORDING, &recording, true);
+        for name in set {
+            loader.override_global(*name, &1_u8, true);
+        }
         let mut ebpf = loader.load(&object).expect("the object loads");
         for (name, ports) in [(names::PORTS, &[5060, 5061][..]), (names::OPAQUE_PORTS, &[5061])] {
             let mut table: Array<&mut MapData, Ports> = ebpf.map_mut(name).unwrap().try_into().unwrap();

@@ -5,6 +5,7 @@
 
 mod alarm;
 mod answers;
+mod any_port;
 mod assist;
 mod assume;
 mod attackers;
@@ -28,6 +29,7 @@ mod metrics;
 mod mid_call;
 mod moved;
 mod numbers;
+mod offloads;
 mod operator;
 mod page;
 mod peers;

@@ -124,6 +124,9 @@ pub(super) struct Dialog {
     pub(super) own: Vec<Own>,
     /// What the server's media tell, where that counts.
     pub(super) evidence: Option<Box<Evidence>>,
+    /// Whether that goes by `sdp` and `peer_sdp` as they are: whoever changes one of them takes it back.
+    #[serde(skip)]
+    pub(super) media_read: bool,
     /// Whether a refresh of sipst's has succeeded in it.
     pub(super) proven: bool,
     /// Why nothing is sent in this dialog any more.
@@ -246,6 +249,7 @@ impl Dialog {
             cycle: Cycle::default(),
             own: Vec::new(),
             evidence: None,
+            media_read: false,
             proven: false,
             barred: None,
             held: false,
@@ -302,8 +306,7 @@ impl Dialog {
         sx.timers.set(id, Timer::Forget, sx.now + SILENCE);
         dialog.response(sx, heard);
         if early.disturbed {
-            dialog.sdp = None;
-            dialog.peer_sdp = None;
+            (dialog.sdp, dialog.peer_sdp, dialog.media_read) = (None, None, false);
         }
         Some(dialog)
     }
@@ -331,6 +334,7 @@ impl Dialog {
             Side::Server => (offer, answer),
             Side::Peer => (answer, offer),
         };
+        self.media_read = false;
         let server_before = std::mem::replace(&mut self.sdp, server.sdp());
         let peer_before = std::mem::replace(&mut self.peer_sdp, peer.sdp().map(|sdp| sdp.bytes));
         let (before, now) = match offerer {
@@ -439,7 +443,8 @@ impl Dialog {
         self.stop_hanging_up(sx);
         if self.own.is_empty() && self.hangup.is_none() {
             // Nothing is sent in it any more, not even an ACK.
-            (self.sdp, self.peer_sdp, self.target, self.look) = (None, None, None, Look::default());
+            (self.sdp, self.peer_sdp, self.media_read) = (None, None, false);
+            (self.target, self.look) = (None, Look::default());
             (self.from, self.to) = (Vec::new(), Vec::new());
         }
         sx.timers.set(self.id, Timer::Forget, sx.now + TRANSACTION);

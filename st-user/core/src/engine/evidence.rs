@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, dialog::Dialog, reason, shared::Shared};
+use super::{Mode, dialog::Dialog, media, reason, shared::Shared};
 use crate::{Action, By, Event, EventKind, MediaSeen, Output, Respond, Side, Time};
 
 /// How long nothing may be seen either way before a call that has expired is hung up.
@@ -65,7 +65,14 @@ impl Dialog {
 
     /// Has the flows watched that the two sides agree on now.
     pub(super) fn watch(&mut self, sx: &mut Shared) {
-        let wanted = self.flows(sx);
+        let counts = self.media_count(sx);
+        // Most refreshes say nothing of media.
+        if let Some(evidence) = self.evidence.as_ref().filter(|_| counts && self.media_read) {
+            debug_assert_eq!(self.flows(), Some((evidence.flows.clone(), evidence.since.is_some())));
+            return;
+        }
+        let wanted = if counts { self.flows() } else { None };
+        self.media_read = true;
         if let (Some(evidence), Some((flows, flowing))) = (&mut self.evidence, &wanted)
             && evidence.flows == *flows
         {
@@ -98,18 +105,22 @@ impl Dialog {
         }
     }
 
-    /// The server's flows, and whether it has to send them; `None` where that is of no use or not known.
-    fn flows(&self, sx: &Shared) -> Option<(Vec<SocketAddr>, bool)> {
+    /// Whether it is of use to know of the server's flows.
+    fn media_count(&self, sx: &Shared) -> bool {
         let policy = Arc::clone(&sx.policy);
         let rules = self.rules(&policy).1;
         let refreshes = rules.action == Action::Refresh && sx.mode == Mode::Live && !self.is_over() && !self.relayed;
         let acts =
             rules.respond == Respond::OnReject || rules.hangs_up() || self.takes_over(rules) || self.is_handed_off();
         let counts = |refresher: Side| refresher == Side::Server || acts;
-        if !refreshes || !self.session.refresher().is_some_and(counts) || !rules.media_evidence {
-            return None;
-        }
-        self.server_media()?.flows(&self.peer_media()?).filter(|(flows, _)| !flows.is_empty())
+        refreshes && self.session.refresher().is_some_and(counts) && rules.media_evidence
+    }
+
+    /// The server's flows, and whether it has to send them; `None` where that is not known.
+    fn flows(&self) -> Option<(Vec<SocketAddr>, bool)> {
+        let server = self.server_media()?;
+        let peer = media::Media::read(self.peer_sdp.as_ref()?)?.within(&server);
+        server.flows(&peer).filter(|(flows, _)| !flows.is_empty())
     }
 
     /// Whether its media say that nobody is there any more.

@@ -85,7 +85,7 @@ impl Dialog {
                 }
                 if method == MethodName::Prack && message.body() != Body::None {
                     // An offer or answer on the way of a reliable provisional response: not followed.
-                    (self.sdp, self.peer_sdp) = (None, None);
+                    (self.sdp, self.peer_sdp, self.media_read) = (None, None, false);
                 }
             }
         }

@@ -48,6 +48,11 @@ pub(super) struct Keys {
 }
 
 impl Shared {
+    /// Whether anything is known of anybody.
+    pub(super) fn has_habits(&self) -> bool {
+        self.habits.len() > 0
+    }
+
     /// A server has turned a refresh of a peer's down.
     pub(super) fn learn_turned(&mut self, keys: Keys, turned: Turned) {
         let now = self.now;

@@ -35,7 +35,7 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(secret: Secret, caller: Side, call_id: &[u8], tag: &[u8]) -> Self {
-        Self { caller, call: secret.fingerprint([call_id, tag]) }
+        Self { caller, call: secret.key([call_id, tag]) }
     }
 
     fn mirrored(&self) -> Self {

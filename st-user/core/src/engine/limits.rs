@@ -26,6 +26,9 @@ pub struct Limits {
     pub flows: usize,
     /// Flows that are kept open by `keepalive`; when full, further ones are not, which is no event.
     pub keepalives: usize,
+    /// Dialogs up to which one that is quiet stays unpacked for a minute; with more of them unpacked, it is packed after ten
+    /// seconds, which is no event.
+    pub unpacked: usize,
 }
 
 impl Default for Limits {
@@ -38,6 +41,7 @@ impl Default for Limits {
             waiting: 65_536,
             flows: st_ebpf::abi::FLOWS as usize,
             keepalives: 65_536,
+            unpacked: 16_384,
         }
     }
 }

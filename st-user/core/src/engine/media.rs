@@ -47,6 +47,9 @@ struct Stream<'a> {
     keys: Vec<&'a [u8]>,
 }
 
+/// What lines with keys begin with.
+const KEYS: [&[u8]; 4] = [b"a=crypto:", b"a=fingerprint:", b"a=ice-ufrag:", b"a=ice-pwd:"];
+
 /// The streams of one session description, read in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Media<'a> {
@@ -76,36 +79,40 @@ impl<'a> Media<'a> {
             let end = find(rest, [b'\n']).unwrap_or(rest.len());
             let line = rest[..end].trim_ascii_end();
             rest = rest.get(end + 1..).unwrap_or_default();
-            if let Some(mut words) = line.strip_prefix(b"m=") {
-                if streams.len() == MAX_STREAMS {
-                    return None;
+            match line {
+                [b'm', b'=', words @ ..] => {
+                    if streams.len() == MAX_STREAMS {
+                        return None;
+                    }
+                    let mut words = words;
+                    let mut next = || next_word(&mut words);
+                    let [kind, port, protocol] = [next()?, next()?, next()?];
+                    if self::words(words).nth(MAX_FORMATS).is_some() {
+                        return None;
+                    }
+                    streams.push(Stream { kind, port, protocol, formats: words, connection, flow, keys: keys.clone() });
                 }
-                let [kind, port, protocol] = [next_word(&mut words)?, next_word(&mut words)?, next_word(&mut words)?];
-                if self::words(words).nth(MAX_FORMATS).is_some() {
-                    return None;
-                }
-                streams.push(Stream { kind, port, protocol, formats: words, connection, flow, keys: keys.clone() });
-            } else if line.starts_with(b"o=") {
-                origin = line;
-            } else if line.starts_with(b"c=") {
-                match streams.last_mut() {
+                [b'o', b'=', ..] => origin = line,
+                [b'c', b'=', ..] => match streams.last_mut() {
                     Some(stream) => stream.connection = line,
                     None => connection = line,
+                },
+                // Most lines: `rtpmap` and `fmtp`.
+                [b'a', b'=', b'r', b't', ..] | [b'a', b'=', b'f', b'm', ..] => {}
+                _ => {
+                    if let Some(named) = Flow::named(line) {
+                        match streams.last_mut() {
+                            Some(stream) => stream.flow = named,
+                            None => flow = named,
+                        }
+                    } else if KEYS.iter().any(|key| line.starts_with(key)) {
+                        let keys = streams.last_mut().map_or(&mut keys, |stream| &mut stream.keys);
+                        if keys.len() == MAX_FORMATS {
+                            return None;
+                        }
+                        keys.push(line);
+                    }
                 }
-            } else if let Some(named) = Flow::named(line) {
-                match streams.last_mut() {
-                    Some(stream) => stream.flow = named,
-                    None => flow = named,
-                }
-            } else if [&b"a=crypto:"[..], b"a=fingerprint:", b"a=ice-ufrag:", b"a=ice-pwd:"]
-                .iter()
-                .any(|key| line.starts_with(key))
-            {
-                let keys = streams.last_mut().map_or(&mut keys, |stream| &mut stream.keys);
-                if keys.len() == MAX_FORMATS {
-                    return None;
-                }
-                keys.push(line);
             }
         }
         (!streams.is_empty()).then_some(Self { origin, streams })

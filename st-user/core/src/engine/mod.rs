@@ -204,14 +204,13 @@ impl Engine {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Output {
-        let output = self.sx.poll();
-        if matches!(output, Output::Timeout(_)) {
-            let now = self.sx.now;
-            self.dialogs.recount(&mut self.sx, now);
-            // What has changed may have something kept alive.
-            return self.sx.poll();
+        if let Some(output) = self.sx.take_output() {
+            return output;
         }
-        output
+        let now = self.sx.now;
+        self.dialogs.recount(&mut self.sx, now);
+        // What has changed may have something kept alive.
+        self.sx.poll()
     }
 
     /// Takes in a packet. Time never goes back: an earlier `now` counts as the latest one.
@@ -597,7 +596,7 @@ impl Engine {
 
     /// What a dialog is found by.
     fn key(&self, ids: Ids<'_>) -> Fingerprint {
-        self.sx.secret.fingerprint([ids.call_id, ids.local, ids.remote])
+        self.sx.secret.key([ids.call_id, ids.local, ids.remote])
     }
 }
 

@@ -426,13 +426,13 @@ impl Dialog {
             Said::Nothing => return false,
             // Where the media are now is not known until somebody says it whole (F10).
             Said::Unclear => {
-                (self.sdp, self.peer_sdp) = (None, None);
+                (self.sdp, self.peer_sdp, self.media_read) = (None, None, false);
                 return false;
             }
         };
         let Some(answer) = self.peer_media_in(&sdp.bytes) else { return false };
         let moved = self.peer_media().is_some_and(|before| !before.stays_in(&answer));
-        self.peer_sdp = Some(sdp.bytes);
+        (self.peer_sdp, self.media_read) = (Some(sdp.bytes), false);
         moved
     }
 

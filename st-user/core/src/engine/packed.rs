@@ -22,13 +22,17 @@ use super::{
 use crate::{Names, Policy, SessionId, Time};
 
 /// How long nobody may have spoken in a session that is packed. What is said in one breath is over by then, and nothing is lost where
-/// it is not: whatever stands in a record is packed, open transactions too. A capture is read as fast as can be.
-const fn quiet(mode: Mode) -> Duration {
-    Duration::from_secs(match mode {
-        Mode::Live => 10,
-        Mode::Replay => 60,
-    })
+/// it is not: whatever stands in a record is packed, open transactions too. A capture is read as fast as can be, and where few are
+/// unpacked there is room for more.
+const fn quiet(sx: &Shared, unpacked: usize) -> Duration {
+    match sx.mode {
+        Mode::Live if unpacked > sx.limits.unpacked => LEAST_QUIET,
+        Mode::Live | Mode::Replay => Duration::from_secs(60),
+    }
 }
+
+/// The shortest time for which that is.
+pub(super) const LEAST_QUIET: Duration = Duration::from_secs(10);
 
 /// A session, as it can be changed or packed; by default none.
 pub(super) enum Entry {
@@ -114,7 +118,7 @@ impl Packed {
 #[derive(Default)]
 pub(super) struct Packing {
     pub(super) templates: Templates,
-    /// Those that are not packed, each once, and when it is looked at.
+    /// Those that are up and not packed, each once, and when it was made, unpacked or last looked at.
     open: VecDeque<(Time, SessionId)>,
     /// Whether what finds sessions is what their records say: by another secret they are found by something else.
     pub(super) is_known: bool,
@@ -133,7 +137,7 @@ impl Packing {
 
     /// A session was made or unpacked.
     pub(super) fn opened(&mut self, sx: &Shared, session: SessionId) {
-        self.open.push_back((sx.now + quiet(sx.mode), session));
+        self.open.push_back((sx.now, session));
     }
 
     /// Packs a session; `None` where it is too long.
@@ -236,19 +240,24 @@ impl Dialogs {
     /// Packs those that are at rest, having looked at no more than `most`.
     pub(super) fn settle(&mut self, sx: &mut Shared, most: usize) {
         for _ in 0..most {
-            let Some((_, session)) = self.packing.open.pop_front_if(|(at, _)| *at <= sx.now) else { return };
+            let quiet = quiet(sx, self.packing.open.len());
+            let Some((_, session)) = self.packing.open.pop_front_if(|(at, _)| *at + quiet <= sx.now) else { return };
             let Some(key) = self.keys.get(session) else { continue };
-            if !self.pack(sx, &key) {
+            if !self.pack(sx, &key, quiet) {
                 self.packing.opened(sx, session);
             }
         }
     }
 
-    /// Whether that could be done.
-    pub(super) fn pack(&mut self, sx: &mut Shared, key: &Fingerprint) -> bool {
+    /// Packs one in which nobody has spoken for so long. Whether that was done, or never can be.
+    pub(super) fn pack(&mut self, sx: &mut Shared, key: &Fingerprint, quiet: Duration) -> bool {
         let Some(entry) = self.all.get_mut(key) else { return true };
         let Entry::Open(dialog) = entry else { return true };
-        if !dialog.is_at_rest(sx) {
+        if dialog.is_over() {
+            // It goes before long, and never is at rest.
+            return true;
+        }
+        if !dialog.is_at_rest(sx, quiet) {
             return false;
         }
         let timers = sx.timers.put_away(dialog.id);
@@ -301,9 +310,8 @@ impl Dialog {
     }
 
     /// Whether nothing is under way in it that its record would not tell, so that it can be packed.
-    fn is_at_rest(&self, sx: &Shared) -> bool {
-        !self.is_over()
-            && self.heard + quiet(sx.mode) <= sx.now
+    fn is_at_rest(&self, sx: &Shared, quiet: Duration) -> bool {
+        self.heard + quiet <= sx.now
             && self.own.is_empty()
             && self.cycle.stage == Stage::Idle
             && self.cycle.due.is_none()

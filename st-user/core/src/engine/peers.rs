@@ -56,7 +56,7 @@ impl Dialog {
         if !self.is_needed(talk.terms) || !self.is_refresh(method, talk) {
             return;
         }
-        if !std::mem::replace(&mut self.session.peer_asked, true) {
+        if !std::mem::replace(&mut self.session.peer_asked, true) && sx.has_habits() {
             let keys = self.habit_keys(sx);
             sx.learn_seen(keys);
         }
@@ -145,7 +145,7 @@ impl Dialog {
 
     /// The server has taken an INVITE or UPDATE of the peer's.
     pub(super) fn peer_was_taken(&self, sx: &mut Shared, method: MethodName) {
-        if self.phase == Phase::Confirmed {
+        if self.phase == Phase::Confirmed && sx.has_habits() {
             let keys = self.habit_keys(sx);
             sx.learn_taken(keys, method);
         }
@@ -178,6 +178,9 @@ impl Dialog {
         }
         let policy = Arc::clone(&sx.policy);
         if hopes && self.takes_over(self.rules(&policy).1) && self.forbidden().is_none() {
+            return;
+        }
+        if !sx.has_habits() {
             return;
         }
         let Some((word, what)) = sx.risk(self.habit_keys(sx)) else { return };

@@ -144,13 +144,16 @@ impl Shared {
         self.outputs.push_back(output);
     }
 
+    /// What is to be done at once, if anything.
+    pub(super) fn take_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The same, or until when there is nothing to be done.
     pub(super) fn poll(&mut self) -> Output {
-        match self.outputs.pop_front() {
-            Some(output) => output,
-            None => Output::Timeout(
-                [self.timers.next(), self.gate.next(), self.keepalives.next()].into_iter().flatten().min(),
-            ),
-        }
+        self.take_output().unwrap_or_else(|| {
+            Output::Timeout([self.timers.next(), self.gate.next(), self.keepalives.next()].into_iter().flatten().min())
+        })
     }
 
     /// Tells what concerns no one dialog.

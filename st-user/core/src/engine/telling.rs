@@ -302,13 +302,13 @@ impl Dialog {
                 };
                 let before = self.sdp.as_ref().and_then(|sdp| beside(&sdp.bytes));
                 let stays = before.zip(beside(&answer.bytes)).is_some_and(|(before, now)| before.stays_in(&now));
-                self.sdp = Some(answer);
+                (self.sdp, self.media_read) = (Some(answer), false);
                 stays
             }
         };
         if !stays {
             // The peer has not heard of it, and is not told: each could move at each other's word for ever.
-            self.sdp = None;
+            (self.sdp, self.media_read) = (None, false);
             self.fault(sx, reason::SERVER_MOVED_MEDIA, "the peer does not know");
         }
         self.watch(sx);

@@ -8,7 +8,7 @@ use super::{
     Dialogs, Engine,
     dialog::Dialog,
     limits::MAX_ATTEMPTS,
-    packed::Entry,
+    packed::{Entry, LEAST_QUIET},
     reason,
     refresh::{Cycle, Stage},
     shared::Shared,
@@ -257,7 +257,7 @@ impl Engine {
         // Or a million of them would be open at once.
         self.dialogs.recount(&mut self.sx, now);
         for key in quiet {
-            self.dialogs.pack(&mut self.sx, &key);
+            self.dialogs.pack(&mut self.sx, &key, LEAST_QUIET);
         }
         next
     }

@@ -215,7 +215,7 @@ proptest! {
             let first = run(mode, Limits::default(), &inputs);
             prop_assert_eq!(first, run(mode, Limits::default(), &inputs));
         }
-        run(Mode::Live, Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1, keepalives: 1 }, &inputs);
+        run(Mode::Live, Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1, keepalives: 1, unpacked: 0 }, &inputs);
     }
 }
 

@@ -145,8 +145,16 @@ fn one_invite_makes_no_more_dialogs_than_a_proxy_forks_whoever_makes_up_tags() {
 
 #[test]
 fn nothing_is_remembered_with_a_limit_of_nothing() {
-    let mut sim =
-        limited(Limits { sessions: 0, pending: 0, strangers: 0, remembered: 0, waiting: 0, flows: 0, keepalives: 0 });
+    let mut sim = limited(Limits {
+        sessions: 0,
+        pending: 0,
+        strangers: 0,
+        remembered: 0,
+        waiting: 0,
+        flows: 0,
+        keepalives: 0,
+        unpacked: 0,
+    });
     sim.call("a", Side::Server, UAC_90);
     sim.call("b", Side::Peer, UAS_90);
     sim.secs(100);

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use st_core::{
-    Action, EventKind, Policy, Respond, Rules, SessionId, Side, Time,
+    Action, Engine, EventKind, Policy, Respond, Rules, SessionId, Side, Time,
     engine::{
-        EngineConfig, Wish,
+        EngineConfig, Limits, Wish,
         limits::{MAX_PACKED, PACKED_PER_CALL, PACKED_PER_MESSAGE},
         record::TEMPLATES,
     },
@@ -47,6 +47,23 @@ fn a_session_that_was_quiet_for_a_while_is_packed_and_refreshed_when_that_is_due
     sim.hang_up(&mut call);
     sim.assert_numbers();
     assert_eq!(sim.count(EventKind::SessionEnded), 1);
+}
+
+#[test]
+fn where_few_sessions_are_unpacked_one_stays_so_for_a_minute() {
+    let mut sim = Sim::new(Action::Refresh);
+    let limits = Limits { unpacked: 1, ..sim.config.limits };
+    sim.engine = Engine::new(EngineConfig { limits, ..sim.config.clone() });
+    sim.call("a", Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    sim.secs(59);
+    assert_eq!(packed(&sim), 0);
+    sim.secs(2);
+    assert_eq!(packed(&sim), 1);
+    for name in ["b", "c"] {
+        sim.call(name, Side::Server, "Session-Expires: 1800;refresher=uac\r\n");
+    }
+    sim.run(QUIET);
+    assert_eq!(packed(&sim), 2, "there is room for one of them");
 }
 
 #[test]

@@ -53,7 +53,8 @@ fn order(sim: &Sim) -> Vec<String> {
 
 /// The most of `times`, which are in order, in any second.
 fn most_in_a_second(times: &[Time]) -> usize {
-    let within = |(at, from): (usize, &Time)| times[at..].partition_point(|at| at.since(*from) < Duration::from_secs(1));
+    let within =
+        |(at, from): (usize, &Time)| times[at..].partition_point(|at| at.since(*from) < Duration::from_secs(1));
     times.iter().enumerate().map(within).max().unwrap_or(0)
 }
 

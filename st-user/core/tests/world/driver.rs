@@ -72,7 +72,9 @@ impl Driver {
     pub(crate) fn new(plan: &Plan, watched: bool) -> Self {
         let policy = Arc::new(Trunk::policy());
         let seed = plan.seed;
-        let config = EngineConfig { policy, mode: Mode::Live, seed, limits: Limits::default() };
+        // What lasts is packed, however little there is.
+        let limits = Limits { unpacked: 0, ..Limits::default() };
+        let config = EngineConfig { policy, mode: Mode::Live, seed, limits };
         let mut engine = Engine::new(config.clone());
         engine.follow_changes();
         Self {

@@ -111,6 +111,13 @@ const WATCHED: &[Key] = &[
          this is not given.",
         "opaque_ports: [5061, 443]",
     ),
+    key(
+        "any_port",
+        "Whether UDP between other ports is looked at too, where it begins with `SIP/2.0` or a method and a blank: for servers and peers \
+         that choose their ports themselves. Each packet of other ports pays for it ([benchmarks.md](benchmarks.md)); what it leaves \
+         out is in [attaching.md](attaching.md).",
+        "any_port: true",
+    ),
 ];
 
 const KEPT: &[Key] = &[

@@ -182,6 +182,8 @@ impl Sim {
     }
 
     pub fn custom(policy: Policy, mode: Mode, limits: Limits) -> Self {
+        // What lasts is packed, however little there is.
+        let limits = Limits { unpacked: 0, ..limits };
         let config = EngineConfig { policy: Arc::new(policy), mode, seed: 7, limits };
         Self {
             engine: Engine::new(config.clone()),
