@@ -39,10 +39,12 @@ const MOST_A_CPU: u32 = 36 * 1024;
 #[test]
 fn a_cpu_takes_no_more_memory_than_the_document_says() {
     let ebpf = Tester::new().into_ebpf();
-    let per_cpu = ebpf.maps().filter_map(|(name, map)| match map {
-        Map::PerCpuArray(map) => Some((name, map.info().unwrap())),
-        _ => None,
-    });
+    let per_cpu =
+        ebpf.maps().filter_map(
+            |(name, map)| {
+                if let Map::PerCpuArray(map) = map { Some((name, map.info().unwrap())) } else { None }
+            },
+        );
     let sizes: Vec<(&str, u32)> =
         per_cpu.map(|(name, info)| (name, info.value_size().next_multiple_of(8) * info.max_entries())).collect();
     assert_eq!(sizes.len(), 3, "{sizes:?}");
