@@ -162,7 +162,7 @@ impl Tester {
             .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask build` first", object.display()));
         let mut loader = EbpfLoader::new();
         for name in set {
-            loader.override_global(*name, &1_u8, true);
+            loader.override_global(name, &1_u8, true);
         }
         let mut ebpf = loader.load(&object).expect("the object loads");
         for (name, ports) in [(names::PORTS, &[5060, 5061][..]), (names::OPAQUE_PORTS, &[5061])] {

@@ -134,8 +134,8 @@ fn datagrams_that_are_one_packet_pass_as_they_are_and_are_counted() {
 fn tunnelled() -> Lab {
     let lab = Lab::new().unwrap();
     let (a, b) = (lab.wire.a.clone(), lab.wire.b.clone());
-    let mut ends = [a.clone(), b.clone()];
-    for (host, end, other) in [(&lab.server, &mut ends[0], &b), (&lab.peer, &mut ends[1], &a)] {
+    let (mut near, mut far) = (a.clone(), b.clone());
+    for (host, end, other) in [(&lab.server, &mut near, &b), (&lab.peer, &mut far, &a)] {
         let (local, remote) = (end.v4.to_string(), other.v4.to_string());
         host.run(
             "ip",
@@ -151,8 +151,7 @@ fn tunnelled() -> Lab {
         host.run("ip", &["address", "add", &format!("{}/24", end.v4), "dev", "tunnel"]).unwrap();
         host.run("ip", &["link", "set", "tunnel", "up"]).unwrap();
     }
-    let [a, b] = ends;
-    Lab { wire: Wire { a, b }, ..lab }
+    Lab { wire: Wire { a: near, b: far }, ..lab }
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Default for Limits {
             waiting: 65_536,
             flows: st_ebpf::abi::FLOWS as usize,
             keepalives: 65_536,
-            unpacked: 16_384,
+            unpacked: 8_192,
         }
     }
 }
