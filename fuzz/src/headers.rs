@@ -168,6 +168,7 @@ fn built(message: &Message<'_>, value: &[u8]) {
     let own: Vec<_> = own_headers(message).collect();
     let template = Template {
         path: &path,
+        transport: st_core::Transport::Udp,
         sent_by: message.top_via().map_or(b"192.0.2.1", |via| via.sent_by),
         from: b"<sip:a@b>;tag=1",
         to: message.to().map_or(b"<sip:c@d>;tag=2", |to| to.value),

@@ -4,7 +4,7 @@
 use crate::cseq::{RANGES, Range};
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 9;
+pub const VERSION: u32 = 10;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 16_384;
@@ -112,6 +112,11 @@ pub mod names {
     pub const ASSISTED: &str = "ASSISTED";
     pub const FRAGMENTS: &str = "FRAGMENTS";
     pub const EARLY: &str = "EARLY";
+    pub const STREAM_EGRESS: &str = "st_stream_egress";
+    pub const STREAM_INGRESS: &str = "st_stream_ingress";
+    pub const PLANS: &str = "PLANS";
+    /// The programs that write into connections, by direction; those that are not there are not asked.
+    pub const ACTING: &str = "ACTING";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -202,6 +207,8 @@ pub mod flags {
     /// What follows the header is what one IP fragment holds of the message: `identification` and `place` are set. Of the first,
     /// `wire_len` is the length of the whole message, and `kind` tells what it is; of the others the ports are 0.
     pub const FRAGMENT: u8 = 4;
+    /// The message stands in a TCP segment.
+    pub const STREAM: u8 = 8;
 }
 
 /// Bits of [`SampleHeader::place`], as IPv4 has them.
@@ -578,4 +585,16 @@ counters! {
     FragmentTaken = "fragment_taken",
     /// Messages whose number could not be looked at, because the header goes on behind the first fragment; passed as they were.
     FragmentUnshifted = "fragment_unshifted",
+    /// Answers to requests of sipst's own over TCP that were made a `100` in place.
+    AnswerWritten = "answer_written",
+    /// Requests of sipst's own over TCP whose number could not be committed, made a `100` in place.
+    RequestWritten = "request_written",
+    /// Segments that had bytes of a plan written over theirs: further copies of what was planned among them.
+    Patched = "patched",
+    /// Patches that went for newer ones before they were acknowledged.
+    PatchEvicted = "patch_evicted",
+    /// Segments that the kernel would not have written; passed as they were.
+    PatchFailed = "patch_failed",
+    /// Messages over TCP whose number could not be looked at, because the header goes on in the next segment; passed as they were.
+    StreamUnshifted = "stream_unshifted",
 }

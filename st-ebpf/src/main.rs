@@ -1,4 +1,5 @@
-//! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC). Verdicts are given here and nowhere
+//! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC), and `st_stream_ingress` and `st_stream_egress`,
+//! which those of TC call for TCP segments where they are to be written into. Verdicts are given here and nowhere
 //! else: what is not dropped goes on to the next program (`TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that a user's
 //! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them, ICMP errors about
 //! them, the server's refusals that a living daemon answers or lets out, and the ACKs to its answers. Two packets are sent back:
@@ -19,6 +20,7 @@
 mod programs {
     pub mod access;
     pub mod ack;
+    pub mod acting;
     pub mod assist;
     pub mod egress;
     pub mod fragments;
@@ -46,10 +48,12 @@ use aya_ebpf::{
 };
 use programs::{
     access::{Access as _, Skb, Xdp},
+    acting::{act, go_on},
     egress::egress,
     glance::{Way, is_none_of_ours},
     ingress::ingress,
 };
+use st_ebpf::abi::direction;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,12 @@ pub enum Fate {
     Take,
     /// It has become another, which goes the other way by the same interface.
     Back,
+    /// A TCP segment of a SIP port goes on, by way of what writes into connections.
+    Segment,
 }
+
+/// What a function says in a verdict's place for [`Fate::Segment`]: none of TC's.
+const SEGMENT: i32 = 100;
 
 #[xdp(frags)]
 pub fn st_ingress(ctx: XdpContext) -> u32 {
@@ -71,13 +80,37 @@ pub fn st_ingress(ctx: XdpContext) -> u32 {
 #[classifier]
 pub fn st_ingress_tc(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    if is_none_of_ours(&skb, Way::In) { TC_ACT_UNSPEC } else { ingress_tc(skb) }
+    if is_none_of_ours(&skb, Way::In) {
+        return TC_ACT_UNSPEC;
+    }
+    match ingress_tc(Skb(skb.0)) {
+        SEGMENT => go_on(&skb, direction::INGRESS),
+        verdict => verdict,
+    }
 }
 
 #[classifier]
 pub fn st_egress(ctx: TcContext) -> i32 {
     let skb = Skb(ctx.skb.skb);
-    if is_none_of_ours(&skb, Way::Out) { TC_ACT_UNSPEC } else { egress_tc(skb) }
+    if is_none_of_ours(&skb, Way::Out) {
+        return TC_ACT_UNSPEC;
+    }
+    match egress_tc(Skb(skb.0)) {
+        SEGMENT => go_on(&skb, direction::EGRESS),
+        verdict => verdict,
+    }
+}
+
+#[classifier]
+pub fn st_stream_egress(ctx: TcContext) -> i32 {
+    act(&Skb(ctx.skb.skb), direction::EGRESS);
+    TC_ACT_UNSPEC
+}
+
+#[classifier]
+pub fn st_stream_ingress(ctx: TcContext) -> i32 {
+    act(&Skb(ctx.skb.skb), direction::INGRESS);
+    TC_ACT_UNSPEC
 }
 
 // The rest, each in a function of its own: what is let by at first sight does not pay for its frame.
@@ -85,7 +118,8 @@ pub fn st_egress(ctx: TcContext) -> i32 {
 #[inline(never)]
 fn ingress_xdp(xdp: Xdp) -> u32 {
     match ingress(&xdp) {
-        Fate::Pass => xdp_action::XDP_PASS,
+        // What writes into connections is at TC.
+        Fate::Pass | Fate::Segment => xdp_action::XDP_PASS,
         Fate::Take => xdp_action::XDP_DROP,
         Fate::Back => xdp_action::XDP_TX,
     }
@@ -95,6 +129,7 @@ fn ingress_xdp(xdp: Xdp) -> u32 {
 fn ingress_tc(skb: Skb) -> i32 {
     match ingress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
+        Fate::Segment => SEGMENT,
         Fate::Take => TC_ACT_SHOT,
         // SAFETY: no pointers. st_egress sees it leave.
         Fate::Back => unsafe { bpf_redirect(skb.interface(), 0) as i32 },
@@ -105,6 +140,7 @@ fn ingress_tc(skb: Skb) -> i32 {
 fn egress_tc(skb: Skb) -> i32 {
     match egress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
+        Fate::Segment => SEGMENT,
         Fate::Take => TC_ACT_SHOT,
         // SAFETY: no pointers. It comes in by the interface that it was to leave by.
         Fate::Back => unsafe { bpf_redirect(skb.interface(), BPF_F_INGRESS as u64) as i32 },

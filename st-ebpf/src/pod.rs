@@ -1,6 +1,9 @@
 //! [`aya::Pod`] for the map types.
 
-use crate::abi::{Ack, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, Seen, Settings, Shift, Token};
+use crate::{
+    abi::{Ack, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, Seen, Settings, Shift, Token},
+    plan::{Connection, Plan},
+};
 
 // SAFETY: `repr(C)`, made of integers and arrays of them, without padding.
 unsafe impl aya::Pod for Settings {}
@@ -25,3 +28,7 @@ unsafe impl aya::Pod for Fragmented {}
 unsafe impl aya::Pod for Follow {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Early {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Connection {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plan {}

@@ -169,6 +169,39 @@ pub fn start(window: &Window) -> Start {
     }
 }
 
+/// How many steps the end of a message's first line is looked for.
+pub const LINE_STEPS: u32 = 128;
+
+/// The first line of what may be a message: in a stream a segment may begin with anything that is a part of one.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct FirstLine {
+    at: u32,
+    /// Where its LF is, 0 until that was found.
+    end: u32,
+}
+
+impl FirstLine {
+    /// One step; true once the line's end was found.
+    #[inline(always)]
+    pub fn step(&mut self, window: &Window) -> bool {
+        let marks = equal(window.word(self.at), all(b'\n'));
+        if marks == 0 {
+            self.at += 8;
+            return false;
+        }
+        self.end = self.at + lowest(marks);
+        true
+    }
+
+    /// Whether it is that of a request (RFC 3261, section 7.1), which no header line and hardly any line of a body is.
+    #[inline(always)]
+    pub fn is_requests(&self, window: &Window) -> bool {
+        let end = self.end.wrapping_sub((window.byte(self.end.wrapping_sub(1)) == b'\r') as u32);
+        self.end > 16 && window.word(end.wrapping_sub(8)) == text(b" SIP/2.0")
+    }
+}
+
 /// A stretch of the window; empty where nothing was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -193,6 +226,8 @@ pub mod part {
     pub const EVENT: u32 = 64;
     /// That there is a Retry-After.
     pub const RETRY_AFTER: u32 = 128;
+    /// The empty line: no header is this, so who wants it has the whole header gone through ([`super::Scan::saw_end`]).
+    pub const END: u32 = 256;
 }
 
 mod mode {
@@ -315,6 +350,13 @@ impl Scan {
         self.quoted = Span { at: 0, len: 0 };
         self.method = method::OTHER;
         self.seek(mode::SKIP, b'\n', b'\n', b'\n');
+    }
+
+    /// Whether the scan has come to the empty line behind the header. Only where [`part::END`] was wanted.
+    #[inline(always)]
+    pub fn saw_end(&self, window: &Window) -> bool {
+        let byte = window.byte(self.pos);
+        self.mode == mode::LINE && self.pos < self.end && (byte == b'\r' || byte == b'\n')
     }
 
     #[inline(always)]

@@ -491,6 +491,7 @@ fn load(what: LoadWhat, attach: Attach) -> Result<()> {
             any_port: false,
             pin_dir: kernel::PIN_DIR.into(),
             recording: false,
+            acting: false,
         },
     };
     Kernel::attach(&options)?;

@@ -1,6 +1,7 @@
 //! The sipst daemon and its command line: everything around the engine that reads clocks, opens sockets and talks to
 //! the kernel.
 
+mod acting;
 pub mod alert;
 pub mod capture;
 pub mod cli;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use netlink_packet_sock_diag::{
-    AF_INET, AF_INET6, IPPROTO_UDP, SockDiagMessage,
+    AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SockDiagMessage, TCP_ESTABLISHED,
     inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -155,6 +155,40 @@ impl Owners {
         Ok(None)
     }
 
+    /// The inode of the socket of an established TCP connection, if it is still there and its own; with 0 for a cookie, whosever it is.
+    pub fn connection(&mut self, server: SocketAddr, peer: SocketAddr, cookie: u64) -> io::Result<Option<u32>> {
+        let (family, any) =
+            if server.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
+        let request = SockDiagMessage::InetRequest(InetRequest {
+            family,
+            protocol: IPPROTO_TCP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all(),
+            socket_id: SocketId {
+                source_address: server.ip(),
+                source_port: server.port(),
+                destination_address: peer.ip(),
+                destination_port: peer.port(),
+                // `INET_DIAG_NOCOOKIE`: any.
+                cookie: if cookie == 0 { [0xff; 8] } else { cookie.to_ne_bytes() },
+                ..any
+            },
+        });
+        let mut found = None;
+        let answered = self.netlink.request(request, Want::One, |answer| {
+            if let SockDiagMessage::InetResponse(answer) = answer {
+                let header = answer.header;
+                let its = cookie == 0 || u64::from_ne_bytes(header.socket_id.cookie) == cookie;
+                found = (its && header.state == TCP_ESTABLISHED).then_some(header.inode);
+            }
+        });
+        match answered {
+            Ok(()) => Ok(found),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn forget(&mut self) {
         self.sockets.clear();
         self.asked.clear();
@@ -225,6 +259,24 @@ mod tests {
         owners.forget();
         owners.ask(socket.local_addr().unwrap().port()).unwrap();
         assert!(owners.sockets.contains_key(&cookie(&socket)) && !owners.sockets.contains_key(&cookie(&other)));
+    }
+
+    #[test]
+    fn a_connection_is_found_by_its_ends_and_its_cookie_until_it_is_closed() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = std::net::TcpListener::bind(any).unwrap();
+            let peer = listener.local_addr().unwrap();
+            let stream = std::net::TcpStream::connect(peer).unwrap();
+            let (server, cookie) = (stream.local_addr().unwrap(), sockopt::socket_cookie(&stream).unwrap());
+            let mut owners = Owners::open().unwrap();
+            let inode = u32::try_from(rustix::fs::fstat(&stream).unwrap().st_ino).unwrap();
+            assert_eq!(owners.connection(server, peer, cookie).unwrap(), Some(inode), "{any}");
+            assert_eq!(owners.connection(server, peer, 0).unwrap(), Some(inode));
+            assert_eq!(owners.connection(server, peer, cookie + 1).unwrap(), None, "another socket's");
+            assert_eq!(owners.connection(server, server, cookie).unwrap(), None);
+            drop((stream, listener));
+            assert_eq!(owners.connection(server, peer, cookie).unwrap(), None, "closed");
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub fn running(filters: bool) -> CapabilitySet {
 /// started again, SYS_PTRACE for one that nothing but a process stands for.
 pub const ELSEWHERE: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE);
 
+/// The same beside, where calls over TCP are refreshed: to find the server's socket and to duplicate it.
+pub const ACTING: CapabilitySet = CapabilitySet::SYS_PTRACE;
+
 /// Gives up all of this thread's capabilities but those in `keep`, for good: nothing inheritable or ambient, no program that
 /// it runs gains any (`no_new_privs`), and nothing is in the bounding set, unless CAP_SETPCAP is lacking to empty that.
 ///

@@ -92,7 +92,11 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         direction,
         server: address(bytes!(server), bytes!(server_port)),
         peer: address(bytes!(peer), bytes!(peer_port)),
-        transport: if kind == kind::SEGMENT { Transport::Tcp } else { Transport::Udp },
+        transport: if kind == kind::SEGMENT || field!(flags: u8) & flags::STREAM != 0 {
+            Transport::Tcp
+        } else {
+            Transport::Udp
+        },
         interface: field!(ifindex: u32),
         tos: field!(tos: u8),
         ttl: field!(ttl: u8),

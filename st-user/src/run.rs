@@ -22,6 +22,7 @@ use rand::RngExt as _;
 use rustix::thread::CapabilitySet;
 use st_core::{
     Arm, Command, Datagram, Inject, KeepAlive, Mark, MediaSeen, Output, Policy, Refusal, SessionId, Side, Time,
+    Transport,
     engine::{Engine, EngineConfig, Limits, Mode},
 };
 use st_ebpf::{
@@ -37,6 +38,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    acting::Acting,
     clock::{Clock, monotonic_ns},
     config,
     control::{server::Control, timeline::Timeline},
@@ -186,6 +188,8 @@ struct Driver<'a> {
     trace: Trace,
     /// What comes by TCP.
     streamed: streamed::Streamed,
+    /// Where something may be written by TCP.
+    acting: Acting,
     hangup: Signal,
     reload: reload::Reload,
     notify: Notify,
@@ -248,6 +252,8 @@ impl<'a> Driver<'a> {
         let measure = measure::Measure::start(metrics, page, &config.metrics);
         let mut trace = Trace::default();
         trace.keep(config.metrics.page);
+        let mut acting = Acting::default();
+        acting.adopt(&kernel.plans);
         let mut clock = clock;
         let began = clock.now();
         let started = clock.wall(began);
@@ -275,6 +281,7 @@ impl<'a> Driver<'a> {
             timeline: Timeline::new(started),
             trace,
             streamed: streamed::Streamed::default(),
+            acting,
             hangup,
             reload: reload::Reload::default(),
             notify: Notify::from_env(),
@@ -466,6 +473,10 @@ impl<'a> Driver<'a> {
                         }
                     }
                     Some(Record::Segment { time_ns, packet, tcp }) => {
+                        if self.kernel.plans.acts() {
+                            let policy = &self.config.policy;
+                            self.acting.segment(policy, &mut self.kernel.plans, &mut self.sites, &packet, tcp);
+                        }
                         self.streamed.segment(self.clock.at(time_ns), &packet, tcp);
                     }
                     Some(Record::Refused { token, refusal }) => {
@@ -618,16 +629,28 @@ impl<'a> Driver<'a> {
     /// Sees to it that the dialog can be refreshed from here, and that it has its entry.
     fn prepare(&mut self, arm: &Arm) -> Result<DialogKey, Refusal> {
         let key = self.kernel.maps.key(&arm.call_id, &arm.tag, arm.side)?;
-        match self.sites.check(arm.cookie, arm.server) {
-            // A call that is to be ended need not be alive.
-            Err(Refusal::ServerHangs) if arm.ends => {}
-            Err(Refusal::ServerGone) if arm.ends && arm.side == Side::Server => {}
-            owned => owned?,
+        if arm.transport != Transport::Udp {
+            if !self.kernel.plans.acts() {
+                return Err(Refusal::TcpUnattached);
+            }
+            self.acting.check(&mut self.sites, (arm.server, arm.peer), arm.cookie, arm.ends)?;
+        } else {
+            self.owned(arm)?;
         }
         self.reach(arm.server, arm.peer)?;
         self.kernel.maps.arm(key, arm.server.ip(), arm.state)?;
         self.leftovers.adopted(key);
         Ok(key)
+    }
+
+    /// Whether the server's socket is there, and read.
+    fn owned(&mut self, arm: &Arm) -> Result<(), Refusal> {
+        match self.sites.check(arm.cookie, arm.server) {
+            // A call that is to be ended need not be alive.
+            Err(Refusal::ServerHangs) if arm.ends => Ok(()),
+            Err(Refusal::ServerGone) if arm.ends && arm.side == Side::Server => Ok(()),
+            owned => owned,
+        }
     }
 
     /// Whether what is sent from here to the peer leaves under the server's address by an interface that is attached.
@@ -649,12 +672,20 @@ impl<'a> Driver<'a> {
     }
 
     fn inject(&mut self, inject: &Inject) -> Result<(), Refusal> {
-        let Inject { side, token, commit, ack, call_id, tag, server, peer, tos, ttl, bytes, .. } = inject;
+        let Inject { side, token, commit, ack, call_id, tag, server, peer, transport, tos, ttl, bytes, .. } = inject;
         let key = self.kernel.maps.key(call_id, tag, *side)?;
         let envelope = Envelope { server: *server, peer: *peer, tos: *tos, ttl: *ttl };
         let maps = &mut self.kernel.maps;
         // On record before it leaves: st_egress drops what it does not know. Its ACK with it: nobody may live to send that.
         let new = maps.record(*token, key, *commit)?;
+        if *transport != Transport::Udp {
+            // Nobody but this daemon can send its ACK.
+            return self.acting.send(&mut self.sites, (*server, *peer), bytes).inspect_err(|_| {
+                if new {
+                    self.kernel.maps.retire(*token);
+                }
+            });
+        }
         let kept = match ack {
             Some(ack) => {
                 ready_ack(&envelope, *side, ack.token, &ack.bytes).and_then(|ready| maps.keep(*token, key, &ready))
@@ -681,6 +712,7 @@ impl<'a> Driver<'a> {
             }
         }
         self.kernel.let_go();
+        self.acting.sweep(&mut self.kernel.plans, &mut self.sites, self.clock.now());
         for (key, server) in self.leftovers.due(self.clock.now()) {
             info!("a dialog of an earlier run's is over: its numbers are no longer rewritten");
             // An entry that cannot be taken away goes on as it is; the maps have told of it.

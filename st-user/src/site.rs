@@ -117,6 +117,16 @@ impl Sites {
         }
     }
 
+    /// The inode of the server's socket of a connection that is still there. [`Refusal::TcpClosed`]: it is not.
+    pub(crate) fn connection(&mut self, server: SocketAddr, peer: SocketAddr, cookie: u64) -> Result<u32, Refusal> {
+        let (_, site) = self.of(server.ip())?;
+        let found = site.owners.connection(server, peer, cookie).map_err(|error| {
+            warn!(%error, "the connections of this host cannot be listed: the kernel needs sock_diag for TCP, try `modprobe tcp_diag`");
+            Refusal::TcpNoSocket
+        })?;
+        found.ok_or(Refusal::TcpClosed)
+    }
+
     /// The socket with this cookie has sent something at this time, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(crate) fn spoke(&mut self, cookie: u64, at_ns: u64) {
         self.sites.iter_mut().flatten().for_each(|site| site.owners.spoke(cookie, at_ns));

@@ -106,8 +106,8 @@ const WAYS: [Way; 24] = [
         ..place(
             TCP,
             EVERYWHERE,
-            SEEN,
-            "a port of `ports`; events and alerts, nothing is sent (`over_tcp`)",
+            BOTH,
+            "a port of `ports`; events and alerts, with `tcp: refresh` refreshes too",
             Here::Attached,
         )
     },
@@ -307,8 +307,8 @@ mod tests {
         let lines: Vec<String> = rows(&site, kernel, Some(&daemon)).iter().filter_map(Row::line).collect();
         let expected = [
             "UDP, Ethernet: seen and acted upon; 0 messages (an interface of interfaces, a port of ports)",
-            "TCP, wherever UDP is seen: seen, not acted upon; 7 messages (a port of ports; events and alerts, nothing is \
-             sent (over_tcp))",
+            "TCP, wherever UDP is seen: seen and acted upon; 7 messages (a port of ports; events and alerts, with tcp: \
+             refresh refreshes too)",
             "TLS, WS, WSS on a port of ports, wherever UDP is seen: NOT SEEN; 3 connections UNSEEN (opaque: counted)",
             "TLS, WS, WSS on one of opaque_ports, wherever UDP is seen: NOT SEEN; 4 connections UNSEEN; 0 segments UNSEEN \
              (opaque: counted)",

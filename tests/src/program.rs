@@ -129,6 +129,19 @@ impl Program {
         Self::start(host, command)
     }
 
+    /// A Kamailio that takes calls over TCP itself, and says that it would refresh them.
+    pub fn kamailio_answers(host: &Host, own: impl Into<IpAddr>, interval_s: u32) -> Result<Self> {
+        let own = in_uri(own.into());
+        let text = include_str!("../stacks/kamailio_answers.cfg").replace("OWN_IP", &own);
+        let file = host.file("kamailio.cfg", text.replace("INTERVAL", &interval_s.to_string()))?;
+        host.run("mkdir", &["-p", "/run/kamailio"])?;
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child=KILL", "--", "kamailio"]);
+        command.args(["-DD", "-E", "-m", "16", "-M", "4", "-Y", "/run/kamailio", "-f"]).arg(file);
+        command.args(["udp", "tcp"].iter().flat_map(|by| ["-l".to_owned(), format!("{by}:{own}:{PORT}")]));
+        Self::start(host, command)
+    }
+
     /// Sippy's B2BUA as it comes: sends all calls to one place, under a Call-ID of its own. These headers of a caller's it passes
     /// on, whatever they mean.
     pub fn sippy(host: &Host, own: impl Into<IpAddr>, to: SocketAddr, passes: &[&str]) -> Result<Self> {

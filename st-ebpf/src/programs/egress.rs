@@ -187,7 +187,7 @@ fn own_request(scratch: &mut Scratch, captured: u32) -> Fate {
 
 /// Whether the request with this token may leave; its number is committed then.
 #[inline(always)]
-fn record(token: u64, copy: &mut [Range; RANGES]) -> Result<Counter, u8> {
+pub fn record(token: u64, copy: &mut [Range; RANGES]) -> Result<Counter, u8> {
     let on_record = TOKENS.get_ptr_mut(token).ok_or(refused::UNKNOWN_TOKEN)?;
     // SAFETY: an element of the map, readable until the program ends.
     let Token { dialog, check, expected, committed } = unsafe { on_record.read_volatile() };

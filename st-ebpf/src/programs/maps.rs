@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use st_ebpf::{
     abi::{
@@ -12,11 +12,12 @@ use st_ebpf::{
         Token,
     },
     cseq::{RANGES, Range},
+    plan::{Connection, PLANS as MAX_PLANS, Plan},
     scan::{Scan, Window},
     timers::Reading,
 };
 
-use super::packet::Datagram;
+use super::{packet::Datagram, stream::Header};
 
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -100,6 +101,14 @@ pub static FRAGMENTS: LruHashMap<Fragmented, Follow> = LruHashMap::with_max_entr
 #[map]
 pub static EARLY: PerCpuArray<Early> = PerCpuArray::with_max_entries(1, 0);
 
+/// What is written into TCP connections.
+#[map]
+pub static PLANS: HashMap<Connection, Plan> = HashMap::with_max_entries(MAX_PLANS, BPF_F_NO_PREALLOC);
+
+/// The programs that do that, by direction. Where nobody asked for it there are none, and nobody pays for them.
+#[map]
+pub static ACTING: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.
 #[map]
@@ -116,6 +125,8 @@ pub struct Scratch {
     pub scan: Scan,
     /// The datagram that the message came in.
     pub datagram: MaybeUninit<Datagram>,
+    /// Of a TCP segment, what its header says beside.
+    pub segment: MaybeUninit<Header>,
     /// The number that is being written: where, and what is left of it.
     pub field: Field,
     /// The bytes around it, before and after.
@@ -131,6 +142,10 @@ pub struct Scratch {
     pub sampled: u32,
     /// Not 0: the packet was turned round.
     pub turned: u32,
+    /// What the message begins with: its method, or that it is a response.
+    pub begins: u32,
+    /// The ends of a TCP connection.
+    pub connection: Connection,
 }
 
 /// A number that is being written from its last digit on.

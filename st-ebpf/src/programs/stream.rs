@@ -17,13 +17,14 @@ const FIELDS: usize = 14;
 
 /// What its header says of a segment.
 #[derive(Clone, Copy)]
-struct Header {
+#[repr(C)]
+pub struct Header {
     /// The number of its first byte.
-    sequence: u32,
+    pub sequence: u32,
     /// The number that it acknowledges.
-    acknowledged: u32,
+    pub acknowledged: u32,
     /// Bits of [`tcp`], and others.
-    flags: u8,
+    pub flags: u8,
 }
 
 /// A TCP segment of a port that is looked at.
@@ -68,8 +69,11 @@ pub fn segment<A: Access>(access: &A, ip: Ip, direction: u8) -> Fate {
         acknowledged: u32::from_be_bytes([a0, a1, a2, a3]),
         flags,
     };
+    // For what writes into connections.
+    scratch.datagram.write(datagram);
+    scratch.segment.write(header);
     sample(access, scratch, &datagram, header, direction);
-    Fate::Pass
+    Fate::Segment
 }
 
 /// Where the IP packet ends: what Ethernet fills a short frame up with is no part of it.

@@ -280,3 +280,37 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nothing_but_a_requests_first_line_is_one() {
+    let is = |text: &[u8]| {
+        let window = window(text);
+        let mut line = FirstLine::default();
+        for _ in 0..LINE_STEPS {
+            if line.step(&window) {
+                break;
+            }
+        }
+        line.is_requests(&window)
+    };
+    let long = |len: usize| format!("INVITE sip:{}@b SIP/2.0\r\n", "a".repeat(len)).into_bytes();
+    for text in
+        [&b"BYE sip:a@192.0.2.1 SIP/2.0\r\nVia: x\r\n"[..], b"FOO sip:a@192.0.2.1 SIP/2.0\nVia: x\n", &long(900)]
+    {
+        assert!(is(text), "{}", String::from_utf8_lossy(text));
+    }
+    for text in [
+        &b"Via: SIP/2.0/TCP 192.0.2.1\r\n"[..],
+        b"CSeq: 10 BYE\r\nContent-Length: 0\r\n",
+        b"SIP/2.0 200 OK\r\n",
+        b" SIP/2.0\r\nVia: x\r\n",
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n",
+        b"BYE sip:a@192.0.2.1 SIP/2.0",
+        b"\r\n\r\n",
+        b"\n",
+        b"",
+        &long(2_000),
+    ] {
+        assert!(!is(text), "{}", String::from_utf8_lossy(text));
+    }
+}

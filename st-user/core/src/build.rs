@@ -10,7 +10,7 @@ use st_ebpf::abi::{BRANCH_PREFIX, PEER_BRANCH_PREFIX};
 use crate::{
     Side,
     digest::Answer,
-    message::{HeaderName, Message, MethodName, Role, Start, Uri, route_uri},
+    message::{HeaderName, Message, MethodName, Role, Start, Transport, Uri, route_uri},
 };
 
 /// The Max-Forwards of what is built here (RFC 3261, section 8.1.1.6).
@@ -104,6 +104,8 @@ fn without_headers(uri: &[u8]) -> &[u8] {
 pub struct Template<'a> {
     /// Where it goes.
     pub path: &'a Path,
+    /// By what it goes.
+    pub transport: Transport,
     /// The server's sent-by, as in its own Vias: host, or host and port.
     pub sent_by: &'a [u8],
     /// The value of the server's From, with its tag.
@@ -287,7 +289,8 @@ fn hop_by_hop(invite: &[u8], method: MethodName, to: Option<&[u8]>, number: Opti
 fn head(template: &Template<'_>, prefix: &[u8], cseq: u32, token: u64, method: MethodName) -> Writer {
     let mut out = Writer::new(method, &template.path.uri);
     let branch = [prefix, format!("{token:016x}").as_bytes()].concat();
-    out.line(HeaderName::Via, &[b"SIP/2.0/UDP ", template.sent_by, b";rport;branch=", &branch].concat());
+    let via: &[u8] = if template.transport == Transport::Tcp { b"SIP/2.0/TCP " } else { b"SIP/2.0/UDP " };
+    out.line(HeaderName::Via, &[via, template.sent_by, b";rport;branch=", &branch].concat());
     out.number(HeaderName::MaxForwards, MAX_FORWARDS);
     template.path.routes.iter().for_each(|route| out.line(HeaderName::Route, route));
     out.line(HeaderName::From, template.from);
@@ -429,6 +432,7 @@ mod tests {
     fn template<'a>(path: &'a Path, own: &'a [(HeaderName, &'a [u8])]) -> Template<'a> {
         Template {
             path,
+            transport: Transport::Udp,
             sent_by: b"192.0.2.1:5060",
             from: b"\"A\" <sip:alice@example.org>;tag=a1",
             to: b"<sip:bob@example.net>;tag=b1",
@@ -657,6 +661,7 @@ mod tests {
             own.extend(options.iter().map(|option| (HeaderName::Supported, option.as_bytes())));
             let template = Template {
                 path: &path,
+                transport: Transport::Udp,
                 sent_by: values[3].as_bytes(),
                 from: values[4].as_bytes(),
                 to: values[5].as_bytes(),

@@ -118,11 +118,25 @@ pub enum Refusal {
     Ranges,
     /// The kernel would not send it, or st_egress does not know it.
     Send,
+    /// TCP: too few messages of this process were seen to leave in one write each.
+    TcpUnproven,
+    /// TCP: something of the server's waits to be sent or to be acknowledged, or is held back. Try again.
+    TcpBusy,
+    /// TCP: this process has written a message in pieces.
+    TcpInPieces,
+    /// TCP: not every message of this connection began a segment and had its header in it.
+    TcpMixed,
+    /// TCP: the connection is not there any more.
+    TcpClosed,
+    /// TCP: the server's socket cannot be found or duplicated.
+    TcpNoSocket,
+    /// TCP: the programs that write into connections are not there, or do not see what comes in.
+    TcpUnattached,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 17] = [
         Self::ServerGone,
         Self::ServerHangs,
         Self::Translated,
@@ -133,6 +147,13 @@ impl Refusal {
         Self::Moved,
         Self::Ranges,
         Self::Send,
+        Self::TcpUnproven,
+        Self::TcpBusy,
+        Self::TcpInPieces,
+        Self::TcpMixed,
+        Self::TcpClosed,
+        Self::TcpNoSocket,
+        Self::TcpUnattached,
     ];
 
     /// The word in an event's `reason`.
@@ -148,6 +169,13 @@ impl Refusal {
             Self::Moved => "number_moved",
             Self::Ranges => "ranges_full",
             Self::Send => "send_failed",
+            Self::TcpUnproven => "tcp_unproven",
+            Self::TcpBusy => "tcp_busy",
+            Self::TcpInPieces => "tcp_in_pieces",
+            Self::TcpMixed => "tcp_mixed",
+            Self::TcpClosed => "tcp_closed",
+            Self::TcpNoSocket => "tcp_no_socket",
+            Self::TcpUnattached => "tcp_unattached",
         }
     }
 }
@@ -252,6 +280,8 @@ pub struct Arm {
     pub server: SocketAddr,
     /// The next hop.
     pub peer: SocketAddr,
+    /// By what the message goes. By TCP: `server` and `peer` are the two ends of the server's own connection.
+    pub transport: Transport,
     /// Cookie of the server's socket, 0 if none was seen.
     pub cookie: u64,
     /// The state of a fresh entry.
@@ -295,6 +325,8 @@ pub struct Inject {
     pub server: SocketAddr,
     /// The next hop: to here, or in the peer's name from here.
     pub peer: SocketAddr,
+    /// By what it goes. By TCP it is never a copy.
+    pub transport: Transport,
     /// TOS or traffic class.
     pub tos: u8,
     /// TTL or hop limit.

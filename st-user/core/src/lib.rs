@@ -27,7 +27,7 @@ pub use io::{
 };
 pub use message::Transport;
 pub use policy::{
-    Action, AssumeMode, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules,
-    Trunk,
+    Action, AssumeMode, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, OverTcp, Policy, Rate,
+    Respond, Rules, Trunk,
 };
 pub use time::Time;

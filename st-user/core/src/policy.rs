@@ -48,6 +48,15 @@ pub enum Respond {
     OnReject,
 }
 
+/// What is done in calls whose messages the server sends by TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverTcp {
+    /// They are watched, and alerts raised.
+    Alert,
+    /// They are refreshed too, by what is written into the server's own connection.
+    Refresh,
+}
+
 /// Who is to refresh where an interval is assumed ([`Rules::assume_interval`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AssumeMode {
@@ -158,6 +167,8 @@ pub struct Rules {
     pub assist: bool,
     /// How often a packet leaves the server's address for that of a peer with a call that is up, at least. Needs [`Action::Refresh`].
     pub keepalive: Option<Duration>,
+    /// What of this holds for calls over TCP. Needs [`Action::Refresh`].
+    pub tcp: OverTcp,
 }
 
 impl Default for Rules {
@@ -181,6 +192,7 @@ impl Default for Rules {
             mode: AssumeMode::Hold,
             assist: false,
             keepalive: None,
+            tcp: OverTcp::Alert,
         }
     }
 }
@@ -189,6 +201,11 @@ impl Rules {
     /// Whether INVITEs are changed: only where somebody refreshes then.
     pub fn assists(&self) -> bool {
         self.assist && self.action == Action::Refresh
+    }
+
+    /// Whether calls over TCP are refreshed.
+    pub fn refreshes_over_tcp(&self) -> bool {
+        self.tcp == OverTcp::Refresh && self.action == Action::Refresh
     }
 
     /// Whether a call that has expired may be hung up.
@@ -306,6 +323,19 @@ impl Policy {
             }
         }
         if networks.iter().all(|(_, name)| name.is_none()) { Vec::new() } else { networks }
+    }
+
+    /// Whether calls with that peer may be refreshed over TCP: trunks that go by domains may be any peer's.
+    pub fn may_refresh_over_tcp(&self, peer: IpAddr) -> bool {
+        let may = |trunk: &Trunk| {
+            trunk.rules.refreshes_over_tcp() && (!trunk.matcher.domains.is_empty() || trunk.matcher.matches(peer, ""))
+        };
+        self.trunks.iter().any(may) || self.default.refreshes_over_tcp()
+    }
+
+    /// Whether any call may be.
+    pub fn may_any_over_tcp(&self) -> bool {
+        self.trunks.iter().any(|trunk| trunk.rules.refreshes_over_tcp()) || self.default.refreshes_over_tcp()
     }
 
     /// The rules of that name.

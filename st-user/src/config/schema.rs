@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use st_core::Policy;
+use st_core::{Policy, Rules};
 
 use crate::{
     control::{GROUP, SOCKET},
@@ -95,6 +95,16 @@ pub(super) fn config(
     }
     let trunks = fields.get("trunks", |given, problems| trunks::trunks(given, around, problems)).unwrap_or_default();
     let default = fields.get("default", |given, problems| trunks::default(given, around, problems));
+    let acts = trunks.iter().map(|trunk| &trunk.rules).chain(&default).any(Rules::refreshes_over_tcp);
+    if let (true, Attach::Auto | Attach::Xdp, Some(at)) =
+        (acts, attach, ["attach", "trunks", "default"].iter().find_map(|name| fields.key_at(name)))
+    {
+        fields.note(
+            at,
+            "`tcp: refresh` needs `attach: tc`",
+            "add that: what comes in has to be written into, which XDP cannot",
+        );
+    }
     let by_domain = trunks.iter().find(|trunk| !trunk.matcher.domains.is_empty());
     if let (Some(other), Some(at), true) =
         (by_domain, fields.key_at("default"), default.as_ref().is_some_and(|rules| rules.assist))

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use secrecy::ExposeSecret as _;
-use st_core::{Action, AssumeMode, Method, OnExpired, OnMoved, Policy, Rate, Respond, Rules};
+use st_core::{Action, AssumeMode, Method, OnExpired, OnMoved, OverTcp, Policy, Rate, Respond, Rules};
 
 use super::*;
 use crate::container::Target;
@@ -101,6 +101,7 @@ fn everything_but_the_interfaces_has_a_default() {
                     mode: AssumeMode::Hold,
                     assist: false,
                     keepalive: None,
+                    tcp: OverTcp::Alert,
                 },
                 max_session: Duration::from_secs(86_400),
                 refresh_rate: Rate::new(500).unwrap(),
@@ -214,6 +215,7 @@ const DEFAULT: &[&str] = &[
     "on_expired",
     "assist",
     "keepalive",
+    "tcp",
     "assume_interval",
     "session_expires",
     "mode",
@@ -729,6 +731,19 @@ fn respond_is_never_or_on_reject_and_needs_refresh() {
         "default: {action: alert, respond: on-reject}",
         &["2:35: `respond` is `on-reject`, but `action` is not `refresh`"],
     );
+}
+
+#[test]
+fn tcp_is_alert_or_refresh_and_needs_refresh() {
+    let tcp = |text: &str| parse(&format!("interfaces: [eth0]\nattach: tc\n{text}")).unwrap().policy.default.tcp;
+    assert_eq!(tcp("default: {action: refresh, tcp: refresh}"), OverTcp::Refresh);
+    assert_eq!(tcp("default: {action: refresh, tcp: alert}"), OverTcp::Alert);
+    assert_eq!(tcp("default: {action: alert, tcp: alert}"), OverTcp::Alert);
+    assert_eq!(tcp("default: {action: refresh}"), OverTcp::Alert);
+    says("default: {action: refresh, tcp: yes}", &["2:33: `tcp` is `yes`: use one of alert, refresh"]);
+    says("default: {action: alert, tcp: refresh}", &["2:31: `tcp` is `refresh`, but `action` is not"]);
+    says("default: {action: refresh, tcp: refresh}", &["2:1: `tcp: refresh` needs `attach: tc`"]);
+    says("attach: xdp\ndefault: {action: refresh, tcp: refresh}", &["2:1: `tcp: refresh` needs `attach: tc`"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use rustix::process::getegid;
 use secrecy::SecretString;
 use st_core::{
-    Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, Rate, Respond, Rules, Trunk,
+    Action, Credentials, DomainPattern, Matcher, Method, OnExpired, OnMoved, OverTcp, Rate, Respond, Rules, Trunk,
     policy::NO_TRUNK,
 };
 use zeroize::Zeroizing;
@@ -182,6 +182,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
     let on_expired = fields.get("on_expired", choice(&[("alert", OnExpired::Alert), ("bye", OnExpired::Bye)]));
     let assist = fields.get("assist", boolean);
     let keepalive = fields.get("keepalive", off_or(seconds(KEEPALIVES)));
+    let tcp = fields.get("tcp", choice(&[("alert", OverTcp::Alert), ("refresh", OverTcp::Refresh)]));
 
     let floor_known = fields.sound("interval_floor") && (floor.is_some() || around.interval_floor.is_some());
     if let Some((value, at)) = min_se.zip(fields.value_at("min_se")).filter(|_| floor_known)
@@ -239,6 +240,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         "on_expired",
         "assist",
         "keepalive",
+        "tcp",
     ];
     let sends = sends.iter().chain(&assume::KEYS);
     if let (None, Some(at)) = (fields.key_at("action"), sends.into_iter().find_map(|name| fields.key_at(name))) {
@@ -269,6 +271,12 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         let cure = "write `action: refresh`, or `keepalive: off`: only there is anything sent in the server's name";
         fields.note(at, "`keepalive` is on, but `action` is not `refresh`", cure);
     }
+    if let (Some(OverTcp::Refresh), Some(Action::Observe | Action::Alert), Some(at)) =
+        (tcp, action, fields.value_at("tcp"))
+    {
+        let cure = "write `action: refresh`, or `tcp: alert`: only there is anything sent in the server's name";
+        fields.note(at, "`tcp` is `refresh`, but `action` is not", cure);
+    }
     Rules {
         action: action.unwrap_or(base.action),
         method: method.unwrap_or(base.method),
@@ -288,6 +296,7 @@ fn rules(fields: &mut Fields<'_>, around: Around<'_>) -> Rules {
         mode,
         assist: assist.unwrap_or(base.assist),
         keepalive: keepalive.unwrap_or(base.keepalive),
+        tcp: tcp.unwrap_or(base.tcp),
     }
 }
 

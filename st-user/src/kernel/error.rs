@@ -41,6 +41,11 @@ pub enum KernelError {
          config/namespaces.conf as a drop-in of the service (docs/attaching.md)"
     )]
     NoNamespaces,
+    #[error(
+        "`tcp: refresh` needs CAP_SYS_PTRACE, to write into the server's connections: install config/tcp.conf as a drop-in of the \
+         service (docs/tcp.md)"
+    )]
+    NoTracing,
     #[error("`namespaces` needs TCX links, which came with Linux 6.6")]
     NamespacesNeedLinks,
     #[error(

@@ -99,6 +99,7 @@ mod tests {
             any_port: false,
             pin_dir: PIN_DIR.into(),
             recording: false,
+            acting: false,
         };
         Kernel::attach(&options).unwrap().0
     }

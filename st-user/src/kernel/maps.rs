@@ -17,6 +17,7 @@ use st_ebpf::{
     abi::{self, Ack, Counter, Latest, Ports, Settings, Shift, Token, names},
     cseq::State,
     key::{DialogKey, Whose},
+    plan::{Connection, PLANS, Plan},
 };
 
 use super::{KernelError, error::errno, pins::Pins};
@@ -29,7 +30,7 @@ const NOEXIST: u64 = 1;
 const EXIST: u64 = 2;
 
 /// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
-pub(crate) const SHAPES: [(&str, usize, usize, usize); 9] = [
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 11] = [
     (names::SETTINGS, 4, size_of::<Settings>(), 1),
     (names::RING, 0, 0, abi::RING_BYTES as usize),
     (names::COUNTERS, 4, 8, Counter::ALL.len()),
@@ -39,6 +40,8 @@ pub(crate) const SHAPES: [(&str, usize, usize, usize); 9] = [
     (names::TOKENS, 8, size_of::<Token>(), abi::TOKENS as usize),
     (names::ACKS, 8, size_of::<Ack>(), abi::ACKS as usize),
     (names::HEARTBEAT, 4, 8, 1),
+    (names::PLANS, size_of::<Connection>(), size_of::<Plan>(), PLANS as usize),
+    (names::ACTING, 4, 4, 2),
 ];
 
 /// Whether the maps that are pinned are of the shape that the programs expect: aya takes them as they are.

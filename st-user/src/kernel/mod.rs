@@ -17,6 +17,7 @@ mod netns;
 mod once;
 mod pins;
 mod place;
+mod plans;
 mod reconfigure;
 mod select;
 #[cfg(test)]
@@ -48,6 +49,7 @@ pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
 pub(crate) use maps::mapped;
 pub use maps::{Maps, OnRecord};
 pub(crate) use netns::Namespace;
+pub use plans::Plans;
 pub(crate) use select::is_like;
 pub(crate) use watch::{GroupView, Lookout, Scout, Sight, View, Watch};
 
@@ -96,6 +98,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// Whether the programs copy what they rewrite into the ring, for the flight recorder.
     pub recording: bool,
+    /// Whether calls over TCP are refreshed in any trunk: the programs that this takes are called.
+    pub acting: bool,
 }
 
 /// A hook.
@@ -168,6 +172,8 @@ pub struct Kernel {
     pub holds: Holds,
     /// Peers whose INVITEs are changed.
     pub assists: Assists,
+    /// TCP connections that are written into.
+    pub plans: Plans,
     _lock: Lock,
 }
 
@@ -188,17 +194,33 @@ impl Kernel {
         if !options.namespaces.is_empty() && !netns::may_enter() {
             return Err(KernelError::NoNamespaces);
         }
+        if options.acting && !may_trace() {
+            return Err(KernelError::NoTracing);
+        }
         let chosen = choose(&all, options.here())?;
         let lock = pins.prepare()?;
         let fresh = !pins.complete();
         let older = Older::find(&options.pin_dir, &pins)?;
         let upgrading = older.is_some();
         match bring_up(hooks, &pins, older, chosen, all, options) {
-            Ok((attached, (maps, flows, holds, assists), ring)) => {
+            Ok((attached, (maps, flows, holds, assists, plans), ring)) => {
                 let Anywhere { loaded, here, elsewhere, sites, scout } = attached;
                 let lookout = Lookout::new(pins, here.follows_routes());
                 Ok((
-                    Self { loaded, here, elsewhere, sites, scout, lookout, maps, flows, holds, assists, _lock: lock },
+                    Self {
+                        loaded,
+                        here,
+                        elsewhere,
+                        sites,
+                        scout,
+                        lookout,
+                        maps,
+                        flows,
+                        holds,
+                        assists,
+                        plans,
+                        _lock: lock,
+                    },
                     ring,
                 ))
             }
@@ -295,7 +317,8 @@ impl Kernel {
     /// The capabilities that are needed from now on.
     pub(crate) fn needs(&self) -> CapabilitySet {
         let running = privilege::running(!self.loaded.hooks.links());
-        if self.elsewhere.is_empty() { running } else { running | privilege::ELSEWHERE }
+        let running = if self.elsewhere.is_empty() { running } else { running | privilege::ELSEWHERE };
+        if self.plans.wanted() { running | privilege::ACTING } else { running }
     }
 
     /// Who looks whether all is still as it was attached.
@@ -362,7 +385,7 @@ impl fmt::Display for Attached {
 }
 
 /// Those that are pinned, and those that begin anew with each daemon.
-type AllMaps = (Maps, Flows, Holds, Assists);
+type AllMaps = (Maps, Flows, Holds, Assists, Plans);
 
 /// What is attached, in the daemon's own namespace and in others.
 struct Anywhere {
@@ -403,6 +426,7 @@ fn bring_up(
     let flows = Flows::take(&mut ebpf)?;
     let holds = Holds::take(&mut ebpf, maps.hash_key())?;
     let assists = Assists::take(&mut ebpf)?;
+    let plans = Plans::take(&mut ebpf, options.acting)?;
     hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
         Some(mut older) => {
@@ -419,7 +443,7 @@ fn bring_up(
         let dialogs = older.retire(&mut maps)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
-    Ok((Anywhere { loaded, here, elsewhere, sites, scout }, (maps, flows, holds, assists), ring))
+    Ok((Anywhere { loaded, here, elsewhere, sites, scout }, (maps, flows, holds, assists, plans), ring))
 }
 
 /// Attaches in the namespaces of groups, as far as they are there. What is pinned for others is taken away.
@@ -468,6 +492,11 @@ fn check_release() -> Result<(), KernelError> {
         // A version that cannot be read is no reason to stop: the verifier has the last word.
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Whether other processes' sockets may be duplicated.
+fn may_trace() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(privilege::ACTING))
 }
 
 /// Whether the capabilities are there: BPF and PERFMON, which SYS_ADMIN includes, and `others`.

@@ -29,6 +29,7 @@ fn options(interfaces: &[&str]) -> Options {
         any_port: false,
         pin_dir: PIN_DIR.into(),
         recording: false,
+        acting: false,
     }
 }
 

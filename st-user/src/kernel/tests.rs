@@ -22,6 +22,7 @@ pub(crate) fn options(attach: Attach) -> Options {
         any_port: false,
         pin_dir: PIN_DIR.into(),
         recording: false,
+        acting: false,
     }
 }
 

@@ -143,6 +143,7 @@ impl Driver<'_> {
                 "breakers_opened": stats.breakers_opened,
             },
             "tcp": self.streamed.status(),
+            "tcp_refresh": self.acting.status(),
             "reload": self.reload.status(),
             "control": {
                 "clients": clients,

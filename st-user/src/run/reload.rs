@@ -224,6 +224,11 @@ impl RunConfig {
             ("state_dir", now.state_dir != wanted.state_dir, "the calls are kept there"),
             ("any_port", now.options.any_port != wanted.options.any_port, "the programs were loaded for it"),
             ("recorder", now.options.recording != wanted.options.recording, "the programs were loaded for it"),
+            (
+                "tcp",
+                now.options.acting != wanted.options.acting,
+                "whether the programs that this takes are called was settled",
+            ),
             ("control", now.control != wanted.control, "the socket was made and given to its group"),
         ];
         fixed.iter().filter(|(_, differs, _)| *differs).map(|(key, _, why)| format!("`{key}` ({why})")).collect()
@@ -241,6 +246,7 @@ impl RunConfig {
                 any_port: config.any_port,
                 pin_dir: config.pin_dir.clone(),
                 recording: config.recorder.is_some(),
+                acting: config.policy.may_any_over_tcp(),
             },
             policy: Arc::new(config.policy.clone()),
             state_dir: config.state_dir.clone(),

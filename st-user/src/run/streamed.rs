@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 
 use serde_json::json;
 use st_core::{
-    Command, Packet, Time,
+    Command, Direction, Packet, Time,
     stream::{Message, Missed, StreamStats, Streams, Tcp},
 };
 use tracing::warn;
 
 use super::Driver;
+use crate::acting::is_own;
 
 /// What is being put together, and what is whole.
 #[derive(Default)]
@@ -84,6 +85,11 @@ impl Driver<'_> {
     pub(super) fn hear_streamed(&mut self) {
         while let Some((time, message)) = self.streamed.whole.pop_front() {
             let packet = message.packet();
+            if packet.direction == Direction::Egress && self.kernel.plans.acts() && is_own(packet.bytes) {
+                // The programs tell whether it has left as such.
+                continue;
+            }
+            self.leftovers.saw(time, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
             self.trace.saw(time, &packet, false);
             self.engine.handle_packet(time, &packet);
             self.outputs();

@@ -191,6 +191,7 @@ fn arm(cookie: u64, server: SocketAddr, peer: &str) -> Arm {
         tag: b"tag".to_vec(),
         server,
         peer: peer.parse().unwrap(),
+        transport: st_core::Transport::Udp,
         cookie,
         state: st_ebpf::cseq::State { known: true, number: 4, delta: 0 },
         media: vec![],

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
 mod ack;
+mod acting;
 mod agrees;
 mod any_port;
 mod assist;

@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{
-        Array, HashMap, MapData, MapError, PerCpuArray, RingBuf,
+        Array, HashMap, MapData, MapError, PerCpuArray, ProgramArray, RingBuf,
         lpm_trie::{Key, LpmTrie},
     },
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
@@ -24,6 +24,7 @@ use st_ebpf::{
     },
     cseq::State,
     key::{DialogKey, Whose},
+    plan::{Connection, Plan},
 };
 
 pub(crate) const HASH_KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
@@ -68,6 +69,8 @@ pub(crate) struct Tester {
     before: Vec<u64>,
     /// Ports that [`Tester::mark`] has marked since.
     marked: Vec<u16>,
+    /// The programs that write into connections, where they are called.
+    acting: Option<ProgramArray<MapData>>,
 }
 
 /// A tester for one test, which leaves it to the next: the verifier takes three seconds for the programs.
@@ -132,6 +135,22 @@ impl Tester {
         Lent::from(&SHELF, &[names::ANY_PORT])
     }
 
+    /// The same for a daemon that acts over TCP: the programs that write into connections are called.
+    pub(crate) fn acting() -> Lent {
+        static SHELF: Mutex<Vec<Tester>> = Mutex::new(vec![]);
+        let mut tester = Lent::from(&SHELF, &[]);
+        if tester.acting.is_none() {
+            let mut acting: ProgramArray<MapData> = tester.ebpf.take_map(names::ACTING).unwrap().try_into().unwrap();
+            for (index, name) in (0..).zip([names::STREAM_INGRESS, names::STREAM_EGRESS]) {
+                let program: &mut SchedClassifier = tester.ebpf.program_mut(name).unwrap().try_into().unwrap();
+                program.load().unwrap_or_else(|error| panic!("{name}: {error}"));
+                acting.set(index, program.fd().unwrap(), 0).unwrap();
+            }
+            tester.acting = Some(acting);
+        }
+        tester
+    }
+
     fn emptied(mut self) -> Self {
         self.reset();
         self
@@ -162,7 +181,7 @@ impl Tester {
         }
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
-        Self { ebpf, before: vec![0; Counter::ALL.len()], marked: vec![] }
+        Self { ebpf, before: vec![0; Counter::ALL.len()], marked: vec![], acting: None }
     }
 
     /// The file descriptor of a program.
@@ -266,6 +285,10 @@ impl Tester {
             fragments.remove(&datagram).unwrap();
         }
         self.early(0, 0);
+        let mut plans = self.plans();
+        for connection in plans.keys().collect::<Result<Vec<_>, _>>().unwrap() {
+            plans.remove(&connection).unwrap();
+        }
         let mut assisted = self.assisted();
         for network in assisted.keys().collect::<Result<Vec<_>, _>>().unwrap() {
             assisted.remove(&network).unwrap();
@@ -332,6 +355,20 @@ impl Tester {
 
     fn fragments(&mut self) -> HashMap<&mut MapData, Fragmented, Follow> {
         self.ebpf.map_mut(names::FRAGMENTS).unwrap().try_into().unwrap()
+    }
+
+    fn plans(&mut self) -> HashMap<&mut MapData, Connection, Plan> {
+        self.ebpf.map_mut(names::PLANS).unwrap().try_into().unwrap()
+    }
+
+    /// Makes a connection's entry, as the daemon does.
+    pub(crate) fn follow(&mut self, server: &str, peer: &str, flags: u32) {
+        let plan = Plan { flags, ..Plan::default() };
+        self.plans().insert(connection(server, peer), plan, 0).unwrap();
+    }
+
+    pub(crate) fn plan(&mut self, server: &str, peer: &str) -> Plan {
+        self.plans().get(&connection(server, peer), 0).unwrap()
     }
 
     /// Has so many fragments come before their first in a period, on each CPU.
@@ -465,6 +502,17 @@ impl Tester {
         let entry =
             Token { dialog: key.map, check: key.check, expected: expected.to_word(), committed: committed.into() };
         self.tokens().insert(token, entry, 0).unwrap();
+    }
+}
+
+fn connection(server: &str, peer: &str) -> Connection {
+    let (server, peer): (SocketAddr, SocketAddr) = (server.parse().unwrap(), peer.parse().unwrap());
+    Connection {
+        server: mapped(server.ip()),
+        peer: mapped(peer.ip()),
+        server_port: server.port().to_be_bytes(),
+        peer_port: peer.port().to_be_bytes(),
+        reserved: [0; 4],
     }
 }
 

@@ -150,7 +150,7 @@ impl Dialog {
         if self.rules(&policy).1.assume_interval.is_none() {
             return self.stop_assuming(sx);
         }
-        let (why, assumption) = (self.forbidden(), self.session.assumption());
+        let (why, assumption) = (self.forbidden(sx), self.session.assumption());
         if self.action(sx) == Action::Refresh && why.is_none() {
             if self.cycle.failed {
                 // One that an operator had asked for, before this one was due.
@@ -167,7 +167,7 @@ impl Dialog {
     /// [`Timer::Expiring`], likewise: only where sipst was to act is anything at stake. `why`: what is in the way.
     pub(super) fn expiring_by_assumption(&mut self, sx: &mut Shared, why: Option<Cow<'static, str>>) {
         if self.action(sx) == Action::Refresh && !std::mem::replace(&mut self.session.told_expiring, true) {
-            let why = why.or_else(|| self.forbidden().map(Cow::from)).or_else(|| self.session.assumption());
+            let why = why.or_else(|| self.forbidden(sx).map(Cow::from)).or_else(|| self.session.assumption());
             let deadline = self.session.deadline();
             let event = Event { deadline, reason: why, ..self.timed_event(sx, EventKind::SessionExpiring) };
             self.tell_alarm(sx, event);

@@ -26,6 +26,7 @@ use super::{
     sdp::{Said, Sdp},
     session::Session,
     shared::Shared,
+    streamed::Streamed,
     target::{Look, Target},
     telling::Telling,
     timers::{OF_INTERVAL, TRANSACTION, Timer},
@@ -132,6 +133,9 @@ pub(super) struct Dialog {
     /// Why nothing is sent in this dialog any more.
     #[serde(deserialize_with = "words::maybe")]
     pub(super) barred: Option<Word>,
+    /// The connection that the server last spoke by in it, where it was one. On record behind the rest that there is one.
+    #[serde(skip)]
+    pub(super) streamed: Option<Streamed>,
     /// Whether an operator has told sipst to keep its hands off it. On record behind the rest, where it is so.
     #[serde(skip)]
     pub(super) held: bool,
@@ -252,6 +256,7 @@ impl Dialog {
             media_read: false,
             proven: false,
             barred: None,
+            streamed: None,
             held: false,
             assisted: invite.assist == Some(Assist::Done),
             aside: Aside::default(),
@@ -386,7 +391,7 @@ impl Dialog {
 
     /// Whether anything went by unseen on such connections as its messages take.
     fn is_unheard_since(&self, sx: &Shared, since: Time) -> bool {
-        self.barred == Some(reason::OVER_TCP) && sx.is_unheard_since(self.names.peer.ip(), since)
+        self.streamed.is_some() && sx.is_unheard_since(self.names.peer.ip(), since)
     }
 
     /// Whether it may be over: what is told of it and what a 481 means depends on that.
@@ -441,7 +446,9 @@ impl Dialog {
         self.stop_telling(sx);
         self.unmark(sx);
         self.stop_hanging_up(sx);
-        if self.own.is_empty() && self.hangup.is_none() {
+        // A BYE of the server's that is refused for its number is followed by sipst's own.
+        let may_follow = self.streamed.is_some() && self.followed;
+        if self.own.is_empty() && self.hangup.is_none() && !may_follow {
             // Nothing is sent in it any more, not even an ACK.
             (self.sdp, self.peer_sdp, self.media_read) = (None, None, false);
             (self.target, self.look) = (None, Look::default());

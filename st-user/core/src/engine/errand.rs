@@ -7,7 +7,7 @@ use st_ebpf::cseq::State;
 
 use super::{Mode, dialog::Dialog, shared::Shared};
 use crate::{
-    Arm, Inject, Output, ReadyAck, Side, build,
+    Arm, Inject, Output, ReadyAck, Side, Transport, build,
     message::{HeaderName, route_uri},
 };
 
@@ -37,9 +37,10 @@ impl Dialog {
             side: whose,
             call_id: self.names.call_id().to_vec(),
             tag: self.names.tag(whose).to_vec(),
-            server: self.names.server,
+            server: self.sends_from(),
             peer: hop,
-            cookie: self.cookie,
+            transport: self.transport(),
+            cookie: self.streamed.map_or(self.cookie, |streamed| streamed.cookie),
             state: numbers.fresh(),
             media,
             ends,
@@ -60,8 +61,9 @@ impl Dialog {
             ack,
             call_id: self.names.call_id().to_vec(),
             tag: self.names.tag(whose).to_vec(),
-            server: self.names.server,
+            server: self.sends_from(),
             peer: hop,
+            transport: self.transport(),
             tos: self.tos,
             ttl: self.ttl,
             bytes: bytes.to_vec(),
@@ -77,6 +79,7 @@ impl Dialog {
     ) -> build::Template<'a> {
         build::Template {
             path,
+            transport: self.transport(),
             sent_by,
             from: &self.from,
             to: &self.to,
@@ -95,6 +98,7 @@ impl Dialog {
     ) -> build::Template<'a> {
         build::Template {
             path,
+            transport: Transport::Udp,
             sent_by,
             from: &self.to,
             to: &self.from,

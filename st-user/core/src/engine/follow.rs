@@ -11,6 +11,7 @@ use super::{
     sdp::Said,
     session::Deal,
     shared::Shared,
+    streamed::length,
     timers::{TRANSACTION, Timer},
 };
 use crate::{
@@ -29,7 +30,7 @@ impl Dialog {
         let method = cseq.method;
         if sender == Side::Server {
             let shows_the_way = self.is_first(heard);
-            self.numbers.saw(cseq, packet.bytes.len());
+            self.numbers.saw(cseq, length(packet));
             if sx.mode == super::Mode::Live {
                 sx.remember_spaces(packet.server, cseq.layout.spaces);
             }
@@ -204,6 +205,9 @@ impl Dialog {
                     self.min_se = self.min_se.max(message.min_se());
                     self.too_short(sx, message, sender, terms);
                 }
+                if cseq.method == MethodName::Bye && sender == Side::Server && status == 500 {
+                    self.bye_was_refused(sx);
+                }
                 if cseq.method == MethodName::Bye && sender == Side::Peer {
                     sx.timers.cancel(self.id, Timer::Unanswered);
                     if status == 481 {
@@ -266,14 +270,6 @@ impl Dialog {
         }
     }
 
-    /// The server speaks in it by a connection: what sipst sends could not go the same way, and the numbers of what goes there are not
-    /// shifted. Only the server's own messages tell so: anybody can send one by TCP.
-    fn is_streamed(&mut self, sx: &mut Shared) {
-        if self.barred.replace(reason::OVER_TCP) != Some(reason::OVER_TCP) {
-            self.mark(sx);
-        }
-    }
-
     /// What every message of the dialog tells.
     pub(super) fn hear(&mut self, sx: &mut Shared, heard: &Heard<'_>, sender: Side) {
         let Heard { packet, .. } = *heard;
@@ -289,7 +285,7 @@ impl Dialog {
                     self.cookie = packet.cookie;
                 }
                 if packet.transport != Transport::Udp {
-                    self.is_streamed(sx);
+                    self.is_streamed(sx, packet);
                 }
             }
             // What it says counts once it has answered the server, or the server it.

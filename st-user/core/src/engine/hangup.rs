@@ -41,16 +41,18 @@ pub(super) struct Hangup {
     /// How often it was tried in vain.
     tries: u32,
     byes: Vec<Bye>,
+    /// Whether it goes in the place of the server's own, which the peer has refused: nothing speaks against it.
+    instead: bool,
 }
 
 impl Hangup {
     fn new() -> Self {
-        Self { stage: Stage::Waiting, told_flow: false, tries: 0, byes: Vec::new() }
+        Self { stage: Stage::Waiting, told_flow: false, tries: 0, byes: Vec::new(), instead: false }
     }
 
     /// Whether one side may have been hung up on, so that the other has to follow.
     fn has_begun(&self) -> bool {
-        self.byes.iter().any(|bye| bye.left || matches!(bye.progress, Progress::Sent | Progress::Open))
+        self.instead || self.byes.iter().any(|bye| bye.left || matches!(bye.progress, Progress::Sent | Progress::Open))
     }
 }
 
@@ -172,6 +174,9 @@ impl Dialog {
         if self.relayed {
             return Err(reason::RELAYED);
         }
+        if self.streamed.is_some() {
+            return Err(reason::OVER_TCP);
+        }
         if self.target.is_none() || self.look.contact().is_none() {
             return Err(self.barred.filter(|why| *why == reason::MID_CALL).unwrap_or(reason::NO_TARGET));
         }
@@ -255,6 +260,21 @@ impl Dialog {
         let Some(hangup) = &mut self.hangup else { return };
         hangup.stage = Stage::Going;
         hangup.byes = whose.iter().map(|whose| Bye::new(*whose, hop)).collect();
+        self.next_bye(sx);
+    }
+
+    /// The peer has refused the server's BYE as one with a number that is too low: its number could not be shifted. The server takes any
+    /// answer for the end of the call (RFC 3261, section 15.1.1), and the peer would keep it.
+    pub(super) fn bye_was_refused(&mut self, sx: &mut Shared) {
+        let policy = Arc::clone(&sx.policy);
+        let (_, rules, peers) = self.rules(&policy);
+        let may = self.streamed.is_some() && self.followed && rules.refreshes_over_tcp() && sx.mode == Mode::Live;
+        if !may || self.held || self.relayed || self.hangup.is_some() {
+            return;
+        }
+        let Some(hop) = self.hop(peers) else { return };
+        let byes = vec![Bye::new(Side::Server, hop)];
+        self.hangup = Some(Box::new(Hangup { stage: Stage::Going, byes, instead: true, ..Hangup::new() }));
         self.next_bye(sx);
     }
 

@@ -172,7 +172,7 @@ impl Invites {
 
     /// Takes in an INVITE without a To tag.
     pub(super) fn request(&mut self, now: Time, key: Key, heard: &Heard<'_>) {
-        let (length, cseq) = (heard.packet.bytes.len(), heard.cseq);
+        let (length, cseq) = (super::streamed::length(heard.packet), heard.cseq);
         self.expire(now);
         // It came in before it leaves; the other way round anybody could have sent it.
         let mirror = self.get_mut(&key.mirrored()).filter(|_| key.caller == Side::Server);
@@ -235,7 +235,7 @@ impl Invites {
         let acks_2xx = cseq.method == MethodName::Ack && !tries.iter().any(|invite| invite.is_answered_by(heard));
         early.answered_unseen |= acks_2xx || cseq.method == MethodName::Invite;
         if sender == Side::Server {
-            early.numbers.saw(cseq, packet.bytes.len());
+            early.numbers.saw(cseq, super::streamed::length(packet));
             let callee = heard.ids.map(|ids| ids.callee(key.caller));
             if let Some(callee) = callee.filter(|_| cseq.method == MethodName::Bye && early.left.len() < MAX_FORKS) {
                 early.left.push(callee.to_vec());

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, reason, shared::Shared};
+use super::{Mode, dialog::Dialog, hash::Secret, limits::TIMERS_PER_CALL, shared::Shared};
 use crate::{Action, Direction, KeepAlive, Output, Packet, Rules, SessionId, Time, Transport};
 
 /// How long one waits until it is known what another policy says of its calls.
@@ -179,7 +179,7 @@ impl Dialog {
 
     /// Has its flow kept open, or not any more, as it is now and its rules are.
     pub(super) fn keep_alive(&mut self, sx: &mut Shared, rules: &Rules) {
-        let by_datagrams = !self.relayed && self.barred != Some(reason::OVER_TCP);
+        let by_datagrams = !self.relayed && self.streamed.is_none();
         let is_up = !self.is_over() && by_datagrams && !self.held && sx.mode == Mode::Live;
         let period = rules.keeps_alive().filter(|_| is_up && self.is_confirmed(sx));
         let Some(period) = period else { return self.stop_keeping_alive(sx) };

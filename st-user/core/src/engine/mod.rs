@@ -47,6 +47,7 @@ mod schedule;
 mod sdp;
 mod session;
 mod shared;
+mod streamed;
 mod target;
 mod telling;
 mod template;

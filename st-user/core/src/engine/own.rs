@@ -235,7 +235,7 @@ impl Dialog {
         let (_, rules, peers) = self.rules(&policy);
         let (Some(target), Some(_)) = (&self.target, self.session.refresher()) else { return false };
         let method = if reinvite.is_some() { MethodName::Invite } else { MethodName::Update };
-        let hop = reinvite.as_ref().map(|(hop, _)| *hop).or_else(|| target.hop(peers));
+        let hop = reinvite.as_ref().map(|(hop, _)| *hop).or_else(|| self.hop(peers));
         let Some(hop) = hop.filter(|_| self.own.len() < MAX_OWN) else { return false };
         let terms = self.terms(sx, rules);
         // As it was, but for answers to a challenge.
@@ -439,6 +439,10 @@ impl Dialog {
     /// [`Timer::Retransmit`]
     pub(super) fn repeat(&mut self, sx: &mut Shared, token: u64) {
         let id = self.id;
+        if self.streamed.is_some() {
+            // The connection sees to it that it arrives.
+            return;
+        }
         let Some(own) = self.own_mut(token) else { return self.repeat_bye(sx, token) };
         let (hop, bytes) = match own.progress {
             Progress::Calling | Progress::Proceeding => (own.hop, Some(own.bytes.clone())),

@@ -177,7 +177,7 @@ impl Dialog {
             return;
         }
         let policy = Arc::clone(&sx.policy);
-        if hopes && self.takes_over(self.rules(&policy).1) && self.forbidden().is_none() {
+        if hopes && self.takes_over(self.rules(&policy).1) && self.forbidden(sx).is_none() {
             return;
         }
         if !sx.has_habits() {
@@ -222,7 +222,7 @@ impl Dialog {
         if !peer || self.cycle.active || self.is_over() {
             return;
         }
-        if self.forbidden().is_some() {
+        if self.forbidden(sx).is_some() {
             return self.tell_risk(sx, false);
         }
         let reason = Some(why.into());

@@ -123,9 +123,12 @@ reasons! {
     /// `refresh_due`, `refresh_overdue`: the server answered 481 to a request of the peer's: it has forgotten the dialog, and
     /// nothing is sent in its name any more.
     SERVER_LOST_DIALOG = "server_lost_dialog",
-    /// `refresh_due`, `refresh_overdue`, `refresh_failed`, `bye_failed`: the server speaks by TCP in this dialog. Such calls are watched, and
-    /// their alerts raised; nothing is sent in them.
+    /// `refresh_due`, `refresh_overdue`, `refresh_failed`, `bye_failed`: the server speaks by TCP in this dialog, and the
+    /// trunk's `tcp` is not `refresh`. Such calls are watched, and their alerts raised; nothing is sent in them.
     OVER_TCP = "over_tcp",
+    /// `bye_sent`: the peer refused the server's own BYE with 500, for its number is too low since sipst has sent requests in the call, and
+    /// could not be shifted (`tcp: refresh`). To which side the BYE went follows.
+    BYE_REFUSED = "bye_refused",
     /// `refresh_failed`: the peer sent no Contact, or it and the routes are too long.
     NO_TARGET = "remote_target_unknown",
     /// `refresh_failed`: the server has sent nothing in the dialog yet, and route or Contact lead where no trunk's `peers` are.

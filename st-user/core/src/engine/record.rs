@@ -261,11 +261,17 @@ impl Behind {
     const ASSISTED: u8 = 2;
     const ASIDE_CONTACT: u8 = 4;
     const ASIDE_SDP: u8 = 8;
+    const STREAMED: u8 = 16;
 
     pub(super) fn put_into(self, dialog: &mut Dialog) {
         let has = |bit| self.0 & bit != 0;
         (dialog.held, dialog.assisted) = (has(Self::HELD), has(Self::ASSISTED));
         dialog.aside = Aside { contact: has(Self::ASIDE_CONTACT), sdp: has(Self::ASIDE_SDP) };
+        // So it was written by earlier versions.
+        let barred = dialog.barred.take_if(|why| *why == reason::OVER_TCP).is_some();
+        if has(Self::STREAMED) || barred {
+            dialog.was_streamed();
+        }
     }
 
     pub(super) fn of(dialog: &Dialog) -> Self {
@@ -274,6 +280,7 @@ impl Behind {
             (dialog.assisted, Self::ASSISTED),
             (dialog.aside.contact, Self::ASIDE_CONTACT),
             (dialog.aside.sdp, Self::ASIDE_SDP),
+            (dialog.streamed.is_some(), Self::STREAMED),
         ];
         Self(bits.iter().map(|(is_so, bit)| u8::from(*is_so) * bit).sum())
     }

@@ -112,8 +112,9 @@ impl Dialog {
     }
 
     /// Why nothing may be sent at all, which may have turned out since the cycle began.
-    pub(super) fn forbidden(&self) -> Option<&'static str> {
-        self.held.then_some(reason::HELD).or(self.barred).or(self.relayed.then_some(reason::RELAYED))
+    pub(super) fn forbidden(&self, sx: &Shared) -> Option<&'static str> {
+        let held = self.held.then_some(reason::HELD);
+        held.or_else(|| self.is_out_of_reach(sx)).or(self.barred).or(self.relayed.then_some(reason::RELAYED))
     }
 
     /// Why nothing may be sent just now (R26, R27, R28).
@@ -203,7 +204,7 @@ impl Dialog {
     /// not at all; what follows from that is seen to.
     fn way(&mut self, sx: &mut Shared, policy: &Policy, state: State) -> Option<(MethodName, SocketAddr)> {
         let (_, rules, peers) = self.rules(policy);
-        if let Some(why) = self.forbidden() {
+        if let Some(why) = self.forbidden(sx) {
             self.fail(sx, why, None);
         } else if rules.action != Action::Refresh {
             self.fail(sx, reason::POLICY, None);
@@ -211,7 +212,7 @@ impl Dialog {
             self.postpone(sx, why);
         } else if self.target.is_none() {
             self.fail(sx, reason::NO_TARGET, None);
-        } else if let Some(hop) = self.target.as_ref().and_then(|target| target.hop(peers)) {
+        } else if let Some(hop) = self.hop(peers) {
             if self.cycle.attempts >= MAX_ATTEMPTS {
                 self.fail(sx, reason::TOO_MANY_ATTEMPTS, self.cycle.why.and_then(|(_, status)| status));
             } else if let Some(method) = self.choose(sx, rules, hop) {
@@ -367,14 +368,30 @@ impl Dialog {
             Refusal::Ranges => self.later(sx, (refusal.reason(), None), RANGES_PAUSE),
             Refusal::ServerGone | Refusal::Translated | Refusal::Identifiers => self.bar(sx, refusal.reason()),
             // A route that flaps, a queue that is full, a server that is busy: it may pass, and the interval is long.
-            Refusal::ServerHangs | Refusal::Unattached | Refusal::MapFull | Refusal::Send
+            Refusal::ServerHangs
+            | Refusal::Unattached
+            | Refusal::MapFull
+            | Refusal::Send
+            | Refusal::TcpUnproven
+            | Refusal::TcpBusy
                 if self.cycle.waits < MAX_WAITS =>
             {
                 let left = self.session.end().map(|end| end.since(sx.now)).unwrap_or_default();
                 let delay = self.trouble().min(left / 8);
                 self.later(sx, (refusal.reason(), None), delay);
             }
-            Refusal::ServerHangs | Refusal::Unattached | Refusal::MapFull | Refusal::TooLong | Refusal::Send => {
+            Refusal::ServerHangs
+            | Refusal::Unattached
+            | Refusal::MapFull
+            | Refusal::TooLong
+            | Refusal::Send
+            | Refusal::TcpUnproven
+            | Refusal::TcpBusy
+            | Refusal::TcpInPieces
+            | Refusal::TcpMixed
+            | Refusal::TcpClosed
+            | Refusal::TcpNoSocket
+            | Refusal::TcpUnattached => {
                 self.fail(sx, refusal.reason(), None);
             }
         }
@@ -401,11 +418,9 @@ impl Dialog {
         }
     }
 
-    /// Why nothing is sent in this dialog any more: of a connection nothing else counts, for it rules out a BYE too.
+    /// Why nothing is sent in this dialog any more.
     pub(super) fn bar_for(&mut self, reason: &'static str) {
-        if self.barred != Some(reason::OVER_TCP) {
-            self.barred = Some(reason);
-        }
+        self.barred = Some(reason);
     }
 
     /// Nothing is sent in this dialog any more.

@@ -130,7 +130,7 @@ impl Dialog {
 
     /// Whose refusals are held back: bits of [`holds`].
     fn holds(&self, sx: &Shared) -> u32 {
-        let by_datagrams = !self.relayed && self.barred != Some(reason::OVER_TCP);
+        let by_datagrams = !self.relayed && self.streamed.is_none();
         let usable = sx.mode == Mode::Live && !self.is_over() && by_datagrams && !self.held && self.cookie != 0;
         if !usable || self.session.agreed.is_none() || !self.is_confirmed(sx) || !self.responds(&sx.policy) {
             return 0;
@@ -348,7 +348,7 @@ impl Dialog {
         }
 
         // Whether it is to be answered.
-        if let Some(why) = self.forbidden().filter(|why| ![reason::CSEQ_ROOM].contains(why)) {
+        if let Some(why) = self.forbidden(sx).filter(|why| ![reason::CSEQ_ROOM].contains(why)) {
             return because(why);
         }
         if now.since(self.started) > policy.max_session {

@@ -49,7 +49,7 @@ impl Strays {
         }
         let mut early = Early { mid_call: true, ..Early::default() };
         if key.1 == Side::Server {
-            early.numbers.saw(cseq, heard.packet.bytes.len());
+            early.numbers.saw(cseq, super::streamed::length(heard.packet));
             early.relayed = heard.has_more_vias;
         }
         let request = Invite::new(heard);

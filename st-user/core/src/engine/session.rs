@@ -352,7 +352,7 @@ impl Dialog {
             return self.act_on_assumption(sx);
         }
         let action = self.action(sx);
-        let reason = self.forbidden().map(Cow::from);
+        let reason = self.forbidden(sx).map(Cow::from);
         match (refresher, action) {
             // It was told what the server makes of it, or sipst is at it.
             (Side::Peer, _) if !self.session.turned.is_empty() || self.cycle.is_on() => {}

@@ -93,8 +93,10 @@ impl Dialog {
     /// Why the server cannot be told at all.
     fn untellable(&self, sx: &Shared) -> Option<&'static str> {
         let (_, rules, _) = self.rules(&sx.policy);
-        if let Some(why) = self.forbidden() {
+        if let Some(why) = self.forbidden(sx) {
             Some(why)
+        } else if self.streamed.is_some() {
+            Some(reason::OVER_TCP)
         } else if rules.action != Action::Refresh || rules.on_moved != OnMoved::TellServer {
             // It may have been changed since the refresh left.
             Some(reason::POLICY)

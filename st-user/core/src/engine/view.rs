@@ -317,7 +317,7 @@ impl Dialog {
     fn outlook(&self, sx: &Shared, now: Time) -> Result<MethodName, &'static str> {
         let policy: &Policy = &sx.policy;
         let (_, rules, peers) = self.rules(policy);
-        if let Some(why) = self.forbidden() {
+        if let Some(why) = self.forbidden(sx) {
             return Err(why);
         }
         if rules.action != Action::Refresh {
@@ -329,7 +329,8 @@ impl Dialog {
         if !self.is_confirmed(sx) {
             return Err(reason::NOT_CONFIRMED);
         }
-        let hop = self.target.as_ref().ok_or(reason::NO_TARGET)?.hop(peers).ok_or(reason::NO_HOP)?;
+        self.target.as_ref().ok_or(reason::NO_TARGET)?;
+        let hop = self.hop(peers).ok_or(reason::NO_HOP)?;
         let method = self.choose(sx, rules, hop).ok_or(reason::NO_METHOD)?;
         if self.has_room(sx, self.numbers.fresh()) { Ok(method) } else { Err(reason::CSEQ_ROOM) }
     }
@@ -409,6 +410,6 @@ impl Dialog {
             && self.session.refresher() == Some(Side::Server)
             && self.session.act_at().zip(self.session.end()).is_some_and(running)
             && self.action(sx) == Action::Refresh
-            && self.forbidden().is_none()
+            && self.forbidden(sx).is_none()
     }
 }

@@ -391,7 +391,7 @@ impl<'a> Message<'a> {
 
     /// How long the body is on a connection, where nothing but Content-Length tells: 0 without one; `None` where it cannot be read, or
     /// is there twice and not the same.
-    pub(crate) fn stream_length(&self) -> Option<usize> {
+    pub fn stream_length(&self) -> Option<usize> {
         let mut lines = self.lines(HeaderName::ContentLength);
         let Some(first) = lines.next() else { return Some(0) };
         let length = text::number(first)?;

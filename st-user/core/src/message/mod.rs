@@ -194,7 +194,7 @@ impl<'a> Message<'a> {
     }
 
     /// Where the header ends, and the body begins.
-    pub(crate) fn body_at(&self) -> Option<usize> {
+    pub fn body_at(&self) -> Option<usize> {
         self.body_at
     }
 

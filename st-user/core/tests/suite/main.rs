@@ -41,6 +41,7 @@ mod shared_numbers;
 mod sim;
 mod take_over;
 mod tcp;
+mod tcp_refresh;
 mod telling;
 mod torture;
 mod waits;

@@ -291,6 +291,13 @@ const RULES: &[Key] = &[
         "trunks:\n  - name: carrier\n    action: refresh\n    respond: on-reject",
     ),
     key(
+        "trunks[].tcp",
+        "What is done in calls whose messages the server sends by TCP. `alert`: they are watched. `refresh`: sipst writes its requests \
+         into the server's own connection, where the server is seen to write each message at once; elsewhere `refresh_failed` says \
+         why not. Needs `action: refresh` and CAP_SYS_PTRACE: [tcp.md](tcp.md).",
+        "attach: tc\ntrunks:\n  - name: carrier\n    action: refresh\n    tcp: refresh",
+    ),
+    key(
         "trunks[].assume_interval",
         "For a peer that drops calls of a certain age though no session timer was negotiated: that age. sipst refreshes by half of it. \
          Not below `interval_floor`, not above `max_session`.",

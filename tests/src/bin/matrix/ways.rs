@@ -329,9 +329,11 @@ fn start(lab: &Lab, way: Way) -> Result<Sipst> {
 }
 
 fn started(lab: &Lab, interfaces: &str, attach: &str) -> Result<Sipst> {
+    // So that what writes into connections is loaded too.
+    let tcp = if attach == "tc" { "refresh" } else { "alert" };
     let config = format!(
         "interfaces: [{interfaces}]\nattach: {attach}\ntrunks:\n  - name: carrier\n    match: {{ peers: [10.0.0.0/8] }}\n    \
-         interval_floor: 2s\n    min_se: 2s\n    action: refresh\n"
+         interval_floor: 2s\n    min_se: 2s\n    action: refresh\n    tcp: {tcp}\n"
     );
     Sipst::start(&lab.server, &config)
 }

@@ -186,6 +186,7 @@ impl Dialog {
                 | Refusal::MapFull
                 | Refusal::Send
                 | Refusal::ServerHangs
+                | Refusal::TcpBusy
         );
         let most = if refusal == Refusal::Moved { MAX_MOVED } else { MAX_WAITS };
         if !passes || hangup.tries >= most {
@@ -284,11 +285,13 @@ impl Dialog {
         }
         bye.progress = Progress::Open;
         let (first, to) = (!std::mem::replace(&mut bye.left, true), bye.to());
+        let instead = self.hangup.as_ref().is_some_and(|hangup| hangup.instead);
+        let why = if instead { reason::BYE_REFUSED } else { reason::EXPIRED };
         if first {
             let event = Event {
                 by: Some(By::Sipst),
                 method: Some(MethodName::Bye.name()),
-                reason: Some(format!("{}: {to}", reason::EXPIRED).into()),
+                reason: Some(format!("{why}: {to}").into()),
                 ..self.timed_event(sx, EventKind::ByeSent)
             };
             self.tell(sx, event);
@@ -358,6 +361,9 @@ impl Dialog {
 
     /// [`Timer::Retransmit`], where it is about this.
     pub(in crate::engine) fn repeat_bye(&mut self, sx: &mut Shared, token: u64) {
+        if self.streamed.is_some() {
+            return;
+        }
         let Some(at) = self.bye_at(token) else { return };
         let Some(bye) = self.hangup.as_mut().and_then(|hangup| hangup.byes.get_mut(at)) else { return };
         if !matches!(bye.progress, Progress::Sent | Progress::Open) {
