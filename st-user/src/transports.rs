@@ -266,7 +266,7 @@ mod tests {
     }
 
     const HEAD: &str = include_str!("transports/head.md");
-    const TAIL: &str = include_str!("transports/tail.md");
+    const TAIL: &str = include_str!("transports/tail.txt");
 
     #[test]
     fn the_document_is_made_of_the_table() {

@@ -156,7 +156,7 @@ pub(crate) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
 fn cure(error: &ProgramError) -> &'static str {
     match errno(error) {
         Some(libc::EBUSY) => ": another XDP program is there",
-        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL) => {
+        Some(libc::ERANGE | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSPC) => {
             ": the driver cannot do it, as it is or at all (MTU, queues, offloads)"
         }
         Some(libc::ENODEV) => ": the interface has just gone",

@@ -228,14 +228,16 @@ fn where_another_xdp_program_is_tc_takes_the_place_of_xdp_and_that_is_told_until
 #[test]
 fn where_the_driver_refuses_xdp_tc_takes_its_place() {
     in_a_namespace(|| {
-        // More than the other end's frames can be, with XDP there (drivers/net/veth.c).
+        // Fewer queues than the other end sends by (drivers/net/veth.c).
+        ip("link delete v0");
+        ip("link add v0 numrxqueues 1 numtxqueues 1 type veth peer name v1 numrxqueues 4 numtxqueues 4");
         for end in ["v0", "v1"] {
-            ip(&format!("link set {end} mtu 9000"));
+            ip(&format!("link set {end} up"));
         }
         let (kernel, _ring) = Kernel::attach(&options(Attach::Xdp)).unwrap();
         assert_eq!(hooks(), tc());
         let remarks = kernel.remarks();
-        assert!(remarks[0].starts_with("v0: TC in the place of XDP: ") && remarks[0].contains("MTU"), "{remarks:?}");
+        assert!(remarks[0].starts_with("v0: TC in the place of XDP: ") && remarks[0].contains("queues"), "{remarks:?}");
     });
 }
 

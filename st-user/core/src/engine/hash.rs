@@ -35,8 +35,8 @@ impl Secret {
         self.key([call_id, tag, mark])
     }
 
-    /// As [`Secret::fingerprint`], for a table that ends with the engine: nobody sees what is in it, so that SipHash-1-3 is
-    /// enough, which takes half as long.
+    /// As [`Secret::fingerprint`], for tables: nobody sees what is in them, so that SipHash-1-3 is enough, which takes half as long. It
+    /// stands in records too: another function wants another version of them.
     pub(super) fn key<const N: usize>(self, identifiers: [&[u8]; N]) -> Fingerprint {
         const { assert!(N <= 3) };
         let mut hash = SipHasher13::new_with_keys(self.0[0], self.0[1]);
