@@ -14,7 +14,7 @@ use crate::plan::{Call, Plan, SOON, config};
 const WRITTEN: Duration = Duration::from_secs(1);
 
 /// Half of it is longer than a daemon takes to be there on a machine that builds something beside.
-const PATIENT_S: u32 = 24;
+const PATIENT_S: u32 = 30;
 
 /// A call of such an interval.
 fn patient(peer_calls: bool) -> Plan {
