@@ -2,7 +2,7 @@
 //! [`Engine::restore`] take it back. Whoever keeps the records needs no idea of what is in them.
 //!
 //! A record is [`VERSION`], the fields in the encoding of postcard, and a checksum. In a session's these are packed
-//! ([`super::written`]), and in front of them stands what is needed to leave them so ([`super::asleep`]).
+//! (module `written`), and in front of them stands what is needed to leave them so (module `asleep`).
 
 use std::{
     borrow::Cow,
