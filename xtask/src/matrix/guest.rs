@@ -8,7 +8,7 @@ use st_tests::{Process, matrix::Line};
 use super::{GUEST_MIB, built, directory, image::Image};
 
 /// Longer than any machine should take: a guest that hangs must not hang the tests.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// How much of what a guest's kernel said is shown where it ended badly.
 const LAST_LINES: usize = 30;
