@@ -1,7 +1,17 @@
 //! Records, map keys and map values that cross between the kernel programs and user space. Every type is `repr(C)`
 //! without padding; addresses and ports are byte arrays in network order, IPv4 as IPv4-mapped IPv6.
 
+use core::net::IpAddr;
+
 use crate::cseq::{RANGES, Range};
+
+/// An address as the records and maps have it.
+pub const fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
 pub const VERSION: u32 = 10;

@@ -1,6 +1,10 @@
 //! The plan of a TCP connection: what is written over which bytes of it, by their sequence numbers. A segment has these bytes written
 //! wherever it overlaps one of the plan's patches, so that every copy of it reads the same, however it is cut.
 
+use core::net::SocketAddr;
+
+use crate::abi::mapped;
+
 /// How many connections can have a plan at once.
 pub const PLANS: u32 = 4_096;
 
@@ -25,6 +29,19 @@ pub struct Connection {
     pub peer_port: [u8; 2],
     /// Always 0.
     pub reserved: [u8; 4],
+}
+
+impl Connection {
+    /// That of these two ends.
+    pub const fn between(server: SocketAddr, peer: SocketAddr) -> Self {
+        Self {
+            server: mapped(server.ip()),
+            peer: mapped(peer.ip()),
+            server_port: server.port().to_be_bytes(),
+            peer_port: peer.port().to_be_bytes(),
+            reserved: [0; 4],
+        }
+    }
 }
 
 /// Bits of [`Plan::flags`].

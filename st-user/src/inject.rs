@@ -14,10 +14,8 @@ use rand::RngExt as _;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use st_core::{Refusal, Side};
-use st_ebpf::abi::{ACK_BYTES, Ack, BRANCH_LEN, BRANCH_PREFIX, PEER_BRANCH_PREFIX};
+use st_ebpf::abi::{ACK_BYTES, Ack, BRANCH_LEN, BRANCH_PREFIX, PEER_BRANCH_PREFIX, mapped};
 use tracing::{debug, warn};
-
-use crate::kernel::mapped;
 
 /// How many of the server's addresses have a socket at the same time; the one unused for longest gives way.
 const MAX_SOCKETS: usize = 64;

@@ -7,7 +7,7 @@ use sipst::{
     store::{About, Opened},
 };
 use st_core::{Action, Direction};
-use st_ebpf::abi::{SampleHeader, direction, kind};
+use st_ebpf::abi::{SampleHeader, direction, kind, mapped};
 use st_tests::figure::{Target, tell};
 
 use crate::{
@@ -63,10 +63,6 @@ fn handled() {
 
 /// A record as the kernel programs write it.
 fn record(message: &crate::calls::Message, time_ns: u64) -> Vec<u8> {
-    let mapped = |ip: std::net::IpAddr| match ip {
-        std::net::IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(ip) => ip.octets(),
-    };
     let length = u16::try_from(message.text.len()).expect("a message of one packet");
     let header = SampleHeader {
         time_ns,

@@ -12,10 +12,10 @@ use aya::{
 };
 use ipnet::IpNet;
 use st_core::Policy;
-use st_ebpf::abi::names;
+use st_ebpf::abi::{mapped, names};
 use tracing::{debug, error, info};
 
-use super::{KernelError, maps::mapped};
+use super::KernelError;
 
 /// Bits before an IPv4 address in its IPv4-mapped IPv6 one.
 const MAPPED: u32 = 96;

@@ -6,9 +6,9 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap as Map, MapData, MapError},
 };
-use st_ebpf::abi::{Flow, Ports, Seen, names};
+use st_ebpf::abi::{Flow, Ports, Seen, mapped, names};
 
-use super::{KernelError, maps::mapped};
+use super::KernelError;
 
 /// The maps, which belong to the programs of this daemon: whoever loads its own begins with none.
 pub struct Flows {

@@ -14,7 +14,7 @@ use aya::{
 use rand::RngExt as _;
 use st_core::{ReadyAck, Refusal, Side};
 use st_ebpf::{
-    abi::{self, Ack, Counter, Latest, Ports, Settings, Shift, Token, names},
+    abi::{self, Ack, Counter, Latest, Ports, Settings, Shift, Token, mapped, names},
     cseq::State,
     key::{DialogKey, Whose},
     plan::{Connection, PLANS, Plan},
@@ -455,14 +455,6 @@ enum Count {
 /// Whether numbers on the wire are others than the server wrote, or may be.
 const fn shifts(state: State) -> bool {
     state.delta != 0 || (!state.known && state.number != 0)
-}
-
-/// An address as the records and maps have it.
-pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// Where an ACK that is kept goes, and what it is.

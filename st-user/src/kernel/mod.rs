@@ -46,7 +46,6 @@ pub use flows::Flows;
 pub use group::Group;
 pub use holds::Holds;
 pub use interfaces::{Interface, Kind, Overlap, XdpHook, list, overlaps};
-pub(crate) use maps::mapped;
 pub use maps::{Maps, OnRecord};
 pub(crate) use netns::Namespace;
 pub use plans::Plans;

@@ -12,7 +12,7 @@ use st_ebpf::{
     plan::{Connection, Plan, bits},
 };
 
-use super::{KernelError, error::errno, mapped};
+use super::{KernelError, error::errno};
 
 /// `BPF_NOEXIST`, `BPF_EXIST`.
 const NOEXIST: u64 = 1;
@@ -110,11 +110,5 @@ fn told(what: &str, result: Result<(), MapError>) {
 }
 
 fn key((server, peer): (SocketAddr, SocketAddr)) -> Connection {
-    Connection {
-        server: mapped(server.ip()),
-        peer: mapped(peer.ip()),
-        server_port: server.port().to_be_bytes(),
-        peer_port: peer.port().to_be_bytes(),
-        reserved: [0; 4],
-    }
+    Connection::between(server, peer)
 }

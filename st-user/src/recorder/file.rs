@@ -157,8 +157,8 @@ pub(super) fn packet(sighting: &Sighting) -> Vec<u8> {
                 payload_length: length,
                 next_header: IpNumber::UDP,
                 hop_limit: ttl,
-                source: crate::kernel::mapped(from),
-                destination: crate::kernel::mapped(to),
+                source: st_ebpf::abi::mapped(from),
+                destination: st_ebpf::abi::mapped(to),
             };
             packet.extend_from_slice(&ip.to_bytes());
             udp.calc_checksum_ipv6(&ip, bytes).map(|checksum| UdpHeader { checksum, ..udp.clone() })

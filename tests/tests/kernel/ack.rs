@@ -2,14 +2,14 @@
 
 use rustix::time::{ClockId, clock_gettime};
 use st_ebpf::{
-    abi::{ACK_BYTES, Ack, Counter, SILENT_NS, direction, kind},
+    abi::{ACK_BYTES, Ack, Counter, SILENT_NS, direction, kind, mapped},
     cseq::State,
     key::DialogKey,
 };
 
 use crate::{
     frame::{Frame, checksum_is_right},
-    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, mapped, request, response},
+    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request, response},
 };
 
 const TOKEN: u64 = 0x0123_4567_89ab_cdef;

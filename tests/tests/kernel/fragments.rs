@@ -2,7 +2,7 @@
 //! stands in the ring. What is no SIP passes.
 
 use st_ebpf::{
-    abi::{Counter, EARLY_FRAGMENTS, EARLY_PERIOD, FRAGMENT_NS, Shift, assist, direction, flags, kind, place},
+    abi::{Counter, EARLY_FRAGMENTS, EARLY_PERIOD, FRAGMENT_NS, Shift, assist, direction, flags, kind, mapped, place},
     cseq::State,
     key::{DialogKey, Whose},
 };
@@ -11,7 +11,7 @@ use crate::{
     ack::{expected, now, ready},
     frame::{Frame, checksum_is_right},
     shift::known,
-    tester::{INGRESS, PEER, PEER_V6, Program, Record, SERVER, SERVER_V6, Tester, Verdict, mapped, request, response},
+    tester::{INGRESS, PEER, PEER_V6, Program, Record, SERVER, SERVER_V6, Tester, Verdict, request, response},
 };
 
 const TOKEN: u64 = 0x0123_4567_89ab_cdef;

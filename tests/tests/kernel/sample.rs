@@ -1,10 +1,10 @@
 //! What goes into the ring, what stays in the kernel, and what each record says.
 
-use st_ebpf::abi::{Counter, RING_BYTES, direction, flags, kind};
+use st_ebpf::abi::{Counter, RING_BYTES, direction, flags, kind, mapped};
 
 use crate::{
     frame::Frame,
-    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, mapped, request, response},
+    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request, response},
 };
 
 struct Case {

@@ -1,10 +1,10 @@
 //! TCP: which segments reach the ring, and what each record says; connections that cannot be read.
 
-use st_ebpf::abi::{Counter, RING_BYTES, direction, kind, tcp};
+use st_ebpf::abi::{Counter, RING_BYTES, direction, kind, mapped, tcp};
 
 use crate::{
     frame::Frame,
-    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, mapped, request},
+    tester::{INGRESS, PEER, PEER_V6, Program, SERVER, SERVER_V6, Tester, Verdict, request},
 };
 
 const ALL: [Program; 3] = [Program::IngressXdp, Program::IngressTc, Program::Egress];

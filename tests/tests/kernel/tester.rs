@@ -1,7 +1,7 @@
 //! Loads the programs with maps of their own and runs packets through them.
 
 use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     ops::{Deref, DerefMut},
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
@@ -20,7 +20,7 @@ use aya::{
 use st_ebpf::{
     abi::{
         self, Ack, Counter, Early, Flow, Follow, Fragmented, Hold, Latest, Ports, SampleHeader, Seen, Settings, Shift,
-        Token, names,
+        Token, mapped, names,
     },
     cseq::State,
     key::{DialogKey, Whose},
@@ -506,26 +506,12 @@ impl Tester {
 }
 
 fn connection(server: &str, peer: &str) -> Connection {
-    let (server, peer): (SocketAddr, SocketAddr) = (server.parse().unwrap(), peer.parse().unwrap());
-    Connection {
-        server: mapped(server.ip()),
-        peer: mapped(peer.ip()),
-        server_port: server.port().to_be_bytes(),
-        peer_port: peer.port().to_be_bytes(),
-        reserved: [0; 4],
-    }
+    Connection::between(server.parse().unwrap(), peer.parse().unwrap())
 }
 
 fn key(flow: &str) -> Flow {
     let flow: SocketAddr = flow.parse().unwrap();
     Flow { address: mapped(flow.ip()), port: flow.port().to_be_bytes(), reserved: [0; 6] }
-}
-
-pub(crate) fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => Ipv6Addr::octets(&v6),
-    }
 }
 
 /// A request of the server's inside a dialog; `cseq` is all between the colon and the line's end.
