@@ -14,7 +14,7 @@ pub const fn mapped(address: IpAddr) -> [u8; 16] {
 }
 
 /// Raised with every change of a record, of a map that is pinned or of its meaning: it is part of the pin directory's name.
-pub const VERSION: u32 = 10;
+pub const VERSION: u32 = 11;
 
 /// How many bytes of a SIP message reach user space. Longer ones are cut and flagged [`flags::CUT`].
 pub const CAPTURE: usize = 16_384;
@@ -22,6 +22,10 @@ pub const CAPTURE: usize = 16_384;
 /// How many records one TCP segment becomes at most. What offloads hand over as one is 65,535 bytes long, unless somebody has set
 /// it higher (`gso_max_size`); the rest of a longer one is counted ([`Counter::SegmentCut`]).
 pub const PIECES: u32 = 4;
+
+/// How many datagrams are read of a packet that stands for several. The kernel joins no more (`UDP_MAX_SEGMENTS`: 64, and 128 since
+/// Linux 6.9).
+pub const JOINED: u32 = 128;
 
 /// Size of the ring buffer in bytes.
 pub const RING_BYTES: u32 = 4 << 20;
@@ -127,6 +131,10 @@ pub mod names {
     pub const PLANS: &str = "PLANS";
     /// The programs that write into connections, by direction; those that are not there are not asked.
     pub const ACTING: &str = "ACTING";
+    pub const JOINED_EGRESS: &str = "st_joined_egress";
+    pub const JOINED_INGRESS: &str = "st_joined_ingress";
+    /// The programs that read several datagrams as one packet, by direction.
+    pub const JOINED: &str = "JOINED";
 }
 
 /// What a ring record tells ([`SampleHeader::kind`]).
@@ -219,6 +227,8 @@ pub mod flags {
     pub const FRAGMENT: u8 = 4;
     /// The message stands in a TCP segment.
     pub const STREAM: u8 = 8;
+    /// The message was one of several datagrams as one packet, and went on as it was, whatever it is.
+    pub const JOINED: u8 = 16;
 }
 
 /// Bits of [`SampleHeader::place`], as IPv4 has them.
@@ -516,8 +526,15 @@ counters! {
     Malformed = "malformed",
     /// Not sampled: over the loopback between two SIP ports, so that either end may be the server.
     Loopback = "loopback",
-    /// Not sampled: several datagrams that the kernel hands over as one, of a socket that sends so (`UDP_SEGMENT`) or reads so (`UDP_GRO`).
+    /// Packets that stand for several datagrams, which were read one by one and went on as they were: of a socket that sends so
+    /// (`UDP_SEGMENT`) or reads so (`UDP_GRO`), or of an interface that hands them over so.
     Joined = "joined",
+    /// Lost: datagrams of such packets past as many as are read ([`JOINED`]).
+    JoinedUnread = "joined_unread",
+    /// Answers to requests of sipst's own in such packets: handed to the daemon where their token is on record, and not taken off the wire.
+    JoinedAnswer = "joined_answer",
+    /// Messages in such packets whose number is another one on the other side; passed as they were.
+    JoinedUnshifted = "joined_unshifted",
     /// Not sampled: an empty datagram or a keep-alive (CRLF, STUN, one NUL).
     KeepAlive = "keep_alive",
     /// Not sampled: not SIP.

@@ -1,5 +1,6 @@
-//! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC), and `st_stream_ingress` and `st_stream_egress`,
-//! which those of TC call for TCP segments where they are to be written into. Verdicts are given here and nowhere
+//! The kernel programs: `st_ingress` (XDP), `st_ingress_tc` and `st_egress` (TC), and those that these of TC call: `st_stream_ingress`
+//! and `st_stream_egress` for TCP segments where they are to be written into, `st_joined_ingress` and `st_joined_egress` for several
+//! datagrams as one packet. Verdicts are given here and nowhere
 //! else: what is not dropped goes on to the next program (`TCX_NEXT`, which is `TC_ACT_UNSPEC`, so that a user's
 //! programs behind these still run), and nothing is dropped but sipst's own requests, the answers to them, ICMP errors about
 //! them, the server's refusals that a living daemon answers or lets out, and the ACKs to its answers. Two packets are sent back:
@@ -27,6 +28,7 @@ mod programs {
     pub mod glance;
     pub mod hold;
     pub mod ingress;
+    pub mod joined;
     pub mod lengthen;
     pub mod loopback;
     pub mod maps;
@@ -52,6 +54,7 @@ use programs::{
     egress::egress,
     glance::{Way, is_none_of_ours},
     ingress::ingress,
+    joined::{read_next, read_on},
 };
 use st_ebpf::abi::direction;
 
@@ -66,10 +69,13 @@ pub enum Fate {
     Back,
     /// A TCP segment of a SIP port goes on, by way of what writes into connections.
     Segment,
+    /// Several datagrams as one packet go on, by way of what reads them.
+    Joined,
 }
 
-/// What a function says in a verdict's place for [`Fate::Segment`]: none of TC's.
+/// What a function says in a verdict's place for [`Fate::Segment`] and [`Fate::Joined`]: none of TC's.
 const SEGMENT: i32 = 100;
+const JOINED: i32 = 101;
 
 #[xdp(frags)]
 pub fn st_ingress(ctx: XdpContext) -> u32 {
@@ -85,6 +91,7 @@ pub fn st_ingress_tc(ctx: TcContext) -> i32 {
     }
     match ingress_tc(Skb(skb.0)) {
         SEGMENT => go_on(&skb, direction::INGRESS),
+        JOINED => read_on(&skb, direction::INGRESS),
         verdict => verdict,
     }
 }
@@ -97,6 +104,7 @@ pub fn st_egress(ctx: TcContext) -> i32 {
     }
     match egress_tc(Skb(skb.0)) {
         SEGMENT => go_on(&skb, direction::EGRESS),
+        JOINED => read_on(&skb, direction::EGRESS),
         verdict => verdict,
     }
 }
@@ -113,13 +121,25 @@ pub fn st_stream_ingress(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+#[classifier]
+pub fn st_joined_egress(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    if read_next(&skb, direction::EGRESS) { read_on(&skb, direction::EGRESS) } else { TC_ACT_UNSPEC }
+}
+
+#[classifier]
+pub fn st_joined_ingress(ctx: TcContext) -> i32 {
+    let skb = Skb(ctx.skb.skb);
+    if read_next(&skb, direction::INGRESS) { read_on(&skb, direction::INGRESS) } else { TC_ACT_UNSPEC }
+}
+
 // The rest, each in a function of its own: what is let by at first sight does not pay for its frame.
 
 #[inline(never)]
 fn ingress_xdp(xdp: Xdp) -> u32 {
     match ingress(&xdp) {
-        // What writes into connections is at TC.
-        Fate::Pass | Fate::Segment => xdp_action::XDP_PASS,
+        // What writes into connections is at TC, and nothing is joined before that.
+        Fate::Pass | Fate::Segment | Fate::Joined => xdp_action::XDP_PASS,
         Fate::Take => xdp_action::XDP_DROP,
         Fate::Back => xdp_action::XDP_TX,
     }
@@ -130,6 +150,7 @@ fn ingress_tc(skb: Skb) -> i32 {
     match ingress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
         Fate::Segment => SEGMENT,
+        Fate::Joined => JOINED,
         Fate::Take => TC_ACT_SHOT,
         // SAFETY: no pointers. st_egress sees it leave.
         Fate::Back => unsafe { bpf_redirect(skb.interface(), 0) as i32 },
@@ -141,6 +162,7 @@ fn egress_tc(skb: Skb) -> i32 {
     match egress(&skb) {
         Fate::Pass => TC_ACT_UNSPEC,
         Fate::Segment => SEGMENT,
+        Fate::Joined => JOINED,
         Fate::Take => TC_ACT_SHOT,
         // SAFETY: no pointers. It comes in by the interface that it was to leave by.
         Fate::Back => unsafe { bpf_redirect(skb.interface(), BPF_F_INGRESS as u64) as i32 },

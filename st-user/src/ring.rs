@@ -27,6 +27,13 @@ pub enum Record<'a> {
         /// What became of it.
         assist: Assist,
     },
+    /// A message was seen that was one of several datagrams as one packet: it went on as it was, whatever it is.
+    Joined {
+        /// `CLOCK_MONOTONIC` nanoseconds.
+        time_ns: u64,
+        /// The message.
+        packet: Packet<'a>,
+    },
     /// A refusal of the server's was taken off the wire.
     Held {
         /// `CLOCK_MONOTONIC` nanoseconds.
@@ -107,6 +114,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
         bytes,
     };
     let time_ns = field!(time_ns: u64);
+    let joined = field!(flags: u8) & flags::JOINED != 0;
     let flags = field!(reason: u8);
     Some(match (kind, assisted(field!(reason: u8))) {
         (kind::HELD, _) => Record::Held { time_ns, packet },
@@ -117,6 +125,7 @@ pub fn decode(record: &[u8]) -> Option<Record<'_>> {
             Record::Segment { time_ns, packet, tcp: Tcp { sequence, syn, ack, fin, rst } }
         }
         (kind::BEFORE | kind::REWRITTEN | kind::TAKEN, _) => Record::Copy { time_ns, packet },
+        (kind::MESSAGE | kind::ANSWER, _) if joined => Record::Joined { time_ns, packet },
         (kind::MESSAGE, Some(assist)) => Record::Assisted { time_ns, packet, assist },
         _ => Record::Seen { time_ns, packet },
     })
@@ -223,6 +232,15 @@ mod tests {
             let bytes = record(SampleHeader { kind, ..header() }, b"BYE s");
             assert!(matches!(decode(&bytes), Some(Record::Copy { time_ns: 7_000, .. })));
             assert_eq!(kind_and_token(&bytes), Some((kind, 9)));
+        }
+    }
+
+    #[test]
+    fn one_of_several_datagrams_as_one_packet_is_told_as_that() {
+        for kind in [kind::MESSAGE, kind::ANSWER] {
+            let bytes = record(SampleHeader { kind, flags: flags::JOINED, ..header() }, b"BYE s");
+            let Some(Record::Joined { time_ns, packet }) = decode(&bytes) else { panic!() };
+            assert_eq!((time_ns, packet.cookie, packet.truncated, packet.bytes), (7_000, 42, false, &b"BYE s"[..]));
         }
     }
 

@@ -443,13 +443,17 @@ impl<'a> Driver<'a> {
                 }
                 match ring::decode(record) {
                     Some(Record::Copy { .. }) => {}
-                    Some(Record::Seen { time_ns, packet }) => {
+                    Some(seen @ (Record::Seen { time_ns, packet } | Record::Joined { time_ns, packet })) => {
                         let now = self.clock.at(time_ns);
                         self.sites.spoke(packet.cookie, time_ns);
                         self.leftovers
                             .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
                         self.trace.saw(now, &packet, false);
-                        self.engine.handle_packet(now, &packet);
+                        if matches!(seen, Record::Joined { .. }) {
+                            self.engine.handle_joined(now, &packet);
+                        } else {
+                            self.engine.handle_packet(now, &packet);
+                        }
                     }
                     Some(Record::Assisted { time_ns, packet, assist }) => {
                         let now = self.clock.at(time_ns);
@@ -819,7 +823,7 @@ fn say(line: &str) {
 /// What went by unseen since the maps were made.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unseen {
-    /// Messages of any kind, because the ring was full, or because several came as one packet.
+    /// Messages of any kind, because the ring was full, or because too many came as one packet.
     messages: u64,
     /// INVITEs of strangers, for which the ring's last quarter is not there. No known dialog has lost anything by them.
     strangers: u64,
@@ -830,7 +834,7 @@ struct Unseen {
 impl Unseen {
     fn read(kernel: &Kernel) -> Result<Self, KernelError> {
         Ok(Self {
-            messages: kernel.maps.counter(Counter::RingFull)? + kernel.maps.counter(Counter::Joined)?,
+            messages: kernel.maps.counter(Counter::RingFull)? + kernel.maps.counter(Counter::JoinedUnread)?,
             strangers: kernel.maps.counter(Counter::RingReserved)?,
             segments: kernel.maps.counter(Counter::SegmentReserved)?,
         })

@@ -83,7 +83,10 @@ impl Sighting {
                 [Some(before), after]
             }
             Some(
-                Record::Seen { time_ns, packet } | Record::Held { time_ns, packet } | Record::Copy { time_ns, packet },
+                Record::Seen { time_ns, packet }
+                | Record::Joined { time_ns, packet }
+                | Record::Held { time_ns, packet }
+                | Record::Copy { time_ns, packet },
             ) => [deed(record).map(|deed| Self::of_packet(deed, wall(time_ns), &packet)), None],
             Some(Record::Assisted { .. } | Record::Segment { .. } | Record::Refused { .. }) | None => [None, None],
         };

@@ -130,12 +130,17 @@ const WAYS: [Way; 24] = [
         Here::Unknown,
     ),
     Way {
-        counts: &[Count::Kernel(Counter::Joined, "packets UNSEEN")],
+        counts: &[
+            Count::Kernel(Counter::Joined, "packets"),
+            Count::Kernel(Counter::JoinedUnread, "datagrams UNSEEN"),
+            Count::Kernel(Counter::JoinedAnswer, "answers to sipst that reached the server"),
+            Count::Kernel(Counter::JoinedUnshifted, "numbers not shifted"),
+        ],
         ..place(
             "several UDP datagrams as one packet",
             EVERYWHERE,
-            NEITHER,
-            "`UDP_SEGMENT`, `UDP_GRO`: what is done to one would be done to all",
+            SEEN,
+            "`UDP_SEGMENT`, `UDP_GRO`: each is read; what is done to one would be done to all (`joined`)",
             Here::Counted,
         )
     },

@@ -53,7 +53,8 @@ pub trait Access {
     /// changed.
     fn renew_checksum(&self, checksum: u32, change: &Change) -> bool;
 
-    /// Whether it stands for several packets, which the kernel parts later or has put together: XDP comes before all that.
+    /// Whether it stands for several packets, which the kernel parts later or has put together. XDP in the driver comes before all that,
+    /// and that of the kernel itself (generic) does not show it.
     fn is_joined(&self) -> bool;
 
     /// Interface index.
@@ -79,6 +80,15 @@ pub struct Change {
 
 /// A packet at a TC hook.
 pub struct Skb(pub *mut __sk_buff);
+
+impl Skb {
+    /// Of several packets as one: how many bytes each of them carries, but for the last, which may carry fewer. 0: it is only one.
+    #[inline(always)]
+    pub fn size_of_each(&self) -> u32 {
+        // SAFETY: the context that the kernel gave. Since Linux 5.7.
+        unsafe { (*self.0).gso_size }
+    }
+}
 
 impl Access for Skb {
     const FLAGS: u8 = 0;
@@ -156,8 +166,7 @@ impl Access for Skb {
 
     #[inline(always)]
     fn is_joined(&self) -> bool {
-        // SAFETY: as above. Since Linux 5.7.
-        unsafe { (*self.0).gso_size != 0 }
+        self.size_of_each() != 0
     }
 
     #[inline(always)]

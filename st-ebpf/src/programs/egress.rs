@@ -62,6 +62,7 @@ pub fn egress<A: Access>(access: &A) -> Fate {
             request(access, scratch, &datagram, captured, method)
         }
         Some((scratch, datagram, captured, Start::Response)) => response(access, scratch, &datagram, captured),
+        None if access.is_joined() => Fate::Joined,
         Some((.., Start::KeepAlive | Start::NotSip)) | None => Fate::Pass,
     };
     lead(access, direction::EGRESS, fate)

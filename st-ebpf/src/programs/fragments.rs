@@ -94,7 +94,7 @@ pub fn lead<A: Access>(access: &A, direction: u8, fate: Fate) -> Fate {
         count(Counter::FragmentUnshifted);
     }
     let mut what = match fate {
-        Fate::Pass | Fate::Segment => 0,
+        Fate::Pass | Fate::Segment | Fate::Joined => 0,
         Fate::Back if scratch.turned != 0 => follow::TURN,
         Fate::Take | Fate::Back => follow::TAKE,
     };

@@ -109,6 +109,10 @@ pub static PLANS: HashMap<Connection, Plan> = HashMap::with_max_entries(MAX_PLAN
 #[map]
 pub static ACTING: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
+/// The programs that read several datagrams as one packet one by one, by direction.
+#[map]
+pub static JOINED: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
 /// Two places to work in, so that an egress program that interrupts an ingress program (or the other way round, on a
 /// preemptible kernel) finds its own.
 #[map]
@@ -146,6 +150,9 @@ pub struct Scratch {
     pub begins: u32,
     /// The ends of a TCP connection.
     pub connection: Connection,
+    /// Of several datagrams as one packet: all of them, and how many of their bytes have been gone through.
+    pub joined: MaybeUninit<Datagram>,
+    pub gone_through: u32,
 }
 
 /// A number that is being written from its last digit on.
@@ -185,8 +192,14 @@ pub fn is_in(table: *const Ports, port: u16) -> bool {
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {
+    count_many(counter, 1);
+}
+
+/// Counts so many.
+#[inline(always)]
+pub fn count_many(counter: Counter, many: u64) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: the element of this CPU.
-        unsafe { *value += 1 };
+        unsafe { *value += many };
     }
 }

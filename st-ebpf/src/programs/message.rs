@@ -64,7 +64,7 @@ pub fn read_back(scratch: &mut Scratch, datagram: &Datagram) -> Datagram {
 }
 
 /// Loads the message in a datagram and tells what it begins with and how much of it was loaded. What is no SIP is
-/// counted and not given.
+/// counted and not given; nor are several datagrams as one packet, which are read elsewhere ([`super::joined`]).
 #[inline(always)]
 pub fn take_in<A: Access>(
     access: &A,
@@ -76,6 +76,10 @@ pub fn take_in<A: Access>(
     scratch.sampled = 0;
     scratch.turned = 0;
     let datagram = read_back(scratch, datagram);
+    if access.is_joined() {
+        scratch.gone_through = 0;
+        return None;
+    }
     let Some(captured) = load(access, scratch, datagram.payload, datagram.len) else {
         count(if datagram.len == 0 { Counter::KeepAlive } else { Counter::Malformed });
         return None;

@@ -91,7 +91,7 @@ pub enum Packet {
     Other,
     /// Traffic of a SIP port that cannot be read, and why.
     Unread(Counter),
-    /// A UDP datagram from or to a SIP port.
+    /// A UDP datagram from or to a SIP port, or several as one packet.
     Sip(Datagram),
     /// The first fragment of one; its length is what is there.
     First(Datagram),
@@ -303,9 +303,6 @@ fn transport(access: &impl Access, ip: Ip, no_sip: impl Fn(Ip, Ports)) -> Result
             if !sip {
                 no_sip(ip, Ports::of([s0, s1, d0, d1]));
                 return Ok(Packet::Other);
-            }
-            if access.is_joined() {
-                return Ok(Packet::Unread(Counter::Joined));
             }
             let length = u16::from_be_bytes([l0, l1]) as u32;
             if length < 8 || ip.next + length > access.len() {

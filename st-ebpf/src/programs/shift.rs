@@ -94,16 +94,17 @@ fn note(key: DialogKey, number: u32) {
     _ = LATEST.insert(key.map, Latest { check: key.check, number }, 0);
 }
 
-/// Gives a request of the server's (egress) or the peer's (ingress) its number for the other side.
+/// Keeps the number of a request of the server's (egress) or the peer's (ingress), in its dialog's entry too where there is one. Where
+/// there is, that number and by how much it is to go up; the ranges are in the scratch place then.
 #[inline(always)]
-pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32, whose: Whose) {
+fn raise(scratch: &mut Scratch, method: u32, whose: Whose) -> Option<(u32, u32)> {
     if scratch.scan.found & part::CSEQ == 0 {
-        return;
+        return None;
     }
-    let Some(key) = dialog_key(scratch, scratch.scan.from_tag, whose) else { return };
+    let key = dialog_key(scratch, scratch.scan.from_tag, whose)?;
     let number = scratch.scan.number;
     if number > cseq::MAX_NUMBER as u64 {
-        return;
+        return None;
     }
     let number = number as u32;
     let raises = raises(method);
@@ -111,10 +112,10 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
         // Before the look-up: who makes an entry and then asks for this has missed nothing.
         note(key, number);
         if !is_shifted(scratch) {
-            return;
+            return None;
         }
     }
-    let Some(entry) = SHIFTS.get_ptr_mut(key.map) else { return };
+    let entry = SHIFTS.get_ptr_mut(key.map)?;
     let mut tries = 0;
     let mut delta = None;
     while tries < MAX_TRIES {
@@ -131,7 +132,37 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
         }
         tries += 1;
     }
-    let Some(delta) = delta else { return count(Counter::ShiftFailed) };
+    let Some(delta) = delta else {
+        count(Counter::ShiftFailed);
+        return None;
+    };
+    Some((number, delta))
+}
+
+/// Of a request that is not rewritten: its number is kept all the same. Whether it would have become another.
+#[inline(always)]
+pub fn only_raise(scratch: &mut Scratch, method: u32, whose: Whose) -> bool {
+    let Some((number, delta)) = raise(scratch, method, whose) else { return false };
+    cseq::to_wire(&scratch.ranges, delta, number) != number
+}
+
+/// Of a response that is not rewritten: whether its number would have become another.
+#[inline(always)]
+pub fn would_be_another(scratch: &mut Scratch, whose: Whose) -> bool {
+    let wire = scratch.scan.number;
+    if scratch.scan.found & part::CSEQ == 0 || wire > u32::MAX as u64 {
+        return false;
+    }
+    let Some(key) = dialog_key(scratch, scratch.scan.from_tag, whose) else { return false };
+    let Some(entry) = SHIFTS.get_ptr(key.map) else { return false };
+    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return false };
+    cseq::from_wire(&scratch.ranges, State::from_word(word).delta, wire as u32).is_some_and(|own| own as u64 != wire)
+}
+
+/// Gives a request of the server's (egress) or the peer's (ingress) its number for the other side.
+#[inline(always)]
+pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, method: u32, whose: Whose) {
+    let Some((number, delta)) = raise(scratch, method, whose) else { return };
     // XDP cannot tell whether a longer packet is taken further on.
     let grows = matches!(whose, Whose::Server);
     let mut datagram = *datagram;

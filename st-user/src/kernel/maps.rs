@@ -30,7 +30,7 @@ const NOEXIST: u64 = 1;
 const EXIST: u64 = 2;
 
 /// Name, size of a key, size of a value, number of elements (bytes, for the ring) of every map that is pinned.
-pub(crate) const SHAPES: [(&str, usize, usize, usize); 11] = [
+pub(crate) const SHAPES: [(&str, usize, usize, usize); 12] = [
     (names::SETTINGS, 4, size_of::<Settings>(), 1),
     (names::RING, 0, 0, abi::RING_BYTES as usize),
     (names::COUNTERS, 4, 8, Counter::ALL.len()),
@@ -42,6 +42,7 @@ pub(crate) const SHAPES: [(&str, usize, usize, usize); 11] = [
     (names::HEARTBEAT, 4, 8, 1),
     (names::PLANS, size_of::<Connection>(), size_of::<Plan>(), PLANS as usize),
     (names::ACTING, 4, 4, 2),
+    (names::JOINED, 4, 4, 2),
 ];
 
 /// Whether the maps that are pinned are of the shape that the programs expect: aya takes them as they are.

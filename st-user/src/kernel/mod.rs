@@ -11,6 +11,7 @@ mod flows;
 mod group;
 mod holds;
 mod interfaces;
+mod joined;
 mod maps;
 mod netns;
 #[cfg(test)]
@@ -426,6 +427,7 @@ fn bring_up(
     let holds = Holds::take(&mut ebpf, maps.hash_key())?;
     let assists = Assists::take(&mut ebpf)?;
     let plans = Plans::take(&mut ebpf, options.acting)?;
+    joined::call(&mut ebpf)?;
     hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
         Some(mut older) => {

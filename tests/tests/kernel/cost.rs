@@ -15,7 +15,7 @@ const MOST: u32 = 500_000;
 
 #[test]
 fn every_program_leaves_the_verifier_of_another_kernel_room() {
-    let own = [names::INGRESS_XDP, names::INGRESS_TC, names::EGRESS];
+    let own = [names::INGRESS_XDP, names::INGRESS_TC, names::EGRESS, names::JOINED_INGRESS, names::JOINED_EGRESS];
     for (what, tester) in [("", Tester::new()), (", any port", Tester::any_port())] {
         looked_at(what, tester.into_ebpf(), &own);
     }

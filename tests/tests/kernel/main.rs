@@ -13,6 +13,7 @@ mod fragments;
 mod frame;
 mod harmless;
 mod hold;
+mod joined;
 mod large;
 mod latest;
 mod loopback;

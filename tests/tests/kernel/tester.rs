@@ -34,6 +34,11 @@ pub(crate) const PEER: &str = "198.51.100.7:5070";
 pub(crate) const SERVER_V6: &str = "[2001:db8::1]:5060";
 pub(crate) const PEER_V6: &str = "[2001:db8:1::7]:5070";
 
+/// Size of `__sk_buff` (linux/bpf.h), and where two of its fields stand.
+const SK_BUFF: usize = 192;
+const GSO_SEGS: usize = 164;
+const GSO_SIZE: usize = 176;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
     IngressXdp,
@@ -181,6 +186,13 @@ impl Tester {
         }
         let program: &mut Xdp = ebpf.program_mut(names::INGRESS_XDP).unwrap().try_into().unwrap();
         program.load().unwrap();
+        for (index, name) in (0..).zip([names::JOINED_INGRESS, names::JOINED_EGRESS]) {
+            let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap_or_else(|error| panic!("{name}: {error}"));
+            let program = program.fd().unwrap().try_clone().unwrap();
+            let mut joined: ProgramArray<&mut MapData> = ebpf.map_mut(names::JOINED).unwrap().try_into().unwrap();
+            joined.set(index, &program, 0).unwrap();
+        }
         Self { ebpf, before: vec![0; Counter::ALL.len()], marked: vec![], acting: None }
     }
 
@@ -204,10 +216,25 @@ impl Tester {
         Run { verdict, out, records: self.drain() }
     }
 
+    /// Runs a packet that stands for several, each of which carries `size` bytes, and takes out what stands in the ring.
+    pub(crate) fn run_joined(&mut self, program: Program, frame: &[u8], size: usize) -> Run {
+        let (verdict, out) = self.run_as(program, frame, size);
+        Run { verdict, out, records: self.drain() }
+    }
+
     /// Runs a packet through a program and leaves the ring alone.
     pub(crate) fn run_keeping(&mut self, program: Program, frame: &[u8]) -> (Verdict, Vec<u8>) {
+        self.run_as(program, frame, 0)
+    }
+
+    fn run_as(&mut self, program: Program, frame: &[u8], size: usize) -> (Verdict, Vec<u8>) {
         let mut out = vec![0; frame.len() + 2048];
-        let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::new() };
+        let mut context = [0; SK_BUFF];
+        context[GSO_SEGS..][..4].copy_from_slice(&u32::from(size > 0).to_ne_bytes());
+        context[GSO_SIZE..][..4].copy_from_slice(&u32::try_from(size).unwrap().to_ne_bytes());
+        let ctx_in = (size > 0).then_some(&context[..]);
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ctx_in, ..TestRunOptions::new() };
         let (result, pass, take, back) = match program {
             Program::IngressXdp => {
                 let program: &Xdp = self.ebpf.program(names::INGRESS_XDP).unwrap().try_into().unwrap();

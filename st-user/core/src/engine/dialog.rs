@@ -447,7 +447,7 @@ impl Dialog {
         self.unmark(sx);
         self.stop_hanging_up(sx);
         // A BYE of the server's that is refused for its number is followed by sipst's own.
-        let may_follow = self.streamed.is_some() && self.followed;
+        let may_follow = self.followed && (self.streamed.is_some() || self.is_joined());
         if self.own.is_empty() && self.hangup.is_none() && !may_follow {
             // Nothing is sent in it any more, not even an ACK.
             (self.sdp, self.peer_sdp, self.media_read) = (None, None, false);

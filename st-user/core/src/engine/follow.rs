@@ -148,6 +148,7 @@ impl Dialog {
                 && self.others.answered(cseq.method, || heard.any_branch(sx.secret));
             if is_answer {
                 (self.losses, self.restored) = (sx.losses, false);
+                self.answer_was_joined(sx, responder);
             }
             return;
         }
@@ -160,6 +161,8 @@ impl Dialog {
             // R16: a copy changes nothing.
             return;
         }
+        self.answer_was_joined(sx, responder);
+        let Some(exchange) = self.exchanges.of_response(sender, cseq, heard.transaction(sx.secret)) else { return };
         match status {
             ..200 => {
                 exchange.rings(now, message);
@@ -286,6 +289,9 @@ impl Dialog {
                 }
                 if packet.transport != Transport::Udp {
                     self.is_streamed(sx, packet);
+                }
+                if sx.joined {
+                    self.was_joined(sx);
                 }
             }
             // What it says counts once it has answered the server, or the server it.

@@ -15,7 +15,7 @@ use super::{
     shared::Shared,
     timers::{REARM, TRANSACTION, Timer},
 };
-use crate::{By, Event, EventKind, MediaSeen, Refusal, Side, Time, message::MethodName};
+use crate::{Action, By, Event, EventKind, MediaSeen, Refusal, Side, Time, message::MethodName};
 
 /// How soon it is looked again where something is in the way that passes.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -181,7 +181,7 @@ impl Dialog {
             return Err(self.barred.filter(|why| *why == reason::MID_CALL).unwrap_or(reason::NO_TARGET));
         }
         match self.barred {
-            None | Some(reason::MAX_SESSION | reason::CSEQ_ROOM) => Ok(&[Side::Server, Side::Peer]),
+            None | Some(reason::MAX_SESSION | reason::CSEQ_ROOM | reason::JOINED) => Ok(&[Side::Server, Side::Peer]),
             Some(reason::SERVER_LOST_DIALOG) => Ok(&[Side::Server]),
             Some(reason::PEER_LOST_DIALOG) => Ok(&[Side::Peer]),
             Some(why) if why == Refusal::ServerGone.reason() => Ok(&[Side::Server]),
@@ -268,7 +268,9 @@ impl Dialog {
     pub(super) fn bye_was_refused(&mut self, sx: &mut Shared) {
         let policy = Arc::clone(&sx.policy);
         let (_, rules, peers) = self.rules(&policy);
-        let may = self.streamed.is_some() && self.followed && rules.refreshes_over_tcp() && sx.mode == Mode::Live;
+        let unshifted = self.streamed.is_some() && rules.refreshes_over_tcp()
+            || self.streamed.is_none() && self.is_joined() && rules.action == Action::Refresh;
+        let may = unshifted && self.followed && sx.mode == Mode::Live;
         if !may || self.held || self.relayed || self.hangup.is_some() {
             return;
         }

@@ -27,6 +27,7 @@ mod hangup;
 mod hash;
 mod heard;
 mod invite;
+mod joined;
 mod keepalive;
 pub mod limits;
 mod media;
@@ -222,6 +223,14 @@ impl Engine {
     /// The same of an INVITE that the kernel programs have looked at, because its trunk says so ([`crate::Rules::assist`]).
     pub fn handle_assisted(&mut self, now: Time, packet: &Packet<'_>, assist: Assist) {
         self.take_in(now, packet, Some(assist));
+    }
+
+    /// The same of one of several datagrams that the kernel handed over as one packet, which goes on as it is: no number in it was
+    /// shifted, and an answer to sipst has reached the server too.
+    pub fn handle_joined(&mut self, now: Time, packet: &Packet<'_>) {
+        self.sx.sees_joined(packet);
+        self.take_in(now, packet, None);
+        self.sx.joined = false;
     }
 
     fn take_in(&mut self, now: Time, packet: &Packet<'_>, assist: Option<Assist>) {

@@ -126,8 +126,11 @@ reasons! {
     /// `refresh_due`, `refresh_overdue`, `refresh_failed`, `bye_failed`: the server speaks by TCP in this dialog, and the
     /// trunk's `tcp` is not `refresh`. Such calls are watched, and their alerts raised; nothing is sent in them.
     OVER_TCP = "over_tcp",
+    /// `refresh_due`, `refresh_overdue`, `refresh_failed`: the server's socket sends several datagrams as one packet (`UDP_SEGMENT`), or
+    /// gets its answers so (`UDP_GRO`): no number in those can be shifted, so nothing is sent in such calls any more.
+    JOINED = "joined",
     /// `bye_sent`: the peer refused the server's own BYE with 500, for its number is too low since sipst has sent requests in the call, and
-    /// could not be shifted (`tcp: refresh`). To which side the BYE went follows.
+    /// could not be shifted (`tcp: refresh`, `joined`). To which side the BYE went follows.
     BYE_REFUSED = "bye_refused",
     /// `refresh_failed`: the peer sent no Contact, or it and the routes are too long.
     NO_TARGET = "remote_target_unknown",

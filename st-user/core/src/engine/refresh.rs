@@ -114,7 +114,10 @@ impl Dialog {
     /// Why nothing may be sent at all, which may have turned out since the cycle began.
     pub(super) fn forbidden(&self, sx: &Shared) -> Option<&'static str> {
         let held = self.held.then_some(reason::HELD);
-        held.or_else(|| self.is_out_of_reach(sx)).or(self.barred).or(self.relayed.then_some(reason::RELAYED))
+        held.or_else(|| self.is_out_of_reach(sx))
+            .or(self.barred)
+            .or(self.relayed.then_some(reason::RELAYED))
+            .or_else(|| self.may_be_joined(sx))
     }
 
     /// Why nothing may be sent just now (R26, R27, R28).

@@ -93,6 +93,10 @@ pub(super) struct Shared {
     pub(super) demands: Demands,
     /// Trunks whose INVITEs are let be, whatever their rules say.
     pub(super) unassisted: HashSet<String>,
+    /// Whether what is being read was one of several datagrams as one packet.
+    pub(super) joined: bool,
+    /// Cookies of the servers' sockets that have sent such packets.
+    pub(super) joining: Bounded<u64, (), Secret>,
     /// Whether what all sessions have in common has changed since it was last written.
     pub(super) changed: bool,
     outputs: VecDeque<Output>,
@@ -134,6 +138,8 @@ impl Shared {
             told_limits: Vec::new(),
             demands: Demands::default(),
             unassisted: HashSet::new(),
+            joined: false,
+            joining: Bounded::new(limits.remembered, secret),
             changed: true,
             outputs: VecDeque::new(),
             rng: StdRng::seed_from_u64(seed),
@@ -219,7 +225,11 @@ impl Shared {
 
     /// How many peers, servers and habits had to go because of [`Limits::remembered`].
     pub(super) fn evicted_remembered(&self) -> u64 {
-        self.peers.evicted() + self.servers.evicted() + self.habits.evicted() + self.heard.evicted()
+        self.peers.evicted()
+            + self.servers.evicted()
+            + self.habits.evicted()
+            + self.heard.evicted()
+            + self.joining.evicted()
     }
 
     /// Something went by unseen on a connection.

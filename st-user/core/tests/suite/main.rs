@@ -15,6 +15,7 @@ mod endings;
 mod evidence;
 mod hangup;
 mod hostile;
+mod joined;
 mod keepalive;
 mod kernel_agrees;
 mod limits;

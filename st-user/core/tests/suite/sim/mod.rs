@@ -148,6 +148,8 @@ pub struct Sim {
     pub assist: Option<Assist>,
     /// What the server's and the peer's messages come by, egress and ingress.
     pub transports: [Transport; 2],
+    /// Whether they are each one of several datagrams as one packet.
+    pub joined: [bool; 2],
     answers: VecDeque<Vec<u8>>,
     highest: HashMap<String, u32>,
     server_highest: HashMap<String, u32>,
@@ -223,6 +225,7 @@ impl Sim {
             kept_alive: Vec::new(),
             assist: None,
             transports: [Transport::Udp; 2],
+            joined: [false; 2],
             answers: VecDeque::new(),
             highest: HashMap::new(),
             server_highest: HashMap::new(),
@@ -571,6 +574,9 @@ impl Sim {
             && Message::scan(bytes, false).is_ok_and(|message| message.to().is_some_and(|to| to.tag.is_none()));
         match self.assist.filter(|_| begins) {
             Some(assist) => self.engine.handle_assisted(self.now, &packet, assist),
+            None if self.joined[usize::from(direction == Direction::Ingress)] => {
+                self.engine.handle_joined(self.now, &packet);
+            }
             None => self.engine.handle_packet(self.now, &packet),
         }
     }
