@@ -6,6 +6,7 @@ mod early;
 mod message;
 mod run;
 mod scatter;
+mod together;
 
 use std::{
     fmt,
@@ -127,6 +128,8 @@ pub struct Profile {
     pub ice: bool,
     /// Whether all that it sends leaves in IP fragments, where it is longer than one, and the last of them first.
     pub backwards: bool,
+    /// Whether a keep-alive leaves behind each of its messages, both as one packet (`UDP_SEGMENT`).
+    pub together: bool,
 }
 
 impl Profile {
@@ -154,6 +157,7 @@ impl Profile {
             declines: Vec::new(),
             ice: false,
             backwards: false,
+            together: false,
         }
     }
 
@@ -186,6 +190,7 @@ impl Profile {
             declines: Vec::new(),
             ice: false,
             backwards: false,
+            together: false,
         }
     }
 }

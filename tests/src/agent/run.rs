@@ -11,6 +11,7 @@ use super::{
     Event, Input, Message, Order, Profile, Refusal, Shared, Status, Update,
     dialog::{Dialog, allow, contact, fresh, sdp},
     scatter::Scatter,
+    together,
 };
 
 const T1: Duration = Duration::from_millis(500);
@@ -111,6 +112,7 @@ impl Ua {
         let bytes = message.to_bytes(self.profile.cseq_colon);
         let sent = match &self.scatter {
             Some(scatter) => scatter.send(self.own, to, &bytes),
+            None if self.profile.together => together::send(&self.socket, &bytes, to),
             None => self.socket.send_to(&bytes, to).map(drop),
         };
         if let Err(error) = sent {
@@ -258,6 +260,9 @@ impl Ua {
     // Messages.
 
     fn datagram(&mut self, bytes: &[u8], from: SocketAddr) {
+        if bytes == together::KEEP_ALIVE {
+            return;
+        }
         match Message::parse(bytes) {
             Ok(message) => {
                 self.shared.add(Event::Received(message.clone()));

@@ -8,9 +8,9 @@ use std::{
 };
 
 use serde_json::Value;
-use st_tests::{Host, Lab, Sipst, Wire, agent::Profile};
+use st_tests::{Family, Host, Lab, Sipst, Wire, agent::Profile};
 
-use crate::plan::{Plan, SOON, config};
+use crate::plan::{INTERVAL_S, Plan, SOON, config};
 
 /// `UDP_SEGMENT` and `UDP_GRO` of linux/udp.h.
 const SEGMENT: i32 = 103;
@@ -77,10 +77,10 @@ fn set(socket: &UdpSocket, option: i32, value: i32) -> io::Result<()> {
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn joined(host: &Host) -> u64 {
+fn counted(host: &Host, counter: &str) -> u64 {
     let (code, printed, said) = Sipst::command(host, &["status", "--json", "--state-dir", "/run/state"]).unwrap();
     assert_eq!(code, Some(0), "{said}");
-    serde_json::from_str::<Value>(&printed).unwrap()["counters"]["joined"].as_u64().unwrap_or(0)
+    serde_json::from_str::<Value>(&printed).unwrap()["counters"][counter].as_u64().unwrap_or(0)
 }
 
 /// Sends three messages in one system call, which one packet carries to the other end of the wire, and reads them there.
@@ -108,11 +108,8 @@ fn sent_as_one(from: &Host, own: SocketAddr, to: &Host, target: SocketAddr, toge
 }
 
 #[test]
-fn datagrams_that_are_one_packet_pass_as_they_are_and_are_counted() {
-    let lab = Lab::new().unwrap();
-    for host in [&lab.server, &lab.peer] {
-        host.run("ethtool", &["-K", "eth0", "tx", "on"]).unwrap();
-    }
+fn datagrams_that_are_one_packet_pass_as_they_are_and_are_read_one_by_one() {
+    let lab = offloading();
     let (server, peer) = (SocketAddr::new(lab.wire.a.v4.into(), 5060), SocketAddr::new(lab.wire.b.v4.into(), 5060));
     let both = |together| {
         let out = sent_as_one(&lab.server, server, &lab.peer, peer, together);
@@ -122,12 +119,54 @@ fn datagrams_that_are_one_packet_pass_as_they_are_and_are_counted() {
     // The control: they arrive without sipst.
     assert_eq!(both(false), (whole.clone(), whole.clone()));
     let mut sipst = Sipst::start(&lab.server, &config("tc", &["action: refresh"])).unwrap();
-    assert_eq!(joined(&lab.server), 0);
+    assert_eq!(counted(&lab.server, "sampled"), 0);
     assert_eq!(both(false), (whole.clone(), whole.clone()));
-    assert_eq!(joined(&lab.server), 2, "{}", sipst.report());
+    let read = |packets| ["joined", "sampled"].map(|counter| counted(&lab.server, counter)) == [packets, 3 * packets];
+    assert!(read(2), "{}", sipst.report());
     assert_eq!(both(true), (whole.clone(), whole));
-    assert_eq!(joined(&lab.server), 4, "{}", sipst.report());
+    assert!(read(4), "{}", sipst.report());
+    assert_eq!(sipst.count("capture_loss"), 0);
     assert!(sipst.stop().unwrap().success());
+}
+
+/// A laboratory whose hosts let the kernel part what they send at once.
+fn offloading() -> Lab {
+    let lab = Lab::new().unwrap();
+    for host in [&lab.server, &lab.peer] {
+        host.run("ethtool", &["-K", "eth0", "tx", "on"]).unwrap();
+    }
+    lab
+}
+
+fn followed_and_let_be(family: Family) {
+    let peer = Profile { together: true, ..Profile::strict_peer(INTERVAL_S, "uac") };
+    let server = Profile { together: true, ..Profile::plain_server() };
+    let call = Plan { family, attach: "tc", peer, server, ..Plan::default() }.start_in(offloading(), |config| config);
+    call.sipst.event("timer_negotiated", SOON).unwrap();
+    call.server.reinvite();
+    assert_eq!(call.server.answered("INVITE", SOON).unwrap(), 200, "{}", call.story());
+    call.sipst.event("session_refreshed", SOON).unwrap();
+    let overdue = call.sipst.event("refresh_overdue", SOON).unwrap();
+    assert_eq!(overdue["reason"], "joined", "{}", call.story());
+    // Nobody refreshes it any more.
+    let (by_peer, _) = call.peer.ended(SOON).unwrap();
+    assert!(by_peer, "{}", call.story());
+    call.sipst.event("session_ended", SOON).unwrap();
+    assert!(call.peer.faults().is_empty() && call.server.faults().is_empty(), "{}", call.story());
+    assert_eq!(call.peer.refreshes().len(), 1, "the server's own: {}", call.story());
+    assert_eq!(call.sipst.count("capture_loss"), 0);
+    let [joined, committed] = ["joined", "committed"].map(|counter| counted(&call.lab.server, counter));
+    assert!(joined >= 8 && committed == 0, "{joined}, {committed}: {}", call.story());
+}
+
+#[test]
+fn a_call_whose_messages_come_with_others_as_one_packet_is_followed_and_let_be() {
+    followed_and_let_be(Family::V4);
+}
+
+#[test]
+fn a_call_whose_messages_come_with_others_as_one_packet_is_followed_and_let_be_over_ipv6() {
+    followed_and_let_be(Family::V6);
 }
 
 /// A laboratory whose two hosts talk through a VXLAN: addresses of their own, on an interface `tunnel`.
