@@ -169,6 +169,32 @@ fn a_call_whose_messages_come_with_others_as_one_packet_is_followed_and_let_be_o
     followed_and_let_be(Family::V6);
 }
 
+/// The control of the above too: what the peer sends so of its own accord keeps no call from being refreshed.
+#[test]
+fn an_answer_that_comes_with_others_as_one_packet_is_heard_and_the_server_hears_it_too() {
+    let plan = Plan::peer_calls();
+    let peer = Profile { together: true, ..plan.peer.clone() };
+    let call = Plan { attach: "tc", peer, ..plan }.start_in(offloading(), |config| config);
+    call.refreshed(2);
+    call.sipst.event("refresh_succeeded", SOON).unwrap();
+    assert!(counted(&call.lab.server, "joined_answer") >= 1, "{}", call.story());
+    call.peer.bye();
+    assert_eq!(call.peer.answered("BYE", SOON).unwrap(), 200, "{}", call.story());
+    call.sipst.event("session_ended", SOON).unwrap();
+    assert_eq!(call.sipst.count("refresh_failed"), 0, "{}", call.story());
+    assert!(call.peer.faults().is_empty() && !call.server.faults().is_empty(), "{}", call.story());
+}
+
+#[test]
+fn by_xdp_an_answer_never_comes_with_others_and_the_server_hears_none() {
+    let plan = Plan::peer_calls();
+    let peer = Profile { together: true, ..plan.peer.clone() };
+    let call = Plan { attach: "xdp", peer, ..plan }.start_in(offloading(), |config| config);
+    call.refreshed(2);
+    assert_eq!(counted(&call.lab.server, "joined"), 0, "{}", call.story());
+    assert!(call.peer.faults().is_empty() && call.server.faults().is_empty(), "{}", call.story());
+}
+
 /// A laboratory whose two hosts talk through a VXLAN: addresses of their own, on an interface `tunnel`.
 fn tunnelled() -> Lab {
     let lab = Lab::new().unwrap();
