@@ -173,9 +173,9 @@ impl Gate {
         self.next = None;
         let Waiting { trunk, place, since } = self.waiting.remove(&session)?;
         self.counts.delayed += u64::from(now > since);
-        self.pace.take(now);
+        self.pace.grant();
         if let Some(lane) = self.lanes.get_mut(&trunk) {
-            lane.pace.take(now);
+            lane.pace.grant();
             if lane.held.remove(&place) {
                 let earliest = lane.earliest();
                 self.counts.probes += u64::from(lane.breaker.tries(now, session, earliest));
@@ -202,8 +202,13 @@ impl Gate {
     }
 
     /// The request leaves.
-    pub(super) fn spend(&mut self, session: SessionId) {
-        self.leaves.remove(&session);
+    pub(super) fn spend(&mut self, now: Time, session: SessionId) {
+        let Some(trunk) = self.leaves.remove(&session) else { return };
+        self.next = None;
+        self.pace.leaves(now);
+        if let Some(lane) = self.lanes.get_mut(&trunk) {
+            lane.pace.leaves(now);
+        }
     }
 
     /// The dialog waits no longer, and sends nothing now: its leave is another one's.
@@ -211,7 +216,12 @@ impl Gate {
         if !self.take_out(session)
             && let Some(trunk) = self.leaves.remove(&session)
         {
-            self.give_back(now, &trunk, session);
+            self.next = None;
+            self.pace.take_back();
+            if let Some(lane) = self.lanes.get_mut(&trunk) {
+                lane.pace.take_back();
+                lane.breaker.passes(now, session);
+            }
         }
     }
 

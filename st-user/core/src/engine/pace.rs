@@ -7,18 +7,23 @@ use crate::{Rate, Time};
 /// Of a rate, the share of a second that may leave at once.
 const BURST: u32 = 10;
 
+/// What waits for others to leave, not for a moment: later than any clock.
+const NEVER: Time = Time::from_micros(u64::MAX);
+
 /// Keeps a [`Rate`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     rate: Rate,
     /// When the next one would be due if all were spread evenly.
     due: Time,
+    /// Those that may leave, and have not yet. Whoever is to send them may stand still, and send all of them at once then.
+    granted: u32,
 }
 
 impl Pace {
     /// One that has let nothing through.
     pub(super) fn new(rate: Rate) -> Self {
-        Self { rate, due: Time::from_micros(0) }
+        Self { rate, due: Time::from_micros(0), granted: 0 }
     }
 
     /// Another rate from now on.
@@ -26,19 +31,30 @@ impl Pace {
         self.rate = rate;
     }
 
-    /// From when on the next one may leave.
+    /// From when on the next one may leave; [`NEVER`] while so many may that have not.
     pub(super) fn ready(&self) -> Time {
         let Some(each) = self.rate.spacing() else { return Time::from_micros(0) };
         let more = (self.rate.per_second().unwrap_or(0) / BURST).saturating_sub(1);
-        self.due - each * more
+        more.checked_sub(self.granted).map_or(NEVER, |more| self.due - each * more)
     }
 
-    /// One leaves.
-    pub(super) fn take(&mut self, now: Time) {
+    /// One may leave.
+    pub(super) fn grant(&mut self) {
+        self.granted = self.granted.saturating_add(1);
+    }
+
+    /// One that may leave will not.
+    pub(super) fn take_back(&mut self) {
+        self.granted = self.granted.saturating_sub(1);
+    }
+
+    /// One that may leave does.
+    pub(super) fn leaves(&mut self, now: Time) {
+        self.take_back();
         self.due = self.due.max(now) + self.rate.spacing().unwrap_or(Duration::ZERO);
     }
 
-    /// One that was taken in did not leave.
+    /// One that was taken for gone is not.
     pub(super) fn give_back(&mut self) {
         self.due = self.due - self.rate.spacing().unwrap_or(Duration::ZERO);
     }
@@ -53,7 +69,8 @@ mod tests {
         let mut count = 0;
         for now in milliseconds.map(|ms| Time::from_micros(1_000_000_000 + ms * 1_000)) {
             while pace.ready() <= now {
-                pace.take(now);
+                pace.grant();
+                pace.leaves(now);
                 count += 1;
             }
         }
@@ -83,8 +100,41 @@ mod tests {
     fn without_a_rate_the_next_one_may_always_leave() {
         let (mut pace, now) = (Pace::new(Rate::OFF), Time::from_micros(7));
         for _ in 0..1_000 {
-            pace.take(now);
+            pace.grant();
             assert!(pace.ready() <= now);
         }
+    }
+
+    #[test]
+    fn what_may_leave_and_does_so_late_makes_no_second_fuller_than_the_rate_and_a_tenth() {
+        // Whoever sends them stands still for 700 ms of each second and a half.
+        let mut pace = Pace::new(Rate::new(100).unwrap());
+        let (mut waiting, mut left) = (0, Vec::new());
+        for ms in 0..6_000_u64 {
+            let now = Time::from_micros(1_000_000_000 + ms * 1_000);
+            while pace.ready() <= now {
+                pace.grant();
+                waiting += 1;
+                assert!(waiting <= 10, "no more may leave at once than a tenth of the rate");
+            }
+            if ms % 1_500 >= 700 {
+                (0..std::mem::take(&mut waiting)).for_each(|_| {
+                    pace.leaves(now);
+                    left.push(ms);
+                });
+            }
+        }
+        let most = left.iter().enumerate().map(|(at, from)| left[at..].partition_point(|ms| *ms < from + 1_000)).max();
+        assert!(most.is_some_and(|most| most <= 110), "{most:?}");
+        assert!(left.len() >= 330, "{} in 3.2 s in which they could leave", left.len());
+    }
+
+    #[test]
+    fn who_may_leave_and_does_not_is_nobodys_hindrance() {
+        let (mut pace, now) = (Pace::new(Rate::new(1).unwrap()), Time::from_micros(7_000_000));
+        pace.grant();
+        assert_eq!(pace.ready(), NEVER);
+        pace.take_back();
+        assert!(pace.ready() <= now);
     }
 }

@@ -302,7 +302,7 @@ impl Dialog {
             own = own.with_ack(token, bytes);
         }
         own.start(sx, id, now, fallback);
-        sx.gate.spend(id);
+        sx.gate.spend(now, id);
         self.inject_first(sx, &own, state);
         self.own.push(own);
     }

@@ -135,7 +135,7 @@ impl Dialog {
             return self.bye_is_done(sx, at, Some((reason::NO_TARGET, None)));
         };
         if bye.whose == Side::Server {
-            sx.gate.spend(self.id);
+            sx.gate.spend(sx.now, self.id);
         }
         let now = sx.now;
         if let Some(bye) = self.hangup.as_mut().and_then(|hangup| hangup.byes.get_mut(at)) {
