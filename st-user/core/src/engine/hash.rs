@@ -68,10 +68,15 @@ impl Secret {
 }
 
 /// As [`Sip::padded`]; an identifier's last word is taken from its last eight bytes at once.
+#[inline]
 fn padded(hash: &mut Sip, bytes: &[u8]) {
-    let (Some(last), rest @ 1..) = (bytes.last_chunk::<8>(), bytes.len() % 8) else { return hash.padded(bytes) };
-    hash.padded(&bytes[..bytes.len() - rest]);
-    hash.word(u64::from_le_bytes(*last) >> (64 - 8 * rest));
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| hash.word(u64::from_le_bytes(*word)));
+    match bytes.last_chunk::<8>() {
+        _ if rest.is_empty() => {}
+        Some(last) => hash.word(u64::from_le_bytes(*last) >> (64 - 8 * rest.len())),
+        None => hash.padded(rest),
+    }
 }
 
 /// Stands for identifiers of whatever length; two that differ have the same one by a chance of 2^-128.

@@ -38,7 +38,7 @@ pub(super) struct Heard<'a> {
 
 impl<'a> Heard<'a> {
     /// `None` where something is missing, contradictory or too long.
-    pub(super) fn read(packet: &'a Packet<'a>, message: &'a Message<'a>) -> Option<Self> {
+    pub(super) fn read(packet: &'a Packet<'a>, message: &'a Message<'a>, assist: Option<Assist>) -> Option<Self> {
         let (call_id, cseq) = (message.call_id()?, message.cseq()?);
         let (from, to) = (message.from()?.tag?, message.to()?.tag);
         if [call_id, from, to.unwrap_or_default()].iter().any(|id| id.len() > MAX_IDENTIFIER) {
@@ -58,7 +58,7 @@ impl<'a> Heard<'a> {
             Side::Peer => Ids { call_id, local: to, remote: from },
         });
         let (via, has_more_vias) = message.vias();
-        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq, via, has_more_vias, assist: None })
+        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq, via, has_more_vias, assist })
     }
 
     /// The branch of the topmost Via; one that is too long to be kept counts as none.

@@ -50,7 +50,8 @@ impl Hash for Key {
     }
 }
 
-type Calls = Bounded<Key, Pending, BuildHasherDefault<Plain>>;
+/// They go from one table into another.
+type Calls = Bounded<Key, Box<Pending>, BuildHasherDefault<Plain>>;
 
 /// One INVITE outside a dialog.
 #[derive(Clone, Debug)]
@@ -183,8 +184,8 @@ impl Invites {
             &mut self.strangers
         };
         let before = home.remove(&key).or_else(|| self.answered.remove(&key));
-        let mut pending =
-            before.unwrap_or(Pending { tries: Vec::new(), early: Early::default(), heard: now, forks: 0 });
+        let mut pending = before
+            .unwrap_or_else(|| Box::new(Pending { tries: Vec::new(), early: Early::default(), heard: now, forks: 0 }));
         pending.heard = now;
         if key.caller == Side::Server {
             pending.early.numbers.saw(cseq, length);
@@ -216,7 +217,7 @@ impl Invites {
         {
             self.known.insert(*key, stranger);
         }
-        let tried = |pending: &&mut Pending| pending.tries.iter().any(|invite| invite.is_tried_by(heard));
+        let tried = |pending: &&mut Box<Pending>| pending.tries.iter().any(|invite| invite.is_tried_by(heard));
         let Some(pending) = self.known.get_mut(key).filter(tried) else { return };
         pending.heard = now;
         let said = Said::by(response);
@@ -231,7 +232,8 @@ impl Invites {
     /// ACK, or there is a second INVITE (RFC 3261, section 14), and no 2xx was seen.
     pub(super) fn early(&mut self, key: &Key, heard: &Heard<'_>) -> bool {
         let Heard { packet, message, client: sender, cseq, .. } = *heard;
-        let Some(Pending { tries, early, .. }) = self.get_mut(key) else { return false };
+        let Some(pending) = self.get_mut(key) else { return false };
+        let Pending { tries, early, .. } = &mut **pending;
         let acks_2xx = cseq.method == MethodName::Ack && !tries.iter().any(|invite| invite.is_answered_by(heard));
         early.answered_unseen |= acks_2xx || cseq.method == MethodName::Invite;
         if sender == Side::Server {
@@ -265,9 +267,10 @@ impl Invites {
         }
         pending.forks += 1;
         let early = pending.early.clone();
-        if let Some(pending) = self.known.remove(key).or_else(|| self.strangers.remove(key)) {
+        if let Some(mut pending) = self.known.remove(key).or_else(|| self.strangers.remove(key)) {
             self.expire(now);
-            self.answered.insert(*key, Pending { heard: now, ..pending });
+            pending.heard = now;
+            self.answered.insert(*key, pending);
         }
         Some((invite, early))
     }
@@ -286,7 +289,7 @@ impl Invites {
         turned_down
     }
 
-    fn get_mut(&mut self, key: &Key) -> Option<&mut Pending> {
+    fn get_mut(&mut self, key: &Key) -> Option<&mut Box<Pending>> {
         [&mut self.known, &mut self.strangers, &mut self.answered].into_iter().find_map(|table| table.get_mut(key))
     }
 
@@ -294,8 +297,9 @@ impl Invites {
         for (table, silence) in
             [(&mut self.known, SILENCE), (&mut self.strangers, SILENCE), (&mut self.answered, TRANSACTION)]
         {
-            let is_old = |pending: &Pending| now.since(pending.heard) > silence;
-            while let Some(key) = table.oldest().filter(|(_, pending)| is_old(pending)).map(|(key, _)| *key) {
+            while let Some(key) =
+                table.oldest().filter(|(_, pending)| now.since(pending.heard) > silence).map(|(key, _)| *key)
+            {
                 table.remove(&key);
             }
         }

@@ -77,14 +77,15 @@ impl<'a> Media<'a> {
         let mut rest = sdp;
         while !rest.is_empty() {
             let end = find(rest, [b'\n']).unwrap_or(rest.len());
-            let line = rest[..end].trim_ascii_end();
+            let whole = &rest[..end];
+            let line = || whole.trim_ascii_end();
             rest = rest.get(end + 1..).unwrap_or_default();
-            match line {
+            match whole {
                 [b'm', b'=', words @ ..] => {
                     if streams.len() == MAX_STREAMS {
                         return None;
                     }
-                    let mut words = words;
+                    let mut words = words.trim_ascii_end();
                     let mut next = || next_word(&mut words);
                     let [kind, port, protocol] = [next()?, next()?, next()?];
                     if self::words(words).nth(MAX_FORMATS).is_some() {
@@ -92,14 +93,17 @@ impl<'a> Media<'a> {
                     }
                     streams.push(Stream { kind, port, protocol, formats: words, connection, flow, keys: keys.clone() });
                 }
-                [b'o', b'=', ..] => origin = line,
+                [b'o', b'=', ..] => origin = line(),
                 [b'c', b'=', ..] => match streams.last_mut() {
-                    Some(stream) => stream.connection = line,
-                    None => connection = line,
+                    Some(stream) => stream.connection = line(),
+                    None => connection = line(),
                 },
-                // Most lines: `rtpmap` and `fmtp`.
-                [b'a', b'=', b'r', b't', ..] | [b'a', b'=', b'f', b'm', ..] => {}
-                _ => {
+                // What says which way they flow, and keys: few lines begin like them.
+                [b'a', b'=', b's' | b'r', b'e', ..]
+                | [b'a', b'=', b'i', b'n' | b'c', ..]
+                | [b'a', b'=', b'c', b'r', ..]
+                | [b'a', b'=', b'f', b'i', ..] => {
+                    let line = line();
                     if let Some(named) = Flow::named(line) {
                         match streams.last_mut() {
                             Some(stream) => stream.flow = named,
@@ -113,6 +117,7 @@ impl<'a> Media<'a> {
                         keys.push(line);
                     }
                 }
+                _ => {}
             }
         }
         (!streams.is_empty()).then_some(Self { origin, streams })

@@ -255,7 +255,7 @@ impl Engine {
     pub fn handle_held(&mut self, now: Time, packet: &Packet<'_>) {
         self.advance(now);
         let scanned = Message::scan(packet.bytes, packet.truncated);
-        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
+        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message, None));
         let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
         let dialog = key.and_then(|key| self.dialogs.at(&mut self.sx, &key));
         match heard.zip(dialog).filter(|(heard, dialog)| !heard.is_request && dialog.responding.is_some()) {
@@ -272,7 +272,7 @@ impl Engine {
     pub fn handle_passed(&mut self, now: Time, packet: &Packet<'_>) {
         self.advance(now);
         let scanned = Message::scan(packet.bytes, packet.truncated);
-        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message));
+        let heard = scanned.as_ref().ok().and_then(|message| Heard::read(packet, message, None));
         let key = heard.as_ref().and_then(|heard| heard.ids).map(|ids| self.key(ids));
         if let Some((heard, dialog)) = heard.zip(key.and_then(|key| self.dialogs.at(&mut self.sx, &key))) {
             dialog.passed(&self.sx, &heard);
@@ -435,7 +435,7 @@ impl Engine {
 
     /// Finds out what a message belongs to; `None` where it does not say.
     fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>, assist: Option<Assist>) -> Option<()> {
-        let heard = Heard { assist, ..Heard::read(packet, message)? };
+        let heard = Heard::read(packet, message, assist)?;
         let Heard { client, is_request, ids, cseq, via, .. } = heard;
         let key = ids.map(|ids| self.key(ids));
         let token = via.filter(|_| client == Side::Server).and_then(|via| via.our_token());

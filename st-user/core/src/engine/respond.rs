@@ -420,7 +420,7 @@ impl Dialog {
         let packet = refused.datagram.packet();
         let (request, refusal) = (Message::scan(&asked.bytes, false), Message::scan(packet.bytes, false));
         let (Ok(request), Ok(refusal)) = (&request, &refusal) else { return Err(unknown()) };
-        let heard = Heard::read(&packet, refusal).ok_or_else(unknown)?;
+        let heard = Heard::read(&packet, refusal, None).ok_or_else(unknown)?;
         // Once more: the world may have moved.
         let plan = self.plan(sx, policy, &heard)?;
         let own = self.look.own();

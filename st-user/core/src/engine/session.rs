@@ -212,7 +212,6 @@ impl Dialog {
         self.session.partial = false;
         self.session.turned.clear();
         self.session.peer_asked = false;
-        sx.timers.cancel(self.id, Timer::Ignored);
         let named = matches!(expires, Some(Ok(SessionExpires { refresher: Some(Role::Uas), .. })));
         if by == By::Server && self.session.knows_timers || by == By::Peer && named && !answered {
             // It refreshes, or has just said that it will.
@@ -223,7 +222,7 @@ impl Dialog {
         self.leave_queue(sx);
         self.retire_hangup(sx);
         self.cycle = Cycle::after(&self.cycle);
-        sx.timers.cancel_all(self.id, &[Timer::Retry, Timer::Armed]);
+        sx.timers.cancel_all(self.id, &[Timer::Ignored, Timer::Retry, Timer::Armed]);
         let themselves = matches!(expires, Some(Ok(_))) && by != By::Sipst && !answered;
         self.session.origin = self.session.origin.after(themselves, outcome.agreed.is_some());
         let was_assumed = self.session.assumed.is_some();

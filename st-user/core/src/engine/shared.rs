@@ -103,6 +103,11 @@ pub(super) struct Shared {
     rng: StdRng,
 }
 
+/// The earlier of two moments, where there are any.
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    one.zip(other).map(|(one, other)| one.min(other)).or(one).or(other)
+}
+
 impl Shared {
     pub(super) fn new(config: EngineConfig, secret: Secret) -> Self {
         let EngineConfig { policy, mode, seed, limits } = config;
@@ -158,7 +163,8 @@ impl Shared {
     /// The same, or until when there is nothing to be done.
     pub(super) fn poll(&mut self) -> Output {
         self.take_output().unwrap_or_else(|| {
-            Output::Timeout([self.timers.next(), self.gate.next(), self.keepalives.next()].into_iter().flatten().min())
+            let others = earlier(self.gate.next(), self.keepalives.next());
+            Output::Timeout(earlier(self.timers.next(), others))
         })
     }
 

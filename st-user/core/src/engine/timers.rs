@@ -145,6 +145,10 @@ impl Timers {
     /// Stops those that run.
     pub(super) fn cancel_all(&mut self, session: SessionId, timers: &[Timer]) {
         let Some(running) = self.running.get_mut(&session) else { return };
+        // Mostly none of them runs.
+        if !running.timers.iter().any(|(_, known)| timers.contains(known)) {
+            return;
+        }
         self.next = None;
         running.timers.retain(|(_, known)| !timers.contains(known));
         if running.timers.is_empty() {

@@ -51,6 +51,19 @@ fn hits<const N: usize>(sixteen: [u8; 16], wanted: [u8; N]) -> u32 {
     wanted.iter().fold(none, |found, &b| found | sixteen.simd_eq(u8x16::splat(b))).to_bitmask()
 }
 
+/// Where a byte first stands among sixteen.
+#[inline]
+pub(super) fn first_in(sixteen: &[u8; 16], wanted: u8) -> Option<usize> {
+    first(hits(*sixteen, [wanted]), 0)
+}
+
+/// Whether the first so many bytes are the same, sixteen at most.
+#[inline]
+pub(super) fn begin_alike(one: &[u8; 16], other: &[u8; 16], length: usize) -> bool {
+    let differ = !u8x16::new(*one).simd_eq(u8x16::new(*other)).to_bitmask();
+    differ.trailing_zeros() as usize >= length
+}
+
 /// Goes through the lines of a message.
 pub(super) struct LineEnds<'a> {
     bytes: &'a [u8],

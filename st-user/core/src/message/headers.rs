@@ -272,7 +272,11 @@ impl<'a> Message<'a> {
     /// a fold among them.
     pub fn spaces_before(&self, name: HeaderName) -> Option<u8> {
         let line = self.line(self.first[name as usize])?;
-        let before = self.bytes[..usize::from(line.start)].iter().rev();
+        let before = &self.bytes[..usize::from(line.start)];
+        if let [.., b':', b' '] = before {
+            return Some(1);
+        }
+        let before = before.iter().rev();
         let blanks = before.clone().take_while(|&&b| is_blank(b)).count();
         let spaces = before.take_while(|&&b| b == b' ').count();
         Some(if spaces == blanks { u8::try_from(spaces).unwrap_or(u8::MAX) } else { 0 })
@@ -285,6 +289,12 @@ impl<'a> Message<'a> {
 
     /// The topmost Via, and whether there are others below it.
     pub fn vias(&self) -> (Option<Via<'a>>, bool) {
+        let mut lines = self.lines(HeaderName::Via);
+        if let (Some(only), None) = (lines.next(), lines.next())
+            && find(only, [b',']).is_none()
+        {
+            return (Via::parse(only), false);
+        }
         let mut vias = self.values(HeaderName::Via);
         (vias.next().and_then(Via::parse), vias.next().is_some())
     }
@@ -422,6 +432,16 @@ impl<'a> Message<'a> {
 fn session_expires(value: &[u8]) -> Result<SessionExpires, HeaderFault> {
     let (seconds, params) = take_while(value, |b| b != b';');
     let interval_s = text::number(trim(seconds)).ok_or(HeaderFault::Seconds)?;
+    // As nearly all write it.
+    let plain = match params {
+        b"" => Some(None),
+        b";refresher=uac" => Some(Some(Role::Uac)),
+        b";refresher=uas" => Some(Some(Role::Uas)),
+        _ => None,
+    };
+    if let Some(refresher) = plain {
+        return Ok(SessionExpires { interval_s, refresher });
+    }
     let mut refresher = None;
     for value in Params::new(params).filter_map(|param| value_of(param, b"refresher")) {
         let role = if same_word(value, b"uac") {

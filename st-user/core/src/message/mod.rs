@@ -141,38 +141,35 @@ impl<'a> Message<'a> {
     /// Takes in the header lines from `at` on.
     fn read_lines(&mut self, mut ends: LineEnds<'a>, mut at: usize) -> Result<(), ScanError> {
         let bytes = self.bytes;
-        while at < bytes.len() {
+        while let Some(&byte) = bytes.get(at) {
             let begin = at;
             let mut end;
             (end, at) = ends.next();
-            let mut line = &bytes[begin..end];
-            if trim_start(line).is_empty() && !is_fold(bytes, begin) {
+            if matches!(byte, b'\r' | b'\n') && trim_start(&bytes[begin..end]).is_empty() {
                 self.body_at = (end < at).then_some(at);
                 break;
             }
             while is_fold(bytes, at) {
                 (end, at) = ends.next();
-                line = &bytes[begin..end];
             }
             if self.truncated && at == bytes.len() {
                 break;
             }
-            self.push(line, end)?;
+            // One without a colon or with an unknown name is skipped.
+            if let Some((name, colon)) = HeaderName::of_line(&bytes[begin..], end - begin) {
+                self.push(name, begin + colon + 1, end)?;
+            }
         }
         Ok(())
     }
 
-    /// Takes in a header line (with its folds) that ends at `end`; one without a colon or with an unknown name is skipped.
-    fn push(&mut self, line: &[u8], end: usize) -> Result<(), ScanError> {
-        let Some(colon) = find(line, [b':']) else { return Ok(()) };
-        let (name, value) = (&line[..colon], trim_start(&line[colon + 1..]));
-        let Some(name) = HeaderName::from_bytes(name).or_else(|| HeaderName::from_padded(name)) else {
-            return Ok(());
-        };
+    /// Takes in a header line (with its folds) whose value stands there.
+    #[inline]
+    fn push(&mut self, name: HeaderName, start: usize, end: usize) -> Result<(), ScanError> {
+        let (start, end) = trimmed(self.bytes, start, end);
         let at = self.line_count;
-        let start = end - value.len();
         // `scan` has checked that no position is above u16::MAX.
-        let line = Line { start: start as u16, end: (start + trim_end(value).len()) as u16 };
+        let line = Line { start: start as u16, end: end as u16 };
         match self.lines.get_mut(usize::from(at)) {
             Some(place) => *place = line,
             None if usize::from(at) < MAX_LINES => self.more.push(line),
@@ -252,6 +249,20 @@ impl<'a> Message<'a> {
 /// Whether a line can be the first one of a message.
 pub(crate) fn is_start_line(line: &[u8]) -> bool {
     start_line(trim(line)).is_ok()
+}
+
+/// Where a value begins and ends without its outer blanks.
+#[inline]
+fn trimmed(bytes: &[u8], start: usize, end: usize) -> (usize, usize) {
+    // Nearly all have one blank before them and a carriage return behind.
+    match &bytes[start..end] {
+        [b' ', first, .., last, b'\r'] if !is_blank(*first) && !is_blank(*last) => (start + 1, end - 1),
+        value => {
+            let value = trim_start(value);
+            let start = end - value.len();
+            (start, start + trim_end(value).len())
+        }
+    }
 }
 
 /// Whether a line that begins at `at` continues the one before.

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::text::{same_word, trim};
+use super::{
+    find::{self, find},
+    text::{same_word, trim},
+};
 
 macro_rules! methods {
     ($($name:ident = $text:literal,)*) => {
@@ -62,7 +65,6 @@ macro_rules! headers {
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The header of that name or compact name, in any case.
-            #[inline(always)]
             pub fn from_bytes(name: &[u8]) -> Option<Self> {
                 let (known, header) = PLACES[place(name)?]?;
                 same_word(name, known).then_some(header)
@@ -72,6 +74,29 @@ macro_rules! headers {
             #[cold]
             pub(super) fn from_padded(name: &[u8]) -> Option<Self> {
                 Self::from_bytes(trim(name))
+            }
+
+            /// The name of the header line that `rest` begins with and that has so many bytes, and where its colon stands; `None` where
+            /// it has no colon, or an unknown name.
+            #[inline]
+            pub(super) fn of_line(rest: &[u8], length: usize) -> Option<(Self, usize)> {
+                // Nearly all names are short, and written as the RFCs do.
+                if let Some(sixteen) = rest.first_chunk()
+                    && let Some(colon) = find::first_in(sixteen, b':').filter(|colon| (1..length).contains(colon))
+                    && let place = spot(colon, sixteen[0], sixteen[colon - 1])
+                    && find::begin_alike(sixteen, &SHORT[place], colon + 1)
+                    && let Some((_, header)) = PLACES[place]
+                {
+                    return Some((header, colon));
+                }
+                Self::of_any_line(&rest[..length])
+            }
+
+            /// The same whatever it looks like.
+            fn of_any_line(line: &[u8]) -> Option<(Self, usize)> {
+                let colon = find(line, [b':'])?;
+                let name = &line[..colon];
+                Self::from_bytes(name).or_else(|| Self::from_padded(name)).map(|header| (header, colon))
             }
 
             /// The long name.
@@ -91,9 +116,31 @@ macro_rules! headers {
 /// Where a name stands in [`PLACES`], by its length, its first and its last letter, in any case.
 const fn place(name: &[u8]) -> Option<usize> {
     let (Some(first), Some(last)) = (name.first(), name.last()) else { return None };
-    // Factors that were tried out: no two of the names come to the same place.
-    Some((4 * name.len() + (*first | 0x20) as usize + 11 * (*last | 0x20) as usize) % 256)
+    Some(spot(name.len(), *first, *last))
 }
+
+/// The same where it is not empty.
+#[inline]
+const fn spot(length: usize, first: u8, last: u8) -> usize {
+    // Factors that were tried out: no two of the names come to the same place.
+    (4 * length + (first | 0x20) as usize + 11 * (last | 0x20) as usize) % 256
+}
+
+/// Those of [`PLACES`] that are short enough, as they are written, with a colon behind.
+static SHORT: [[u8; 16]; 256] = {
+    let mut short = [[0; 16]; 256];
+    let mut at = 0;
+    while at < short.len() {
+        if let Some((name, _)) = PLACES[at]
+            && name.len() < 16
+        {
+            short[at] = [b':'; 16];
+            short[at].split_at_mut(name.len()).0.copy_from_slice(name);
+        }
+        at += 1;
+    }
+    short
+};
 
 /// All names and compact names.
 static PLACES: [Option<(&[u8], HeaderName)>; 256] = {
@@ -177,6 +224,29 @@ mod tests {
                 assert_eq!(HeaderName::from_bytes(compact), Some(name));
             }
         }
+    }
+
+    #[test]
+    fn the_name_of_a_line_is_read_alike_by_the_short_way_and_by_the_long_one() {
+        for &name in HeaderName::ALL {
+            let long = name.name().as_bytes();
+            for written in [Some(long), name.compact(), Some(&long.to_ascii_lowercase())].into_iter().flatten() {
+                for behind in [
+                    &b":"[..],
+                    b": a value that is long enough",
+                    b" : a value that is long enough",
+                    b"-X: another name",
+                ] {
+                    let line = [written, behind].concat();
+                    let found = HeaderName::of_line(&line, line.len());
+                    assert_eq!(found, HeaderName::of_any_line(&line), "{}", String::from_utf8_lossy(&line));
+                    assert_eq!(found.map(|(name, _)| name), Some(name).filter(|_| !behind.starts_with(b"-")));
+                }
+            }
+        }
+        // What the next line says is none of this one's.
+        assert_eq!(HeaderName::of_line(b"v\r\n: 0123456789abcdef", 2), None);
+        assert_eq!(HeaderName::of_line(b": 0123456789abcdef", 18), None);
     }
 
     #[test]

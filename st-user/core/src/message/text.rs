@@ -3,8 +3,10 @@
 use super::find::find;
 
 /// Blanks, line ends of folds included.
+#[inline]
 pub(crate) const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+    // One comparison for most bytes.
+    byte <= b' ' && matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// What a token is made of (RFC 3261, section 25.1); `%` is among it.
@@ -50,10 +52,12 @@ pub(crate) fn number(digits: &[u8]) -> Option<u32> {
     if digits.is_empty() {
         return None;
     }
-    digits.iter().try_fold(0_u32, |sum, &b| {
-        b.is_ascii_digit().then_some(())?;
-        u32::try_from(u64::from(sum) * 10 + u64::from(b - b'0')).ok()
-    })
+    let mut sum = 0_u32;
+    for &b in digits {
+        let digit = Some(b.wrapping_sub(b'0')).filter(|digit| *digit < 10)?;
+        sum = sum.checked_mul(10)?.checked_add(digit.into())?;
+    }
+    Some(sum)
 }
 
 /// Whether two words are the same in any case. Most stacks write as the RFCs do, so that is tried first.
@@ -111,6 +115,9 @@ pub(crate) fn find_outside(bytes: &[u8], wanted: u8, quotes: bool) -> Option<usi
 
 /// Where the first angle bracket opens outside quoted strings.
 pub(crate) fn find_bracket(bytes: &[u8]) -> Option<usize> {
+    if bytes.first() == Some(&b'<') {
+        return Some(0);
+    }
     let first = find(bytes, [b'<', b'"'])?;
     if bytes[first] == b'<' {
         return Some(first);
@@ -164,6 +171,14 @@ impl<'a> Params<'a> {
     /// The value of the first parameter of that name, in any case; empty where it has none.
     #[inline]
     pub(crate) fn get(mut self, name: &[u8]) -> Option<&'a [u8]> {
+        // Mostly it is the first one, and written as the RFCs do.
+        if let Some([b'=', value @ ..]) = self.rest?.strip_prefix(name) {
+            match find(value, [b';', b'"', b'<']) {
+                None => return Some(trim(value)),
+                Some(end) if value[end] == b';' => return Some(trim(&value[..end])),
+                Some(_) => {}
+            }
+        }
         self.find_map(|param| value_of(param, name))
     }
 }
