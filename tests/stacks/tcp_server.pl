@@ -3,8 +3,7 @@
 # `halves`: one of the OPTIONS is written in two. `mixed`: instead of the INFO two OPTIONS are written at once.
 # `long`: it goes on once it has an answer to something of sipst's, and instead of the INFO there are three of several segments each, whose
 # numbers stand across the end of the first segment, before it and far behind it.
-# `behind`: as `whole`, and it stays for what comes after its BYE.
-# tcp_server.pl <own IP> <peer's IP> <how many OPTIONS> <whole | halves | mixed | long | behind> <seconds that it holds the call>
+# tcp_server.pl <own IP> <peer's IP> <how many OPTIONS> <whole | halves | mixed | long> <seconds that it holds the call>
 
 use strict;
 use warnings;
@@ -135,4 +134,4 @@ for my $request ($how eq 'mixed' ? () : $how eq 'long' ? ['BYE', 300] : (['INFO'
     print "$request->[0]: $status\n";
 }
 # What comes now is nobody's.
-get(2) if $how =~ /^(mixed|behind)$/;
+get(2) if $how eq 'mixed';

@@ -103,14 +103,7 @@ impl Line {
 }
 
 /// A request of the peer's.
-pub(crate) fn ask(
-    method: &str,
-    to: SocketAddr,
-    own: SocketAddr,
-    number: u32,
-    call: &str,
-    tag: Option<&str>,
-) -> Message {
+fn ask(method: &str, to: SocketAddr, own: SocketAddr, number: u32, call: &str, tag: Option<&str>) -> Message {
     let tag = tag.map_or(String::new(), |tag| format!(";tag={tag}"));
     Message::request(method, &format!("sip:server@{to}"))
         .with("Via", format!("SIP/2.0/TCP {own};branch=z9hG4bKpeer{call}{number}"))
