@@ -1,7 +1,9 @@
 # A SIP server over TCP that knows nothing of session timers: asks the peer OPTIONS, calls it, holds the call, sends an INFO, hangs up.
 # It logs what it gets. Answers that it is not waiting for it lets be, as a transaction layer does.
 # `halves`: one of the OPTIONS is written in two. `mixed`: instead of the INFO two OPTIONS are written at once.
-# tcp_server.pl <own IP> <peer's IP> <how many OPTIONS> <whole | halves | mixed> <seconds that it holds the call>
+# `long`: it goes on once it has an answer to something of sipst's, and instead of the INFO there are three of several segments each, whose
+# numbers stand across the end of the first segment, before it and far behind it.
+# tcp_server.pl <own IP> <peer's IP> <how many OPTIONS> <whole | halves | mixed | long> <seconds that it holds the call>
 
 use strict;
 use warnings;
@@ -15,7 +17,7 @@ my ($host, $far) = map { /:/ ? "[$_]" : $_ } $own, $peer;
 my $socket = IO::Socket::IP->new(LocalHost => $own, PeerHost => $peer, PeerPort => 5060, Proto => 'tcp') or die "connect: $@\n";
 $socket->setsockopt(IPPROTO_TCP, TCP_NODELAY, 1);
 my $select = IO::Select->new($socket);
-my ($held, $branches) = ('', 0);
+my ($held, $branches, $taken) = ('', 0, 0);
 
 sub put { defined syswrite($socket, $_[0]) or die "write: $!\n" }
 
@@ -31,6 +33,7 @@ sub get {
                 my $message = substr $held, 0, $length, '';
                 my ($first) = $message =~ /^([^\r]*)/;
                 my ($cseq) = $message =~ /^CSeq: *(.*?)\r/im;
+                $taken = 1 if $first =~ m{^SIP/2.0 100 };
                 print "got: $first | $cseq\n" unless $message =~ /OPTIONS\r/;
                 return $message;
             }
@@ -51,6 +54,19 @@ sub request {
         . "From: <sip:server\@$host>;tag=srv\r\nTo: <sip:peer\@$far>$to\r\nCall-ID: $call\@$host\r\nCSeq:     $number $method\r\n"
         . "Contact: <sip:server\@$host:5060;transport=tcp>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO\r\n"
         . "${type}Content-Length: " . length($body) . "\r\n\r\n$body";
+}
+
+# What a segment carries, with timestamps.
+my $segment = $own =~ /:/ ? 1428 : 1448;
+
+# A request whose number, as many digits behind its first, stands at that offset.
+sub long {
+    my ($method, $number, $tag, $at, $behind) = @_;
+    my $message = request($method, $number, $tag, 'x' x 6000);
+    my ($header, $name) = (index($message, 'CSeq:'), "X-Long: \r\n");
+    my $there = index($message, " $number $method") + 1 + $behind;
+    my $long = 'X-Long: ' . 'y' x ($at - $there - length $name) . "\r\n";
+    return substr($message, 0, $header) . $long . substr($message, $header);
 }
 
 # The final answer to the request with that number, which has to have it as the server wrote it.
@@ -96,7 +112,7 @@ my ($tag) = $ok =~ /^To:.*;tag=([^;\r]+)/im;
 put(request('ACK', 1, $tag, ''));
 print "in the call\n";
 my $end = time + $hold;
-while (time < $end) {
+while (time < $end && !($how eq 'long' && $taken)) {
     my $message = get($end - time);
     serve($message) if $message;
 }
@@ -104,7 +120,15 @@ if ($how eq 'mixed') {
     put(request('OPTIONS', $count + 1, '', '') . request('OPTIONS', $count + 2, '', ''));
     answer('OPTIONS', $count + $_) for 1, 2;
 }
-for my $request ($how eq 'mixed' ? () : ['INFO', 2], ['BYE', 3]) {
+if ($how eq 'long') {
+    for ([99, $segment, 1], [199, $segment, 3], [299, 3 * $segment, -100]) {
+        my ($number, @place) = @$_;
+        put(long('INFO', $number, $tag, @place));
+        my ($status) = answer('INFO', $number) =~ m{^SIP/2.0 (\d+)};
+        print "INFO: $status\n";
+    }
+}
+for my $request ($how eq 'mixed' ? () : $how eq 'long' ? ['BYE', 300] : (['INFO', 2], ['BYE', 3])) {
     put(request(@$request, $tag, ''));
     my ($status) = answer(@$request) =~ m{^SIP/2.0 (\d+)};
     print "$request->[0]: $status\n";

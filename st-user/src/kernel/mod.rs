@@ -426,7 +426,7 @@ fn bring_up(
     let flows = Flows::take(&mut ebpf)?;
     let holds = Holds::take(&mut ebpf, maps.hash_key())?;
     let assists = Assists::take(&mut ebpf)?;
-    let plans = Plans::take(&mut ebpf, options.acting)?;
+    let mut plans = Plans::take(&mut ebpf, options.acting, older.as_ref().map_or(&[], Older::plans))?;
     joined::call(&mut ebpf)?;
     hooks.load(&mut ebpf, options.attach)?;
     let older = match older {
@@ -441,7 +441,7 @@ fn bring_up(
     let here = Place::attach(&mut loaded, pins.clone(), options.attach, terms, chosen, all)?;
     let (elsewhere, sites, scout) = attach_elsewhere(&mut loaded, pins, &options.namespaces)?;
     if let Some(older) = older {
-        let dialogs = older.retire(&mut maps)?;
+        let dialogs = older.retire(&mut maps, &mut plans)?;
         tracing::info!(dialogs, "took over from an older version, with these dialogs whose numbers may be rewritten");
     }
     Ok((Anywhere { loaded, here, elsewhere, sites, scout }, (maps, flows, holds, assists, plans), ring))

@@ -9,10 +9,10 @@ use aya::{
 };
 use st_ebpf::{
     abi::{direction, names},
-    plan::{Connection, Plan, bits},
+    plan::{Connection, PATCHES, Plan, bits},
 };
 
-use super::{KernelError, error::errno};
+use super::{KernelError, error::errno, maps, pins::Pins};
 
 /// `BPF_NOEXIST`, `BPF_EXIST`.
 const NOEXIST: u64 = 1;
@@ -29,12 +29,20 @@ pub struct Plans {
 
 impl Plans {
     /// `wanted`: some trunk has calls over TCP refreshed. Where none has, the programs are called as long as connections have plans that an
-    /// earlier daemon made.
-    pub(crate) fn take(ebpf: &mut Ebpf, wanted: bool) -> Result<Self, KernelError> {
+    /// earlier daemon made. `carried`: those of an older version.
+    pub(crate) fn take(ebpf: &mut Ebpf, wanted: bool, carried: &[(Connection, Plan)]) -> Result<Self, KernelError> {
         let mut take = |name| ebpf.take_map(name).ok_or(KernelError::Lacks { name });
         let (table, acting) = (take(names::PLANS)?, take(names::ACTING)?);
         let failed = |name| move |source| KernelError::Map { name, source };
-        let table: Table<_, _, _> = table.try_into().map_err(failed(names::PLANS))?;
+        let mut table: Table<_, Connection, Plan> = table.try_into().map_err(failed(names::PLANS))?;
+        for (connection, plan) in carried {
+            match table.insert(connection, plan, NOEXIST) {
+                Ok(()) => {}
+                // By a take-over that did not come to its end.
+                Err(error) if errno(&error) == Some(libc::EEXIST) => {}
+                Err(source) => return Err(failed(names::PLANS)(source)),
+            }
+        }
         let mut programs: ProgramArray<MapData> = acting.try_into().map_err(failed(names::ACTING))?;
         let acting = wanted || table.keys().next().is_some();
         for (way, name) in [(direction::INGRESS, names::STREAM_INGRESS), (direction::EGRESS, names::STREAM_EGRESS)] {
@@ -95,9 +103,49 @@ impl Plans {
         }
     }
 
+    /// What an older version's programs have planned since its plans were copied.
+    pub(super) fn catch_up(&mut self, connection: Connection, seen: &Plan) -> Result<(), KernelError> {
+        let Ok(mut plan) = self.table.get(&connection, 0) else { return Ok(()) };
+        catch_up(&mut plan, seen);
+        let result = self.table.insert(connection, plan, EXIST);
+        result.map_err(|source| KernelError::Map { name: names::PLANS, source })
+    }
+
+    /// What is planned for a connection.
+    #[cfg(test)]
+    pub(super) fn plan(&self, ends: (SocketAddr, SocketAddr)) -> Plan {
+        self.table.get(&key(ends), 0).unwrap()
+    }
+
     /// The connection is gone.
     pub fn forget(&mut self, ends: (SocketAddr, SocketAddr)) {
         told("forgotten", self.table.remove(&key(ends)));
+    }
+}
+
+/// The plans of an older version: those of before ABI 10 have none.
+pub(super) fn pinned(pins: &Pins) -> Result<Option<Table<MapData, Connection, Plan>>, KernelError> {
+    if !pins.map(names::PLANS).exists() {
+        return Ok(None);
+    }
+    maps::pinned(pins, names::PLANS).map(Some)
+}
+
+/// Adds to a plan what another one of the same connection has beyond it: a copy of the segment may come yet. What each has by itself
+/// stays.
+fn catch_up(plan: &mut Plan, seen: &Plan) {
+    for way in 0..plan.patches.len() {
+        if (seen.acknowledged[way].wrapping_sub(plan.acknowledged[way]) as i32) > 0 || plan.acknowledged[way] == 0 {
+            plan.acknowledged[way] = seen.acknowledged[way];
+        }
+        // In the order in which they were made.
+        for step in 0..PATCHES as u32 {
+            let patch = seen.patches[way][seen.next[way].wrapping_add(step) as usize % PATCHES];
+            if patch.len > 0 && !plan.patches[way].contains(&patch) {
+                plan.patches[way][plan.next[way] as usize % PATCHES] = patch;
+                plan.next[way] = plan.next[way].wrapping_add(1);
+            }
+        }
     }
 }
 
@@ -111,4 +159,48 @@ fn told(what: &str, result: Result<(), MapError>) {
 
 fn key((server, peer): (SocketAddr, SocketAddr)) -> Connection {
     Connection::between(server, peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use st_ebpf::plan::{PATCH_BYTES, Patch};
+
+    use super::*;
+
+    fn patch(first: u32) -> Patch {
+        Patch { first, len: 3, bytes: [b'1'; PATCH_BYTES] }
+    }
+
+    fn plan(firsts: impl IntoIterator<Item = u32>) -> Plan {
+        let mut plan = Plan { flags: bits::NUMBERS, ..Plan::default() };
+        for first in firsts {
+            plan.patches[1][plan.next[1] as usize % PATCHES] = patch(first);
+            plan.next[1] += 1;
+        }
+        plan
+    }
+
+    fn firsts(plan: &Plan) -> Vec<u32> {
+        let mut firsts: Vec<_> =
+            plan.patches[1].iter().filter(|patch| patch.len > 0).map(|patch| patch.first).collect();
+        firsts.sort_unstable();
+        firsts
+    }
+
+    #[test]
+    fn a_plan_has_what_was_planned_elsewhere_meanwhile_and_keeps_its_own() {
+        let mut now = plan([1, 2, 30]);
+        now.acknowledged = [5, u32::MAX];
+        let mut seen = plan([1, 2, 3]);
+        seen.acknowledged = [4, 7];
+        catch_up(&mut now, &seen);
+        assert_eq!((firsts(&now), now.next, now.acknowledged), (vec![1, 2, 3, 30], [0, 4], [5, 7]));
+        let same = now;
+        catch_up(&mut now, &seen);
+        assert_eq!(now, same, "nothing twice");
+        // More than there is room for: the newest are there.
+        let mut now = plan([]);
+        catch_up(&mut now, &plan(1..=PATCHES as u32 + 3));
+        assert_eq!(firsts(&now), (4..=PATCHES as u32 + 3).collect::<Vec<_>>());
+    }
 }

@@ -3,7 +3,10 @@
 use std::{collections::HashSet, fs, process::Command};
 
 use st_core::{ReadyAck, Refusal, Side};
-use st_ebpf::cseq::State;
+use st_ebpf::{
+    cseq::State,
+    plan::{Connection, Patch, Plan, bits},
+};
 
 use super::*;
 use crate::{
@@ -365,8 +368,45 @@ fn what_the_server_sent_during_a_take_over_is_not_forgotten() {
         let mut older = Older::find(Path::new(PIN_DIR), &Pins::new(Path::new(PIN_DIR))).unwrap().unwrap();
         older.hand_over(&mut kernel.maps, &Pins::of(Path::new("/sys/fs/bpf/new"), 2)).unwrap();
         older.server_sent(dialog.map, State { number: SHIFTED.number + 1, ..SHIFTED });
-        older.retire(&mut kernel.maps).unwrap();
+        older.retire(&mut kernel.maps, &mut kernel.plans).unwrap();
         assert_eq!(kernel.maps.state(dialog), Ok(State { number: SHIFTED.number + 1, ..SHIFTED }));
+    });
+}
+
+#[test]
+fn an_older_versions_plans_are_taken_over_with_what_was_planned_meanwhile() {
+    let ends = ((HOST, 5060).into(), (HOST, 5070).into());
+    let (connection, acting) = (Connection::between(ends.0, ends.1), Options { acting: true, ..options(Attach::Tc) });
+    let patch = |first| Patch { first, len: 3, ..Patch::default() };
+    let plan = |patches: &[Patch]| {
+        let mut plan = Plan { flags: bits::NUMBERS, ..Plan::default() };
+        plan.patches[1][..patches.len()].copy_from_slice(patches);
+        plan.next[1] = patches.len() as u32;
+        plan
+    };
+    let earlier = || {
+        let mut first = Kernel::attach_by(Hooks::new(), Pins::of(Path::new(PIN_DIR), 1), &acting).unwrap().0;
+        assert!(first.plans.follow(ends));
+        first.plans.catch_up(connection, &plan(&[patch(5)])).unwrap();
+    };
+    in_a_namespace(|| {
+        earlier();
+        // Whether or not anything new is refreshed over TCP: what was begun goes on.
+        let (kernel, _ring) = Kernel::attach(&options(Attach::Tc)).unwrap();
+        assert_eq!((kernel.plans.connections(), kernel.plans.acts()), (vec![ends], true));
+        assert_eq!(kernel.plans.plan(ends), plan(&[patch(5)]));
+    });
+    in_a_namespace(|| {
+        earlier();
+        let mut older = Older::find(Path::new(PIN_DIR), &Pins::new(Path::new(PIN_DIR))).unwrap().unwrap();
+        let new = Pins::of(Path::new("/sys/fs/bpf/new"), 2);
+        let other = Options { interfaces: vec!["v1".into()], ..options(Attach::Tc) };
+        let (mut kernel, _ring) = Kernel::attach_by(Hooks::new(), new, &other).unwrap();
+        assert!(kernel.plans.follow(ends));
+        kernel.plans.catch_up(connection, &plan(&[patch(5), patch(50)])).unwrap();
+        older.plans_for(connection, plan(&[patch(5), patch(9)]));
+        older.retire(&mut kernel.maps, &mut kernel.plans).unwrap();
+        assert_eq!(kernel.plans.plan(ends), plan(&[patch(5), patch(50), patch(9)]));
     });
 }
 

@@ -1,5 +1,5 @@
-//! Taking over from an older version: its links go on with the new programs inside, its dialogs with their entries copied
-//! into the new maps. At no moment are two programs attached, or none.
+//! Taking over from an older version: its links go on with the new programs inside, its dialogs and the plans of its TCP connections
+//! with their entries copied into the new maps. At no moment are two programs attached, or none.
 //!
 //! What stood in its ring is not read: a daemon that starts knows nothing of the calls before it either way. Its tokens are
 //! not copied: answers to what it sent are taken off the wire by their branch.
@@ -10,12 +10,14 @@ use aya::maps::{HashMap, MapData};
 use st_ebpf::{
     abi::{self, Shift, names},
     cseq::State,
+    plan::{Connection, Plan},
 };
 
 use super::{
     KernelError,
     maps::{self, Maps},
     pins::{Lock, Pins},
+    plans::{self, Plans},
 };
 
 /// What an older version left, held so that no daemon of its own starts meanwhile.
@@ -26,6 +28,9 @@ pub(crate) struct Older {
     shifted: HashMap<MapData, [u8; 16], u64>,
     /// The dialogs as they were copied.
     copied: Vec<(u64, Shift)>,
+    plans: Option<HashMap<MapData, Connection, Plan>>,
+    /// The plans as they were copied.
+    planned: Vec<(Connection, Plan)>,
     _lock: Lock,
 }
 
@@ -46,8 +51,11 @@ impl Older {
         if pins.complete() && ![[0, 0], hash_key].contains(&maps::pinned_hash_key(pins)?) {
             return Err(KernelError::OtherVersion { path });
         }
+        let plans = plans::pinned(&older).map_err(other)?;
         Ok(Some(Self {
             hash_key,
+            planned: plans.iter().flat_map(HashMap::iter).flatten().collect(),
+            plans,
             shifts: maps::pinned(&older, names::SHIFTS).map_err(other)?,
             shifted: maps::pinned(&older, names::SHIFTED).map_err(other)?,
             copied: Vec::new(),
@@ -59,6 +67,11 @@ impl Older {
     /// The key that its entries were made with.
     pub(crate) fn hash_key(&self) -> [u64; 2] {
         self.hash_key
+    }
+
+    /// The plans of its TCP connections, to be copied before its links are taken over.
+    pub(crate) fn plans(&self) -> &[(Connection, Plan)] {
+        &self.planned
     }
 
     /// Copies its dialogs, and takes its links over into `pins`, with its programs still in them.
@@ -75,14 +88,27 @@ impl Older {
         self.shifts.insert(key, entry, 0).unwrap();
     }
 
-    /// Once the new programs are in the links: what the server sent while the dialogs were copied. Then nothing of the older
-    /// version is left.
-    pub(crate) fn retire(self, maps: &mut Maps) -> Result<usize, KernelError> {
+    /// Something is planned by the older programs.
+    #[cfg(test)]
+    pub(super) fn plans_for(&mut self, connection: Connection, plan: Plan) {
+        self.plans.as_mut().unwrap().insert(connection, plan, 0).unwrap();
+    }
+
+    /// Once the new programs are in the links: what the server sent, and what was planned, while that was copied. Then nothing of the
+    /// older version is left.
+    pub(crate) fn retire(self, maps: &mut Maps, plans: &mut Plans) -> Result<usize, KernelError> {
         for (key, copied) in &self.copied {
             if let Ok(now) = self.shifts.get(key, 0)
                 && now.word != copied.word
             {
                 maps.catch_up(*key, State::from_word(now.word))?;
+            }
+        }
+        for (connection, copied) in &self.planned {
+            if let Some(now) = self.plans.as_ref().and_then(|table| table.get(connection, 0).ok())
+                && now != *copied
+            {
+                plans.catch_up(*connection, &now)?;
             }
         }
         self.pins.remove().map(|_| self.copied.len())

@@ -47,6 +47,7 @@ mod replay;
 mod respond;
 mod restart;
 mod tcp;
+mod tcp_offloads;
 mod tcp_refresh;
 mod told;
 mod top;

@@ -17,22 +17,22 @@ use st_tests::{Family, Host, Lab, Process, Program, Sipst, agent::Message};
 
 use crate::plan::{INTERVAL_S, SOON, config};
 
-const REFRESH: [&str; 3] = ["action: refresh", "min_se: 2s", "tcp: refresh"];
-const ALERT: [&str; 3] = ["action: refresh", "min_se: 2s", "tcp: alert"];
+pub(crate) const REFRESH: [&str; 3] = ["action: refresh", "min_se: 2s", "tcp: refresh"];
+pub(crate) const ALERT: [&str; 3] = ["action: refresh", "min_se: 2s", "tcp: alert"];
 
 /// How many OPTIONS a server has to have been seen to send, or to answer, and a few more.
-const ENOUGH: u32 = 1_010;
+pub(crate) const ENOUGH: u32 = 1_010;
 
 /// How many intervals a call outlives.
 const INTERVALS: u32 = 3;
 const HOLD_S: u32 = INTERVALS * INTERVAL_S + 1;
 
 /// A server of the tests' own, as a user who is not sipst's.
-fn server(host: &Host, own: IpAddr, peer: IpAddr, asks: u32, how: &str) -> Process {
+pub(crate) fn server(host: &Host, own: IpAddr, peer: IpAddr, asks: u32, how: &str, hold_s: u32) -> Process {
     let script = host.file("tcp_server.pl", include_str!("../../stacks/tcp_server.pl")).unwrap();
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--", "perl"]).arg(script);
-    command.args([&own.to_string(), &peer.to_string(), &asks.to_string(), how, &HOLD_S.to_string()]);
+    command.args([&own.to_string(), &peer.to_string(), &asks.to_string(), how, &hold_s.to_string()]);
     host.spawn(command).unwrap()
 }
 
@@ -57,20 +57,20 @@ struct Peer {
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Line {
-    stream: TcpStream,
+pub(crate) struct Line {
+    pub(crate) stream: TcpStream,
     held: Vec<u8>,
 }
 
 impl Line {
-    fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         Self { stream, held: Vec::new() }
     }
 
     /// The next message, if one comes by then; an error where there are no more.
-    fn next(&mut self, until: Instant) -> Result<Option<Vec<u8>>, ()> {
+    pub(crate) fn next(&mut self, until: Instant) -> Result<Option<Vec<u8>>, ()> {
         loop {
             while self.held.starts_with(b"\r\n") {
                 self.held.drain(..2);
@@ -262,7 +262,7 @@ fn run(family: Family, rules: &[&str], asks: u32, how: &str) -> Run {
     let sipst = Sipst::start(&lab.server, &config("tc", rules)).unwrap();
     let (own, other) = (lab.wire.a.ip(family), lab.wire.b.ip(family));
     let peer = Peer::waits(&lab.peer, (other, 5060).into());
-    let mut server = server(&lab.server, own, other, asks, how);
+    let mut server = server(&lab.server, own, other, asks, how, HOLD_S);
     let within = SOON * 2 + Duration::from_secs(HOLD_S.into());
     let ended_well = server.wait(within).unwrap().success();
     Run { sipst, peer, server, ended_well, _lab: lab }
