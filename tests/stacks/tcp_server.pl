@@ -1,9 +1,10 @@
 # A SIP server over TCP that knows nothing of session timers: asks the peer OPTIONS, calls it, holds the call, sends an INFO, hangs up.
 # It logs what it gets. Answers that it is not waiting for it lets be, as a transaction layer does.
-# `halves`: one of the OPTIONS is written in two. `mixed`: instead of the INFO two OPTIONS are written at once.
+# `halves`: one of the OPTIONS is written in two. `mixed`: instead of the INFO two OPTIONS are written at once. `mixed` and `stays`: the
+# connection stays open for a while after the BYE.
 # `long`: it goes on once it has an answer to something of sipst's, and instead of the INFO there are three of several segments each, whose
 # numbers stand across the end of the first segment, before it and far behind it.
-# tcp_server.pl <own IP> <peer's IP> <how many OPTIONS> <whole | halves | mixed | long> <seconds that it holds the call>
+# tcp_server.pl <own IP> <peer's IP> <how many OPTIONS> <whole | stays | halves | mixed | long> <seconds that it holds the call>
 
 use strict;
 use warnings;
@@ -128,10 +129,11 @@ if ($how eq 'long') {
         print "INFO: $status\n";
     }
 }
-for my $request ($how eq 'mixed' ? () : $how eq 'long' ? ['BYE', 300] : (['INFO', 2], ['BYE', 3])) {
+my @last = $how eq 'mixed' ? (['BYE', 3]) : $how eq 'long' ? (['BYE', 300]) : (['INFO', 2], ['BYE', 3]);
+for my $request (@last) {
     put(request(@$request, $tag, ''));
     my ($status) = answer(@$request) =~ m{^SIP/2.0 (\d+)};
     print "$request->[0]: $status\n";
 }
 # What comes now is nobody's.
-get(2) if $how eq 'mixed';
+get(2) if $how =~ /^(mixed|stays)$/;

@@ -27,6 +27,9 @@ pub(crate) const ENOUGH: u32 = 1_010;
 const INTERVALS: u32 = 3;
 const HOLD_S: u32 = INTERVALS * INTERVAL_S + 1;
 
+/// The last UPDATE but one of a call that lives: what its answer is joined with does not let the last one leave.
+const JOINED: usize = 2 * INTERVALS as usize - 1;
+
 /// A server of the tests' own, as a user who is not sipst's.
 pub(crate) fn server(host: &Host, own: IpAddr, peer: IpAddr, asks: u32, how: &str, hold_s: u32) -> Process {
     let script = host.file("tcp_server.pl", include_str!("../../stacks/tcp_server.pl")).unwrap();
@@ -125,8 +128,16 @@ fn prove(line: &mut Line, to: SocketAddr, own: SocketAddr, count: u32) {
     }
 }
 
-/// In a call, and before it where it is called.
-fn talk(line: &mut Line, own: SocketAddr, heard: &Mutex<Heard>, over: &AtomicBool, mut dialog: Option<Message>) {
+/// In a call, and before it where it is called. `joins`: which of its answers to UPDATE leaves behind a request of its own, far into the
+/// same segment.
+fn talk(
+    line: &mut Line,
+    own: SocketAddr,
+    heard: &Mutex<Heard>,
+    over: &AtomicBool,
+    mut dialog: Option<Message>,
+    joins: Option<usize>,
+) {
     let interval = Duration::from_secs(INTERVAL_S.into());
     let (mut refreshed, mut highest) = (Instant::now(), 0);
     let mut bye = None;
@@ -198,13 +209,21 @@ fn talk(line: &mut Line, own: SocketAddr, heard: &Mutex<Heard>, over: &AtomicBoo
         } else if method == "BYE" {
             dialog = None;
         }
+        let updates = heard.requests.iter().filter(|(its, _)| its == "UPDATE").count();
+        if method == "UPDATE" && joins == Some(updates) {
+            let to = line.stream.peer_addr().unwrap();
+            let before = ask("OPTIONS", to, own, 1, "joined", None).with_body("text/plain", "w".repeat(5_000));
+            let both = [before.to_bytes(": "), answer.to_bytes(": ")].concat();
+            line.stream.write_all(&both).unwrap();
+            continue;
+        }
         line.put(&answer);
     }
 }
 
 impl Peer {
-    /// One that is called, whoever calls.
-    fn waits(host: &Host, own: SocketAddr) -> Self {
+    /// One that is called, whoever calls; `joins` as in [`talk`].
+    fn waits(host: &Host, own: SocketAddr, joins: Option<usize>) -> Self {
         let listener = host.enter(move || TcpListener::bind(own).unwrap());
         listener.set_nonblocking(true).unwrap();
         Self::run(move |heard, over| {
@@ -214,7 +233,7 @@ impl Peer {
                     continue;
                 };
                 stream.set_nonblocking(false).unwrap();
-                talk(&mut Line::new(stream), own, heard, over, None);
+                talk(&mut Line::new(stream), own, heard, over, None, joins);
             }
         })
     }
@@ -254,6 +273,11 @@ struct Run {
 }
 
 fn run(family: Family, rules: &[&str], asks: u32, how: &str) -> Run {
+    run_with(family, rules, asks, how, None)
+}
+
+/// `joins` as in [`talk`].
+fn run_with(family: Family, rules: &[&str], asks: u32, how: &str, joins: Option<usize>) -> Run {
     let lab = Lab::new().unwrap();
     // Nobody but sipst mends checksums.
     for host in [&lab.server, &lab.peer] {
@@ -261,7 +285,7 @@ fn run(family: Family, rules: &[&str], asks: u32, how: &str) -> Run {
     }
     let sipst = Sipst::start(&lab.server, &config("tc", rules)).unwrap();
     let (own, other) = (lab.wire.a.ip(family), lab.wire.b.ip(family));
-    let peer = Peer::waits(&lab.peer, (other, 5060).into());
+    let peer = Peer::waits(&lab.peer, (other, 5060).into(), joins);
     let mut server = server(&lab.server, own, other, asks, how, HOLD_S);
     let within = SOON * 2 + Duration::from_secs(HOLD_S.into());
     let ended_well = server.wait(within).unwrap().success();
@@ -319,6 +343,30 @@ impl Run {
         assert_eq!(sent["reason"], "bye_refused: to the peer", "{story}");
     }
 
+    /// It lived, until an answer came far into a segment, where no plan was made for it: the server got that as it was and let it be,
+    /// nothing was written into the connection from then on, and sipst's BYE followed the server's.
+    fn is_brought_to_its_end_behind_an_answer_amid_a_segment(&self, joined: usize) {
+        let story = self.story();
+        let said = self.server.printed();
+        assert!(self.ended_well && said.contains("INFO: 500") && said.contains("BYE: 500"), "{story}");
+        let told = |status: &str| {
+            said.lines()
+                .filter(|line| line.starts_with(&format!("got: SIP/2.0 {status} ")) && line.contains("UPDATE"))
+                .count()
+        };
+        assert_eq!((told("100"), told("200")), (joined - 1, 1), "{story}");
+        assert_eq!((self.peer.count("UPDATE"), self.sipst.count("refresh_succeeded")), (joined, joined), "{story}");
+        let failed = self.sipst.event("refresh_failed", SOON).unwrap();
+        assert!(failed["reason"].as_str().unwrap().starts_with("tcp_mixed"), "{story}");
+        let sent = self.sipst.event("bye_sent", SOON).unwrap();
+        assert_eq!(sent["reason"], "bye_refused: to the peer", "{story}");
+        let updates = u32::try_from(joined).unwrap();
+        let heard = self.peer.heard.lock().unwrap();
+        assert!(heard.faults.is_empty() && !heard.hung_up, "{story}");
+        assert_eq!(heard.refused, [("INFO".into(), 2), ("BYE".into(), 3)], "{story}");
+        assert_eq!(heard.requests.last(), Some(&("BYE".into(), 4 + updates)), "{story}");
+    }
+
     /// Nothing was written into it, for that reason, and the peer hung up in the end.
     fn died(&self, kind: &str, reason: &str) {
         let story = self.story();
@@ -338,6 +386,10 @@ fn a_call_over_tcp_lives_by_what_is_written_into_its_servers_connection() {
         thread::spawn(|| run(Family::V4, &REFRESH, ENOUGH, "whole").lived()),
         thread::spawn(|| run(Family::V6, &REFRESH, ENOUGH, "whole").lived()),
         thread::spawn(|| run(Family::V4, &REFRESH, ENOUGH, "mixed").is_brought_to_its_end()),
+        thread::spawn(|| {
+            let run = run_with(Family::V4, &REFRESH, ENOUGH, "stays", Some(JOINED));
+            run.is_brought_to_its_end_behind_an_answer_amid_a_segment(JOINED);
+        }),
         // Without it the same call dies.
         thread::spawn(|| run(Family::V4, &ALERT, ENOUGH, "whole").died("refresh_overdue", "over_tcp")),
         // So it does where one message in a thousand was written in two halves,
@@ -346,7 +398,7 @@ fn a_call_over_tcp_lives_by_what_is_written_into_its_servers_connection() {
         thread::spawn(|| run(Family::V4, &REFRESH, 10, "whole").died("refresh_failed", "tcp_unproven")),
     ];
     let failed: Vec<bool> = runs.into_iter().map(|run| run.join().is_err()).collect();
-    assert_eq!(failed, [false; 6]);
+    assert_eq!(failed, [false; 7]);
 }
 
 /// A call of real software's over TCP.
@@ -395,7 +447,7 @@ fn kamailio(rules: &[&str]) -> Call {
             .with("From", answer.header("To").unwrap())
             .with("To", answer.header("From").unwrap())
             .with("Call-ID", answer.header("Call-ID").unwrap());
-        talk(&mut line, own, heard, over, Some(dialog));
+        talk(&mut line, own, heard, over, Some(dialog), None);
     });
     (sipst, peer, server, lab)
 }
@@ -423,7 +475,7 @@ fn baresip(rules: &[&str]) -> Call {
     let lab = Lab::new().unwrap();
     let sipst = Sipst::start(&lab.server, &config("tc", rules)).unwrap();
     let (own, other) = (lab.wire.a.v4, lab.wire.b.v4);
-    let peer = Peer::waits(&lab.peer, (other, 5060).into());
+    let peer = Peer::waits(&lab.peer, (other, 5060).into(), None);
     let server = Program::baresip(&lab.server, own, Some(&format!("sip:peer@{other};transport=tcp"))).unwrap();
     let to = SocketAddr::from((own, 5060));
     let stream = lab.peer.enter(move || TcpStream::connect(to).unwrap());
