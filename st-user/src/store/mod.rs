@@ -31,8 +31,8 @@ use crate::output::chain;
 /// Where state is kept, unless the configuration says otherwise.
 pub const STATE_DIR: &str = "/var/lib/sipst";
 
-/// The pause before the first change is written and after all that had changed was, and what the latter is at least for each record
-/// of that: where much changes it has often changed again by then, and is written once.
+/// The pause after all that had changed was written, and what it is at least for each record of that: where much changes it has
+/// often changed again by then, and is written once.
 const PAUSE: Duration = Duration::from_millis(200);
 const PAUSE_PER_RECORD: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -124,7 +124,6 @@ impl Opened {
             told: !keeps,
             written: 0,
             next: Instant::now(),
-            awaits: false,
             round: 0,
             busy_since: None,
             gathered: Gathered::default(),
@@ -164,8 +163,6 @@ pub struct Store {
     written: usize,
     /// When the next batch may go.
     next: Instant,
-    /// Whether that was put off for what comes of the first change.
-    awaits: bool,
     /// Records that were handed over since the last pause.
     round: u32,
     /// Since when the writer has not finished a batch.
@@ -206,14 +203,7 @@ impl Store {
     pub fn turn(&mut self, engine: &mut Engine, about: impl FnOnce() -> About) {
         let now = Instant::now();
         self.look(engine, now);
-        if !self.keeps || !engine.has_changes() {
-            return;
-        }
-        // What comes of the first change often follows within milliseconds, as the answer to a refresh does: one batch for both.
-        if !std::mem::replace(&mut self.awaits, true) {
-            self.next = self.next.max(now + PAUSE);
-        }
-        if now < self.next {
+        if !self.keeps || now < self.next || !engine.has_changes() {
             return;
         }
         let Some(writer) = self.writer.as_ref().filter(|writer| writer.pending() < WAITING) else {
@@ -229,7 +219,6 @@ impl Store {
         }
         self.next = now;
         if !grows && !engine.has_changes() {
-            self.awaits = false;
             self.next += pause(std::mem::take(&mut self.round));
         }
     }

@@ -9,8 +9,8 @@ use std::{
 /// `UDP_SEGMENT` of linux/udp.h.
 const SEGMENT: i32 = 103;
 
-/// What leaves behind each message.
-pub(super) const KEEP_ALIVE: &[u8] = b"\r\n\r\n";
+/// What leaves behind each message: not what sipst itself keeps a flow open with.
+pub(super) const KEEP_ALIVE: &[u8] = b"\r\n";
 
 /// Sends a message and a keep-alive in one system call.
 pub(super) fn send(socket: &UdpSocket, message: &[u8], to: SocketAddr) -> io::Result<()> {
