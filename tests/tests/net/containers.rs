@@ -32,7 +32,8 @@ impl Site {
         let run = |program: &str, arguments: &str| {
             host.run(program, &arguments.split(' ').collect::<Vec<_>>()).unwrap();
         };
-        run("ip", "link add br0 type bridge");
+        // An address of its own, as runtimes give it: else it has its lowest port's, and another one when a container is gone.
+        run("ip", "link add br0 address 02:00:00:00:00:01 type bridge");
         run("ip", "address add 10.200.0.1/24 dev br0");
         run("ip", "link set br0 up");
         run("sysctl", "-qw net.ipv4.ip_forward=1");
