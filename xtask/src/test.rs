@@ -24,7 +24,7 @@ const NET_THREADS: &str = "7";
 
 /// A machine that stands still for seconds lets real calls die. So many network tests that failed beside the others are tried
 /// once more, each alone: what fails then too has failed. More than these are no accident.
-const TRIED_AGAIN: usize = 5;
+const TRIED_AGAIN: usize = 3;
 
 #[derive(Args)]
 pub(crate) struct Options {

@@ -25,6 +25,7 @@ use super::{
     packet::Datagram,
     shift::{is_shifted, only_raise, raises, would_be_another},
 };
+
 /// Goes on in the program that reads them.
 #[inline(always)]
 pub fn read_on(skb: &Skb, direction: u8) -> i32 {

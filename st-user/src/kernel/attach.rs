@@ -212,7 +212,7 @@ fn pin_dir_of(link: &Path) -> &Path {
 }
 
 /// A loaded TC program.
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {
+pub(super) fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {
     let program = ebpf.program_mut(name).ok_or(KernelError::Lacks { name })?;
     let program: &mut SchedClassifier = program.try_into().map_err(|error| KernelError::program(name, error))?;
     load(name, program.fd().is_ok(), || program.load())?;

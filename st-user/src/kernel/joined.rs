@@ -4,19 +4,15 @@
 use aya::{
     Ebpf,
     maps::{MapData, ProgramArray},
-    programs::SchedClassifier,
 };
 use st_ebpf::abi::{direction, names};
 
-use super::KernelError;
+use super::{KernelError, attach::classifier};
 
 /// Loads them, and has them called.
 pub(super) fn call(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     for (way, name) in [(direction::INGRESS, names::JOINED_INGRESS), (direction::EGRESS, names::JOINED_EGRESS)] {
-        let program = ebpf.program_mut(name).ok_or(KernelError::Lacks { name })?;
-        let program: &mut SchedClassifier = program.try_into().map_err(|error| KernelError::program(name, error))?;
-        program.load().map_err(|error| KernelError::program(name, error))?;
-        let descriptor = program.fd().map_err(|error| KernelError::program(name, error))?;
+        let descriptor = classifier(ebpf, name)?.fd().map_err(|error| KernelError::program(name, error))?;
         let descriptor = descriptor.try_clone().map_err(|error| KernelError::program(name, error.into()))?;
         let name = names::JOINED;
         let failed = |source| KernelError::Map { name, source };

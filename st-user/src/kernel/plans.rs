@@ -5,14 +5,13 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use aya::{
     Ebpf,
     maps::{HashMap as Table, MapData, MapError, ProgramArray},
-    programs::SchedClassifier,
 };
 use st_ebpf::{
     abi::{direction, names},
     plan::{Connection, PATCHES, Plan, bits},
 };
 
-use super::{KernelError, error::errno, maps, pins::Pins};
+use super::{KernelError, attach::classifier, error::errno, maps, pins::Pins};
 
 /// `BPF_NOEXIST`, `BPF_EXIST`.
 const NOEXIST: u64 = 1;
@@ -47,11 +46,7 @@ impl Plans {
         let acting = wanted || table.keys().next().is_some();
         for (way, name) in [(direction::INGRESS, names::STREAM_INGRESS), (direction::EGRESS, names::STREAM_EGRESS)] {
             if acting {
-                let program = ebpf.program_mut(name).ok_or(KernelError::Lacks { name })?;
-                let program: &mut SchedClassifier =
-                    program.try_into().map_err(|error| KernelError::program(name, error))?;
-                program.load().map_err(|error| KernelError::program(name, error))?;
-                let descriptor = program.fd().map_err(|error| KernelError::program(name, error))?;
+                let descriptor = classifier(ebpf, name)?.fd().map_err(|error| KernelError::program(name, error))?;
                 programs.set(way.into(), descriptor, 0).map_err(failed(names::ACTING))?;
             } else if let Err(source) = programs.clear_index(&way.into())
                 && errno(&source) != Some(libc::ENOENT)

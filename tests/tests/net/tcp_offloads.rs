@@ -14,7 +14,7 @@ use st_tests::{Family, Host, Lab, Sipst, Tap, Wire, agent::Message};
 
 use crate::{
     plan::{INTERVAL_S, SOON, config},
-    tcp_refresh::{ALERT, ENOUGH, Line, REFRESH, server},
+    tcp_refresh::{ALERT, ENOUGH, Line, REFRESH, server, taken},
 };
 
 /// The largest frame that a wire takes.
@@ -76,28 +76,14 @@ fn talk(line: &mut Line, own: SocketAddr, at: usize, mut before: impl FnMut(u32)
             continue;
         }
         let number = message.cseq().unwrap().number;
-        let mut answer = Message::response(&message, 200, "OK");
-        if message.param("To", "tag").is_none() {
-            let to = answer.headers.iter_mut().find(|(name, _)| name == "To").unwrap();
-            to.1.push_str(";tag=peer");
-        }
-        answer = answer.with("Contact", format!("<sip:peer@{own};transport=tcp>"));
-        answer = answer.with("Allow", "INVITE, ACK, BYE, UPDATE, INFO");
+        let mut answer = taken(&message, own);
         if method == "OPTIONS" {
             line.stream.write_all(&answer.to_bytes(": ")).unwrap();
             continue;
         }
-        if matches!(method.as_str(), "INVITE" | "UPDATE") {
-            answer = answer.with("Require", "timer").with("Session-Expires", format!("{INTERVAL_S};refresher=uac"));
+        if method != "INVITE" {
+            answer = answer.with_body("text/plain", "w".repeat(5_000));
         }
-        answer = if method == "INVITE" {
-            let ip = own.ip();
-            let sdp =
-                format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 42000 RTP/AVP 0\r\n");
-            answer.with_body("application/sdp", sdp)
-        } else {
-            answer.with_body("text/plain", "w".repeat(5_000))
-        };
         let text = String::from_utf8(bytes).unwrap();
         got.push((method.clone(), number, text.find("CSeq").unwrap()));
         before(number);

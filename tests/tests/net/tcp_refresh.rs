@@ -128,6 +128,29 @@ fn prove(line: &mut Line, to: SocketAddr, own: SocketAddr, count: u32) {
     }
 }
 
+/// Where the peer's media are.
+fn sdp(own: SocketAddr) -> String {
+    let ip = own.ip();
+    format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 42000 RTP/AVP 0\r\n")
+}
+
+/// The peer's 200 to whatever the server asks: its caller is to refresh the call.
+pub(crate) fn taken(request: &Message, own: SocketAddr) -> Message {
+    let mut answer = Message::response(request, 200, "OK");
+    if request.param("To", "tag").is_none() {
+        let to = answer.headers.iter_mut().find(|(name, _)| name == "To").unwrap();
+        to.1.push_str(";tag=peer");
+    }
+    answer = answer
+        .with("Contact", format!("<sip:peer@{own};transport=tcp>"))
+        .with("Allow", "INVITE, ACK, BYE, UPDATE, INFO");
+    let method = request.method();
+    if matches!(method, Some("INVITE" | "UPDATE")) {
+        answer = answer.with("Require", "timer").with("Session-Expires", format!("{INTERVAL_S};refresher=uac"));
+    }
+    if method == Some("INVITE") { answer.with_body("application/sdp", sdp(own)) } else { answer }
+}
+
 /// In a call, and before it where it is called. `joins`: which of its answers to UPDATE leaves behind a request of its own, far into the
 /// same segment.
 fn talk(
@@ -174,14 +197,7 @@ fn talk(
         if !message.header("Via").unwrap().starts_with("SIP/2.0/TCP ") {
             heard.faults.push(format!("{} by {:?}", message.start, message.header("Via")));
         }
-        let mut answer = Message::response(&message, 200, "OK");
-        if message.param("To", "tag").is_none() {
-            let to = answer.headers.iter_mut().find(|(name, _)| name == "To").unwrap();
-            to.1.push_str(";tag=peer");
-        }
-        answer = answer
-            .with("Contact", format!("<sip:peer@{own};transport=tcp>"))
-            .with("Allow", "INVITE, ACK, BYE, UPDATE, INFO");
+        let answer = taken(&message, own);
         match method.as_str() {
             "ACK" => continue,
             "OPTIONS" => {}
@@ -197,13 +213,7 @@ fn talk(
         }
         if matches!(method.as_str(), "INVITE" | "UPDATE") {
             refreshed = Instant::now();
-            answer = answer.with("Require", "timer").with("Session-Expires", format!("{INTERVAL_S};refresher=uac"));
-            let sdp = format!(
-                "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio 42000 RTP/AVP 0\r\n",
-                own.ip()
-            );
             if method == "INVITE" {
-                answer = answer.with_body("application/sdp", sdp);
                 dialog = Some(answer.clone());
             }
         } else if method == "BYE" {
@@ -423,15 +433,11 @@ fn kamailio(rules: &[&str]) -> Call {
         let own = stream.local_addr().unwrap();
         let mut line = Line::new(stream);
         prove(&mut line, to, own, ENOUGH);
-        let sdp = format!(
-            "v=0\r\no=- 1 1 IN IP4 {0}\r\ns=-\r\nc=IN IP4 {0}\r\nt=0 0\r\nm=audio 42000 RTP/AVP 0\r\n",
-            own.ip()
-        );
         let invite = ask("INVITE", to, own, 1, "call", None)
             .with("Supported", "timer")
             .with("Allow", "INVITE, ACK, BYE, UPDATE")
             .with("Session-Expires", INTERVAL_S)
-            .with_body("application/sdp", sdp);
+            .with_body("application/sdp", sdp(own));
         line.put(&invite);
         let answer = loop {
             let bytes = line.next(Instant::now() + SOON).unwrap().expect("an answer to INVITE");

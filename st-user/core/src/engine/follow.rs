@@ -152,7 +152,13 @@ impl Dialog {
             }
             return;
         }
-        let Some(exchange) = self.exchanges.of_response(sender, cseq, heard.transaction(sx.secret)) else {
+        let transaction = heard.transaction(sx.secret);
+        if sx.joined
+            && self.exchanges.of_response(sender, cseq, transaction).is_some_and(|known| known.stage == Stage::Open)
+        {
+            self.answer_was_joined(sx, responder);
+        }
+        let Some(exchange) = self.exchanges.of_response(sender, cseq, transaction) else {
             sx.stats.unknown_request += 1;
             return;
         };
@@ -161,8 +167,6 @@ impl Dialog {
             // R16: a copy changes nothing.
             return;
         }
-        self.answer_was_joined(sx, responder);
-        let Some(exchange) = self.exchanges.of_response(sender, cseq, heard.transaction(sx.secret)) else { return };
         match status {
             ..200 => {
                 exchange.rings(now, message);

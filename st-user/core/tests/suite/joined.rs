@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::sim::{Reply, Sim, disk::Disk};
+use crate::sim::{Reply, Sim, disk::Disk, text::server_expires};
 use st_core::{
     Action,
     EventKind::*,
@@ -13,7 +13,6 @@ use st_core::{
 };
 
 const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
-const UAS_90: &str = "Session-Expires: 90;refresher=uas\r\n";
 /// Where the server's SDP says that its media are.
 const FLOW: &str = "192.0.2.10:4000";
 const OUT: [bool; 2] = [true, false];
@@ -23,10 +22,6 @@ fn sim(joined: [bool; 2]) -> Sim {
     let mut sim = Sim::new(Action::Refresh);
     sim.joined = joined;
     sim
-}
-
-fn server_expires(caller: Side) -> &'static str {
-    if caller == Side::Server { UAC_90 } else { UAS_90 }
 }
 
 #[test]

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::sim::{Reply, SERVERS_COOKIE, Sim, disk::Disk};
+use crate::sim::{Reply, SERVERS_COOKIE, Sim, disk::Disk, text::server_expires};
 use st_core::{
     Action, EventKind::*, OnExpired, OnMoved, OverTcp, Refusal, Respond, Rules, Side, Transport,
     engine::reason::OVER_TCP, message::MethodName,
 };
 
 const UAC_90: &str = "Session-Expires: 90;refresher=uac\r\n";
-const UAS_90: &str = "Session-Expires: 90;refresher=uas\r\n";
 const TCP: [Transport; 2] = [Transport::Tcp; 2];
 
 fn rules() -> Rules {
@@ -20,10 +19,6 @@ fn sim(rules: Rules, transports: [Transport; 2]) -> Sim {
     let mut sim = Sim::with(rules);
     sim.transports = transports;
     sim
-}
-
-fn server_expires(caller: Side) -> &'static str {
-    if caller == Side::Server { UAC_90 } else { UAS_90 }
 }
 
 #[test]

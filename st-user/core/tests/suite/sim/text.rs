@@ -127,6 +127,14 @@ impl Call {
     }
 }
 
+/// The header line by which the server is the refresher of a call of 90 s, whoever calls.
+pub fn server_expires(caller: Side) -> &'static str {
+    match caller {
+        Side::Server => "Session-Expires: 90;refresher=uac\r\n",
+        Side::Peer => "Session-Expires: 90;refresher=uas\r\n",
+    }
+}
+
 /// The Contact and Allow lines of a side.
 pub fn manners(side: Side, update: bool) -> String {
     match (side, update) {
