@@ -4,7 +4,7 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use st_ebpf::{
     abi::{Counter, HELD_BYTES, HOLD_SILENT_NS, Hold, holds, kind},
-    key::Whose,
+    key::{DialogKey, Whose},
     scan::{is_refusal, method, part},
 };
 
@@ -61,7 +61,7 @@ fn hold_whole(scratch: &mut Scratch, captured: u32) -> Held {
     if !is_refusal(&scratch.window) || scratch.scan.found & (read | part::RETRY_AFTER) != read || !is_awake() {
         return Held::No;
     }
-    let Some(mark) = mark(scratch) else { return Held::No };
+    let Some(mark) = key(scratch).and_then(mark) else { return Held::No };
     if mark.methods & refused == 0 || mark.cookie != scratch.header.cookie {
         return Held::No;
     }
@@ -83,10 +83,15 @@ fn is_awake() -> bool {
     HEARTBEAT.get(0).is_some_and(|beat| now.saturating_sub(*beat) <= HOLD_SILENT_NS)
 }
 
-/// The mark on the dialog of a request of the peer's, or of a response to it.
+/// The key of the dialog of a request of the peer's, or of a response to it.
 #[inline(always)]
-fn mark(scratch: &mut Scratch) -> Option<Hold> {
-    let key = dialog_key(scratch, scratch.scan.from_tag, Whose::Peer)?;
+fn key(scratch: &mut Scratch) -> Option<DialogKey> {
+    dialog_key(scratch, scratch.scan.from_tag, Whose::Peer)
+}
+
+/// The mark on the dialog.
+#[inline(always)]
+fn mark(key: DialogKey) -> Option<Hold> {
     let mark = HOLDS.get_ptr(key.map)?;
     // SAFETY: an element of the map, readable until the program ends.
     let mark = unsafe { mark.read_volatile() };
@@ -116,6 +121,9 @@ pub fn acks_are_held() -> bool {
 /// Tells what an ACK with the peer's tag in From is for.
 #[inline(always)]
 pub fn acks(scratch: &mut Scratch) -> Acks {
+    if key(scratch).is_none() {
+        return Acks::Other;
+    }
     // SAFETY: the scratch place.
     let acks = unsafe { st_acks(scratch) };
     if acks == Acks::Refusal as u32 {
@@ -127,7 +135,7 @@ pub fn acks(scratch: &mut Scratch) -> Acks {
     }
 }
 
-/// [`acks`], to the verifier a function by itself.
+/// [`acks`], to the verifier a function by itself, once the scratch place has the dialog's key.
 #[unsafe(no_mangle)]
 #[inline(never)]
 unsafe extern "C" fn st_acks(scratch: *mut Scratch) -> u32 {
@@ -137,7 +145,7 @@ unsafe extern "C" fn st_acks(scratch: *mut Scratch) -> u32 {
 
 #[inline(always)]
 fn by_mark(scratch: &mut Scratch) -> Acks {
-    let Some(mark) = mark(scratch) else { return Acks::Other };
+    let Some(mark) = mark(scratch.key) else { return Acks::Other };
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let number = scratch.scan.number;

@@ -35,7 +35,9 @@ pub fn copy_ranges(entry: *mut Shift, check: u64, to: &mut [Range; RANGES]) -> O
             let word = (&raw const (*entry).word).read_volatile();
             let mut index = 0;
             while index < RANGES {
-                to[index] = (&raw const (*entry).ranges[index]).read_volatile();
+                // A range at once, which is a word.
+                let range = (&raw const (*entry).ranges[index]).cast::<u64>().read_volatile();
+                (&raw mut to[index]).cast::<u64>().write_unaligned(range);
                 index += 1;
             }
             let same = (&raw const (*entry).check).read_volatile() == check;
@@ -98,12 +100,16 @@ fn note(key: DialogKey, number: u32) {
 /// there is, that number and by how much it is to go up; the ranges are in the scratch place then.
 #[inline(always)]
 fn raise(scratch: &mut Scratch, method: u32, whose: Whose) -> Option<(u32, u32)> {
+    if scratch.scan.found & part::CSEQ == 0 {
+        return None;
+    }
+    dialog_key(scratch, scratch.scan.from_tag, whose)?;
     // SAFETY: the scratch place.
     let raised = unsafe { st_raise(scratch, method, whose as u32) } != 0;
     if raised { Some((scratch.number, scratch.delta)) } else { None }
 }
 
-/// [`raise`], to the verifier a function by itself: both are in the scratch place where it returns 1.
+/// [`raise`], to the verifier a function by itself, once the scratch place has the dialog's key; both are there where it returns 1.
 #[unsafe(no_mangle)]
 #[inline(never)]
 unsafe extern "C" fn st_raise(scratch: *mut Scratch, method: u32, whose: u32) -> u32 {
@@ -121,10 +127,7 @@ unsafe extern "C" fn st_raise(scratch: *mut Scratch, method: u32, whose: u32) ->
 
 #[inline(always)]
 fn try_raise(scratch: &mut Scratch, method: u32, whose: Whose) -> Option<(u32, u32)> {
-    if scratch.scan.found & part::CSEQ == 0 {
-        return None;
-    }
-    let key = dialog_key(scratch, scratch.scan.from_tag, whose)?;
+    let key = scratch.key;
     let number = scratch.scan.number;
     if number > cseq::MAX_NUMBER as u64 {
         return None;
@@ -215,22 +218,24 @@ const OURS: u64 = u64::MAX - 1;
 /// A side's own number behind one on the wire. `tag`: that side's.
 #[inline(always)]
 fn own_number(scratch: &mut Scratch, tag: Span, wire: u32, whose: Whose) -> Own {
+    if dialog_key(scratch, tag, whose).is_none() {
+        return Own::Unknown;
+    }
     // SAFETY: the scratch place.
-    match unsafe { st_own_number(scratch, tag.at, tag.len, wire, whose as u32) } {
+    match unsafe { st_own_number(scratch, wire) } {
         UNKNOWN => Own::Unknown,
         OURS => Own::Ours,
         number => Own::Number(number as u32),
     }
 }
 
-/// [`own_number`], to the verifier a function by itself.
+/// [`own_number`], to the verifier a function by itself, once the scratch place has the dialog's key.
 #[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn st_own_number(scratch: *mut Scratch, tag_at: u32, tag_len: u32, wire: u32, whose: u32) -> u64 {
+unsafe extern "C" fn st_own_number(scratch: *mut Scratch, wire: u32) -> u64 {
     // SAFETY: the caller's promise.
     let Some(scratch) = (unsafe { scratch.as_mut() }) else { return UNKNOWN };
-    let tag = Span { at: tag_at, len: tag_len };
-    let Some(key) = dialog_key(scratch, tag, side(whose)) else { return UNKNOWN };
+    let key = scratch.key;
     let Some(entry) = SHIFTS.get_ptr(key.map) else { return UNKNOWN };
     let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return UNKNOWN };
     match cseq::from_wire(&scratch.ranges, State::from_word(word).delta, wire) {
