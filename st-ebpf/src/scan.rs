@@ -69,34 +69,23 @@ pub(crate) const fn low(bytes: u32) -> u64 {
 #[inline(always)]
 fn method_of(word: u64, ninth: u8) -> u32 {
     let ends = |length: u32| (word >> (8 * length)) as u8 <= b' ';
-    if word & low(6) == text(b"INVITE") && ends(6) {
-        method::INVITE
-    } else if word & low(3) == text(b"ACK") && ends(3) {
-        method::ACK
-    } else if word & low(3) == text(b"BYE") && ends(3) {
-        method::BYE
-    } else if word & low(6) == text(b"CANCEL") && ends(6) {
-        method::CANCEL
-    } else if word & low(6) == text(b"UPDATE") && ends(6) {
-        method::UPDATE
-    } else if word & low(5) == text(b"PRACK") && ends(5) {
-        method::PRACK
-    } else if word & low(4) == text(b"INFO") && ends(4) {
-        method::INFO
-    } else if word & low(7) == text(b"OPTIONS") && ends(7) {
-        method::OPTIONS
-    } else if word == text(b"REGISTER") && ninth <= b' ' {
-        method::REGISTER
-    } else if word == text(b"SUBSCRIB") && ninth == b'E' {
-        method::SUBSCRIBE
-    } else if word & low(7) == text(b"MESSAGE") && ends(7) {
-        method::MESSAGE
-    } else if word & low(7) == text(b"PUBLISH") && ends(7) {
-        method::PUBLISH
-    } else if word & low(6) == text(b"NOTIFY") && ends(6) {
-        method::NOTIFY
-    } else {
-        method::OTHER
+    let is = |name: u64, length: u32| word & low(length) == name && ends(length);
+    // By its first letter, so that few are compared.
+    match word as u8 {
+        b'I' if is(text(b"INVITE"), 6) => method::INVITE,
+        b'I' if is(text(b"INFO"), 4) => method::INFO,
+        b'A' if is(text(b"ACK"), 3) => method::ACK,
+        b'B' if is(text(b"BYE"), 3) => method::BYE,
+        b'C' if is(text(b"CANCEL"), 6) => method::CANCEL,
+        b'U' if is(text(b"UPDATE"), 6) => method::UPDATE,
+        b'P' if is(text(b"PRACK"), 5) => method::PRACK,
+        b'P' if is(text(b"PUBLISH"), 7) => method::PUBLISH,
+        b'O' if is(text(b"OPTIONS"), 7) => method::OPTIONS,
+        b'R' if word == text(b"REGISTER") && ninth <= b' ' => method::REGISTER,
+        b'S' if word == text(b"SUBSCRIB") && ninth == b'E' => method::SUBSCRIBE,
+        b'M' if is(text(b"MESSAGE"), 7) => method::MESSAGE,
+        b'N' if is(text(b"NOTIFY"), 6) => method::NOTIFY,
+        _ => method::OTHER,
     }
 }
 
@@ -770,33 +759,23 @@ impl Scan {
         }
         let name = word | all(0x20);
         let ends = |length: u32| matches!((word >> (8 * length)) as u8, b':' | b' ' | b'\t');
-        let (header, length) = if ends(1) {
-            match name as u8 {
-                b'v' => (part::VIA, 1),
-                b'f' => (part::FROM, 1),
-                b't' => (part::TO, 1),
-                b'i' => (part::CALL_ID, 1),
-                b'o' => (part::EVENT, 1),
-                _ => (0, 0),
-            }
-        } else if name & low(2) == text(b"to") && ends(2) {
-            (part::TO, 2)
-        } else if name & low(3) == text(b"via") && ends(3) {
-            (part::VIA, 3)
-        } else if name & low(4) == text(b"from") && ends(4) {
-            (part::FROM, 4)
-        } else if name & low(4) == text(b"cseq") && ends(4) {
-            (part::CSEQ, 4)
-        } else if name & low(4) == text(b"rack") && ends(4) {
-            (part::RACK, 4)
-        } else if name & low(5) == text(b"event") && ends(5) {
-            (part::EVENT, 5)
-        } else if name & low(7) == text(b"call-id") && ends(7) {
-            (part::CALL_ID, 7)
-        } else if name == text(b"retry-af") {
-            (part::RETRY_AFTER, 8)
-        } else {
-            (0, 0)
+        let is = |text: u64, length: u32| name & low(length) == text && ends(length);
+        // By its first letter, so that few are compared.
+        let (header, length) = match name as u8 {
+            b'v' if ends(1) => (part::VIA, 1),
+            b'v' if is(text(b"via"), 3) => (part::VIA, 3),
+            b'f' if ends(1) => (part::FROM, 1),
+            b'f' if is(text(b"from"), 4) => (part::FROM, 4),
+            b't' if ends(1) => (part::TO, 1),
+            b't' if is(text(b"to"), 2) => (part::TO, 2),
+            b'i' if ends(1) => (part::CALL_ID, 1),
+            b'c' if is(text(b"call-id"), 7) => (part::CALL_ID, 7),
+            b'c' if is(text(b"cseq"), 4) => (part::CSEQ, 4),
+            b'o' if ends(1) => (part::EVENT, 1),
+            b'e' if is(text(b"event"), 5) => (part::EVENT, 5),
+            b'r' if is(text(b"rack"), 4) => (part::RACK, 4),
+            b'r' if name == text(b"retry-af") => (part::RETRY_AFTER, 8),
+            _ => (0, 0),
         };
         if header & self.want == 0 {
             self.skip_line();

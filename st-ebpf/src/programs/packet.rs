@@ -389,10 +389,31 @@ pub fn destination_address(access: &impl Access, ip: Ip, to: &mut [u8; 16]) -> b
 /// Writes source, destination, TOS and TTL of an IP header to the record's header.
 #[inline(always)]
 pub fn addresses(access: &impl Access, ip: Ip, egress: bool, header: &mut SampleHeader) -> bool {
-    let (source, destination) = if ip.v6 { (8, 24) } else { (12, 16) };
-    let (server, peer) = if egress { (source, destination) } else { (destination, source) };
-    let Some([b0, b1, _, _, _, _, _, b7, b8]) = bytes::<9>(access, ip.at) else { return false };
+    // All of it at once, in whole words, which the stack wants aligned.
+    let mut words = [0_u64; 5];
+    // SAFETY: as many bytes of room.
+    if !unsafe { access.load(ip.at, words.as_mut_ptr().cast(), if ip.v6 { 40 } else { 20 }) } {
+        return false;
+    }
+    let [first, second, third, fourth, fifth] = words;
+    let [b0, b1, .., b7] = first.to_ne_bytes();
+    let [b8, _, _, _, source @ ..] = second.to_ne_bytes();
+    let [d0, d1, d2, d3, ..] = third.to_ne_bytes();
+    let (source, destination) =
+        if ip.v6 { ([second, third], [fourth, fifth]) } else { (mapped(source), mapped([d0, d1, d2, d3])) };
     header.tos = if ip.v6 { b0 << 4 | b1 >> 4 } else { b1 };
     header.ttl = if ip.v6 { b7 } else { b8 };
-    address(access, ip.v6, ip.at + server, &mut header.server) && address(access, ip.v6, ip.at + peer, &mut header.peer)
+    let (server, peer) = if egress { (source, destination) } else { (destination, source) };
+    // SAFETY: as many bytes, of which any will do.
+    unsafe {
+        header.server = core::mem::transmute::<[u64; 2], [u8; 16]>(server);
+        header.peer = core::mem::transmute::<[u64; 2], [u8; 16]>(peer);
+    }
+    true
+}
+
+/// An IPv4 address as IPv4-mapped IPv6, in two words.
+#[inline(always)]
+const fn mapped([a, b, c, d]: [u8; 4]) -> [u64; 2] {
+    [0, u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d])]
 }
