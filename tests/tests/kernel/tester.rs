@@ -39,6 +39,11 @@ const SK_BUFF: usize = 192;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
 
+/// Tables whose keys [`Tester::reset`] asks for, and their size here: the kernel looks into every place of theirs for that, a million in
+/// the largest.
+const SMALL: [&str; 5] = [names::SHIFTS, names::SHIFTED, names::TOKENS, names::ACKS, names::HOLDS];
+const ENTRIES: u32 = 4_096;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
     IngressXdp,
@@ -70,6 +75,8 @@ pub(crate) struct Run {
 
 pub(crate) struct Tester {
     ebpf: Ebpf,
+    /// The ring, whose memory takes longer to be seen than most packets to be looked at.
+    ring: RingBuf<MapData>,
     /// What the counters said at the last [`Tester::reset`].
     before: Vec<u64>,
     /// Ports that [`Tester::mark`] has marked since.
@@ -169,6 +176,9 @@ impl Tester {
         for name in set {
             loader.override_global(name, &1_u8, true);
         }
+        for name in SMALL {
+            loader.map_max_entries(name, ENTRIES);
+        }
         let mut ebpf = loader.load(&object).expect("the object loads");
         for (name, ports) in [(names::PORTS, &[5060, 5061][..]), (names::OPAQUE_PORTS, &[5061])] {
             let mut table: Array<&mut MapData, Ports> = ebpf.map_mut(name).unwrap().try_into().unwrap();
@@ -193,7 +203,8 @@ impl Tester {
             let mut joined: ProgramArray<&mut MapData> = ebpf.map_mut(names::JOINED).unwrap().try_into().unwrap();
             joined.set(index, &program, 0).unwrap();
         }
-        Self { ebpf, before: vec![0; Counter::ALL.len()], marked: vec![], acting: None }
+        let ring = ebpf.take_map(names::RING).unwrap().try_into().unwrap();
+        Self { ebpf, ring, before: vec![0; Counter::ALL.len()], marked: vec![], acting: None }
     }
 
     /// The file descriptor of a program.
@@ -261,9 +272,8 @@ impl Tester {
 
     /// What stands in the ring.
     pub(crate) fn drain(&mut self) -> Vec<Record> {
-        let mut ring: RingBuf<&mut MapData> = self.ebpf.map_mut(names::RING).unwrap().try_into().unwrap();
         let mut records = vec![];
-        while let Some(item) = ring.next() {
+        while let Some(item) = self.ring.next() {
             let (header, bytes) = item.split_at(size_of::<SampleHeader>());
             // SAFETY: `repr(C)`, integers only, and as many bytes as it has.
             let header: SampleHeader = unsafe { std::ptr::read_unaligned(header.as_ptr().cast()) };
