@@ -176,6 +176,8 @@ fn gretap(lab: &mut Lab) -> Result<bool> {
         let [.., last] = end.v4.octets();
         end.v4 = [10, 77, 0, last].into();
         end.interface = "tunnel".into();
+        // Else what is seen there has its checksum only begun.
+        host.run("ethtool", &["-K", "tunnel", "tx", "off"])?;
         host.run("ip", &["address", "add", &format!("{}/24", end.v4), "dev", "tunnel"])?;
         host.run("ip", &["link", "set", "tunnel", "up"])?;
     }
