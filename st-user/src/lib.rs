@@ -2,6 +2,7 @@
 //! the kernel.
 
 mod acting;
+mod alarm;
 pub mod alert;
 pub mod capture;
 pub mod cli;
