@@ -26,6 +26,7 @@ mod netlink;
 mod notify;
 pub mod output;
 pub mod owner;
+mod pace;
 mod page;
 pub mod paper;
 pub mod privilege;

@@ -14,6 +14,7 @@ use std::{
     os::fd::AsFd as _,
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -50,6 +51,7 @@ use crate::{
     metrics::Metrics,
     notify::Notify,
     owner::Owners,
+    pace::Pace,
     page::{Page, trace::Trace},
     privilege,
     ring::{self, Record},
@@ -181,6 +183,8 @@ struct Driver<'a> {
     wake: Option<Time>,
     /// Wakes the loop up at the first moment of all.
     alarm: Alarm,
+    /// How long the ring is left alone while there is much in it.
+    pace: Pace,
     control: Control,
     measure: measure::Measure,
     /// How much stands in the ring when it is read.
@@ -279,6 +283,7 @@ impl<'a> Driver<'a> {
             arming: VecDeque::new(),
             wake: None,
             alarm,
+            pace: Pace::default(),
             control,
             measure,
             level,
@@ -321,6 +326,7 @@ impl<'a> Driver<'a> {
         tokio::pin!(stop);
         let mut tick = self.clock.now();
         loop {
+            let found = self.level.look() > 0;
             // 1. Packets: facts come before deadlines, or a refresh that stands in the ring would be called overdue.
             let more = self.drain(BATCH);
             self.notify.reader_progressed();
@@ -341,6 +347,7 @@ impl<'a> Driver<'a> {
             }
             self.notify.feed();
             // 6. Counters and interfaces.
+            let pause = self.pace.read(Instant::now(), found);
             let now = self.clock.now();
             let due = now >= tick;
             if due {
@@ -348,7 +355,7 @@ impl<'a> Driver<'a> {
                 // With each second of the clock: what the engine puts off comes then, too.
                 tick = whole_second_after(now);
             }
-            let rest = async { if due { Ok(()) } else { self.rest(more, tick.since(now)).await } };
+            let rest = async { if due { Ok(()) } else { self.rest(more, tick.since(now), pause).await } };
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -377,15 +384,20 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Until there is something to do, for at most so long.
-    async fn rest(&mut self, more: bool, most: Duration) -> Result<(), RunError> {
+    /// Until there is something to do, for at most so long; for a `pause` the ring is left alone.
+    async fn rest(&mut self, more: bool, most: Duration, pause: Option<Duration>) -> Result<(), RunError> {
         let now = self.clock.now();
         let due = self.store.due(&self.engine).unwrap_or(most);
         let most = if self.kernel.holds.is_empty() { most } else { most.min(QUICK_BEAT) };
         let rest = self.wake.map_or(most, |at| at.since(now)).min(due).min(most);
         let rest = self.notify.rest().map_or(rest, |feed| rest.min(feed));
+        let pause = pause.filter(|_| !more);
+        if let Some(pause) = pause {
+            // The whole thread: the ring's next record wakes up whoever waits by `epoll`, whatever for.
+            thread::sleep(pause.min(rest));
+        }
         // What is due at once still lets others have their turn: tasks, and what the system tells.
-        let wait = !more && !rest.is_zero();
+        let wait = !more && pause.is_none() && !rest.is_zero();
         let until_ns = monotonic_ns().saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
         let failed = |what| move |source| RunError::System { what, source };
         let mut hung_up = false;
@@ -431,7 +443,7 @@ impl<'a> Driver<'a> {
             if !std::mem::replace(&mut told, true) {
                 info!("waiting for the answers to INVITEs that are under way, {} s at most", LINGER.as_secs());
             }
-            self.rest(more, TICK).await?;
+            self.rest(more, TICK, None).await?;
         }
     }
 
