@@ -2,6 +2,7 @@
 //! the kernel.
 
 mod acting;
+mod alarm;
 pub mod alert;
 pub mod capture;
 pub mod cli;
@@ -25,6 +26,7 @@ mod netlink;
 mod notify;
 pub mod output;
 pub mod owner;
+mod pace;
 mod page;
 pub mod paper;
 pub mod privilege;

@@ -29,37 +29,22 @@ impl Format {
     /// # Errors
     /// None in practice: an event is plain data.
     pub fn line(self, event: &Event) -> io::Result<String> {
-        let mut line = String::new();
+        let mut line = Vec::new();
         self.write(event, &mut line)?;
-        Ok(line)
+        String::from_utf8(line).map_err(io::Error::other)
     }
 
     /// Writes the same behind what stands there.
-    pub(crate) fn write(self, event: &Event, line: &mut String) -> io::Result<()> {
+    pub(crate) fn write(self, event: &Event, line: &mut Vec<u8>) -> io::Result<()> {
         match self {
-            Self::Json => json(event, line)?,
-            Self::Human => human(event, line).map_err(io::Error::other)?,
+            Self::Json => serde_json::to_writer(&mut *line, event)?,
+            Self::Human => {
+                let mut text = String::new();
+                human(event, &mut text).map_err(io::Error::other)?;
+                line.extend_from_slice(text.as_bytes());
+            }
         }
-        line.push('\n');
-        Ok(())
-    }
-}
-
-/// The event as an object, behind what stands there.
-fn json(event: &Event, line: &mut String) -> io::Result<()> {
-    Ok(serde_json::to_writer(Text(line), event)?)
-}
-
-/// A string as serde_json writes to it: in pieces, each of which is text.
-struct Text<'a>(&'a mut String);
-
-impl Write for Text<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push_str(std::str::from_utf8(bytes).map_err(io::Error::other)?);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+        line.push(b'\n');
         Ok(())
     }
 }
@@ -106,9 +91,9 @@ impl EventSink for Printer {
 }
 
 fn print(queue: &waiting::Receiver, mut out: impl Write) {
-    let mut text = String::new();
+    let mut text = Vec::new();
     while let Some((lines, lost)) = queue.take(text) {
-        if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        if let Err(error) = out.write_all(&lines).and_then(|()| out.flush()) {
             if error.kind() == ErrorKind::BrokenPipe {
                 tracing::warn!("stdout is closed: events are no longer printed, everything else goes on");
             } else {

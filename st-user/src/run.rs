@@ -14,6 +14,7 @@ use std::{
     os::fd::AsFd as _,
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -33,12 +34,12 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
     task,
-    time::{self, MissedTickBehavior},
 };
 use tracing::{debug, error, info, warn};
 
 use crate::{
     acting::Acting,
+    alarm::Alarm,
     clock::{Clock, monotonic_ns},
     config,
     control::{server::Control, timeline::Timeline},
@@ -50,6 +51,7 @@ use crate::{
     metrics::Metrics,
     notify::Notify,
     owner::Owners,
+    pace::Pace,
     page::{Page, trace::Trace},
     privilege,
     ring::{self, Record},
@@ -179,6 +181,10 @@ struct Driver<'a> {
     arming: VecDeque<Arm>,
     /// When the engine wants to be called.
     wake: Option<Time>,
+    /// Wakes the loop up at the first moment of all.
+    alarm: Alarm,
+    /// How long the ring is left alone while there is much in it.
+    pace: Pace,
     control: Control,
     measure: measure::Measure,
     /// How much stands in the ring when it is read.
@@ -246,6 +252,7 @@ impl<'a> Driver<'a> {
         // SAFETY: the descriptor is the map's; the ring owns it and is never exchanged.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(|error| failed("the ring buffer cannot be waited for")(error.into()))?;
+        let alarm = Alarm::open().map_err(failed("a timer cannot be made"))?;
         let control = listen(&config.control).map_err(failed("the control socket cannot be waited for"))?;
         let metrics = privilege::without_any(Metrics::start).flatten().map_err(failed("a thread cannot be started"))?;
         let page = Page::new(control.asker(), config.metrics.page);
@@ -275,6 +282,8 @@ impl<'a> Driver<'a> {
             sink,
             arming: VecDeque::new(),
             wake: None,
+            alarm,
+            pace: Pace::default(),
             control,
             measure,
             level,
@@ -315,9 +324,9 @@ impl<'a> Driver<'a> {
 
     async fn turn(&mut self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
         tokio::pin!(stop);
-        let mut tick = time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = self.clock.now();
         loop {
+            let found = self.level.look() > 0;
             // 1. Packets: facts come before deadlines, or a refresh that stands in the ring would be called overdue.
             let more = self.drain(BATCH);
             self.notify.reader_progressed();
@@ -337,12 +346,20 @@ impl<'a> Driver<'a> {
                 self.beat()?;
             }
             self.notify.feed();
+            // 6. Counters and interfaces.
+            let pause = self.pace.read(Instant::now(), found);
+            let now = self.clock.now();
+            let due = now >= tick;
+            if due {
+                self.tick()?;
+                // With each second of the clock: what the engine puts off comes then, too.
+                tick = whole_second_after(now);
+            }
+            let rest = async { if due { Ok(()) } else { self.rest(more, tick.since(now), pause).await } };
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
-                // 6. Counters and interfaces.
-                _ = tick.tick() => self.tick()?,
-                rested = self.rest(more) => rested?,
+                rested = rest => rested?,
             }
         }
     }
@@ -367,26 +384,35 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Until there is something to do.
-    async fn rest(&mut self, more: bool) -> Result<(), RunError> {
+    /// Until there is something to do, for at most so long; for a `pause` the ring is left alone.
+    async fn rest(&mut self, more: bool, most: Duration, pause: Option<Duration>) -> Result<(), RunError> {
         let now = self.clock.now();
-        let due = self.store.due(&self.engine).unwrap_or(TICK);
-        let most = if self.kernel.holds.is_empty() { TICK } else { QUICK_BEAT };
-        let rest = self.wake.map_or(TICK, |at| at.since(now)).min(due).min(most);
+        let due = self.store.due(&self.engine).unwrap_or(most);
+        let most = if self.kernel.holds.is_empty() { most } else { most.min(QUICK_BEAT) };
+        let rest = self.wake.map_or(most, |at| at.since(now)).min(due).min(most);
         let rest = self.notify.rest().map_or(rest, |feed| rest.min(feed));
+        let pause = pause.filter(|_| !more);
+        if let Some(pause) = pause {
+            // The whole thread: the ring's next record wakes up whoever waits by `epoll`, whatever for.
+            thread::sleep(pause.min(rest));
+        }
+        // What is due at once still lets others have their turn: tasks, and what the system tells.
+        let wait = !more && pause.is_none() && !rest.is_zero();
+        let until_ns = monotonic_ns().saturating_add(u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX));
+        let failed = |what| move |source| RunError::System { what, source };
         let mut hung_up = false;
         tokio::select! {
             biased;
-            () = task::yield_now(), if more => {}
-            readable = self.ring.readable(), if !more => match readable {
+            () = task::yield_now(), if !wait => {}
+            readable = self.ring.readable(), if wait => match readable {
                 // Cleared before the ring is drained: what comes after that wakes anew.
                 Ok(mut guard) => guard.clear_ready(),
-                Err(source) => return Err(RunError::System { what: "the ring buffer cannot be waited for", source }),
+                Err(source) => return Err(failed("the ring buffer cannot be waited for")(source)),
             },
             () = self.control.asked(), if !more => {}
             () = self.reload.read(), if !more => {}
             hangup = self.hangup.recv(), if !more => hung_up = hangup.is_some(),
-            () = time::sleep(rest), if !more => {}
+            rung = self.alarm.wait(until_ns), if wait => rung.map_err(failed("the time cannot be waited for"))?,
         }
         if hung_up {
             self.reload("SIGHUP", None);
@@ -417,7 +443,7 @@ impl<'a> Driver<'a> {
             if !std::mem::replace(&mut told, true) {
                 info!("waiting for the answers to INVITEs that are under way, {} s at most", LINGER.as_secs());
             }
-            self.rest(more).await?;
+            self.rest(more, TICK, None).await?;
         }
     }
 
@@ -787,6 +813,11 @@ impl<'a> Driver<'a> {
         }
         Ok(())
     }
+}
+
+/// When the next second of the clock begins.
+fn whole_second_after(now: Time) -> Time {
+    Time::from_micros((now.as_micros() / 1_000_000 + 1) * 1_000_000)
 }
 
 /// What a later run needs to understand what is written.

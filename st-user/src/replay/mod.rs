@@ -110,7 +110,7 @@ pub fn replay(file: &Path, options: &Options, out: &mut dyn Write, summary: &mut
         seed: 0,
         limits: Limits::default(),
     });
-    let (now, format, line) = (Time::from_micros(0), options.format, String::new());
+    let (now, format, line) = (Time::from_micros(0), options.format, Vec::new());
     let mut player = Player { engine, due: None, now, format, line, out, summary };
     let (mut decoder, mut joiner) = (Decoder::default(), Joiner::default());
     let read = capture::read(file, |frame| {
@@ -185,7 +185,7 @@ struct Player<'a> {
     now: Time,
     format: Format,
     /// Room for the line of an event.
-    line: String,
+    line: Vec<u8>,
     out: &'a mut dyn Write,
     summary: &'a mut Summary,
 }
@@ -252,7 +252,7 @@ impl Player<'_> {
                     self.summary.event(&event);
                     self.line.clear();
                     self.format.write(&event, &mut self.line)?;
-                    self.out.write_all(self.line.as_bytes())?;
+                    self.out.write_all(&self.line)?;
                 }
                 // A replay sends nothing.
                 Output::Arm(_)

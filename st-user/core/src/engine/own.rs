@@ -328,7 +328,7 @@ impl Dialog {
                 // Copies may come for a transaction's time, and stragglers, but not for ever.
                 let finished = *own.finished.get_or_insert(sx.now);
                 let retire = (sx.now + TRANSACTION).min(finished + TRANSACTION * 2);
-                sx.timers.set(id, Timer::Retire(token), retire);
+                sx.timers.set(id, Timer::Retire(token), sx.retiring.not_before(retire));
             }
         }
         self.hear_answer(sx, message);

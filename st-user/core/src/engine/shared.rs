@@ -21,7 +21,7 @@ use super::{
     limits::{Limits, Stats},
     reason,
     target::OwnHeaders,
-    timers::Timers,
+    timers::{Timers, Together},
 };
 use crate::{Event, EventKind, Output, Policy, SessionId, Time};
 
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) secret: Secret,
     pub(super) now: Time,
     pub(super) timers: Timers,
+    /// When requests of ours that are over are taken off the record.
+    pub(super) retiring: Together,
     /// When refreshes may leave.
     pub(super) gate: Gate,
     pub(super) stats: Stats,
@@ -121,6 +123,7 @@ impl Shared {
             secret,
             now: Time::from_micros(0),
             timers: Timers::default(),
+            retiring: Together::default(),
             stats: Stats::default(),
             tokens: HashMap::with_hasher(secret),
             peers: Bounded::new(limits.remembered, secret),

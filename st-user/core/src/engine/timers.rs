@@ -19,6 +19,11 @@ pub const TRANSACTION: std::time::Duration = std::time::Duration::from_secs(32);
 /// R31: how soon something is tried again that cannot be done right now.
 pub(super) const REARM: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// By how much what does not matter to the moment may come later, and how many come together then: each is to be done and to be written,
+/// and what falls due waits for them.
+const TOGETHER: std::time::Duration = std::time::Duration::from_secs(4);
+const AT_ONCE: u32 = 16;
+
 /// What an interval sets beside the deadlines of requests of ours.
 pub(super) const OF_INTERVAL: [Timer; 8] = [
     Timer::Act,
@@ -30,6 +35,28 @@ pub(super) const OF_INTERVAL: [Timer; 8] = [
     Timer::TakeOver,
     Timer::HangUp,
 ];
+
+/// Moments for what need not be done to the moment: several have one, so that whoever is waiting is woken up once, and what they change
+/// is written at once.
+#[derive(Debug, Default)]
+pub(super) struct Together {
+    latest: Option<Time>,
+    count: u32,
+}
+
+impl Together {
+    /// That moment, or a little later.
+    pub(super) fn not_before(&mut self, at: Time) -> Time {
+        let step = u64::try_from(TOGETHER.as_micros()).unwrap_or(u64::MAX);
+        let later = Time::from_micros(at.as_micros().div_ceil(step).saturating_mul(step));
+        if self.latest != Some(later) {
+            *self = Self { latest: Some(later), count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        // Of many each comes at its own.
+        if self.count > AT_ONCE { at } else { later }
+    }
+}
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -284,6 +311,18 @@ mod tests {
         assert_eq!(timers.pop_key(at(6)), None);
         assert_eq!(timers.pop_key(at(99)).map(|key| key.timer), Some(Timer::Expired));
         assert_eq!((timers.pop_key(at(99)), timers.next()), (None, None));
+    }
+
+    #[test]
+    fn what_need_not_be_done_to_the_moment_is_done_later_and_together_and_never_much_of_it() {
+        let at = |millis: u64| Time::from_micros(millis * 1_000);
+        let mut together = Together::default();
+        let moments: Vec<Time> = [1, 3_999, 4_000, 4_001, 9_000].map(|millis| together.not_before(at(millis))).into();
+        assert_eq!(moments, [4_000, 4_000, 4_000, 8_000, 12_000].map(at));
+        let moments: Vec<Time> = (20_001..20_101).map(|millis| together.not_before(at(millis))).collect();
+        assert_eq!(moments.iter().filter(|moment| **moment == at(24_000)).count(), AT_ONCE as usize);
+        assert_eq!(moments.last(), Some(&at(20_100)), "the rest come one by one");
+        assert_eq!(together.not_before(at(24_001)), at(28_000));
     }
 
     #[test]
