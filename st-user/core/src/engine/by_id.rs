@@ -36,8 +36,14 @@ impl ById {
 
     /// Has it found by another key, where it is there.
     pub(super) fn insert(&mut self, session: SessionId, key: Fingerprint) {
-        let (page, place) = place(session);
-        let page = self.pages.entry(page).or_default();
+        let (number, place) = place(session);
+        // Those that come one after the other are all of the last page.
+        let page = if self.pages.last_key_value().is_some_and(|(last, _)| *last == number) {
+            self.pages.last_entry().map(|last| last.into_mut())
+        } else {
+            Some(self.pages.entry(number).or_default())
+        };
+        let Some(page) = page else { return };
         match page.places.binary_search(&place) {
             Ok(at) => page.keys[at] = key,
             Err(at) => {

@@ -188,7 +188,9 @@ impl Shared {
     /// Whether there is room for them.
     pub(super) fn can_watch(&self, flows: &[SocketAddr]) -> bool {
         let new = |flow: &&SocketAddr| !self.flows.contains_key(flow);
-        self.flows.len() + flows.iter().filter(new).count() <= self.limits.flows
+        // Mostly there is room whichever of them are new.
+        self.flows.len() + flows.len() <= self.limits.flows
+            || self.flows.len() + flows.iter().filter(new).count() <= self.limits.flows
     }
 
     fn unwatch(&mut self, flows: &[SocketAddr]) {
