@@ -3,6 +3,7 @@
 
 mod acting;
 pub mod alert;
+pub mod batch;
 pub mod capture;
 pub mod cli;
 pub mod clock;
