@@ -7,6 +7,10 @@
 //! the 2xx to a re-INVITE of sipst's own, made into its ACK where no daemon lives, and a request of sipst's in the peer's name,
 //! which is for the server.
 //!
+//! Functions whose names begin with `st_` beside those of the programs are global to the verifier: it goes through each once, by itself,
+//! with whatever it may be given, where it goes through others anew for each state in which they are called. So they take the scratch
+//! place and numbers, nothing that has to be known, and what they return is any number to who has called them.
+//!
 //! Kernel 6.1 or later: `bpf_loop` (5.17), `bpf_xdp_load_bytes` and `bpf_xdp_store_bytes` (5.18).
 #![no_std]
 #![no_main]

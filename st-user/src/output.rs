@@ -1,13 +1,11 @@
 //! Events on stdout: one JSON object or one readable line each.
 
+mod waiting;
+
 use std::{
     fmt::{self, Write as _},
     io::{self, ErrorKind, Write},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
+    sync::mpsc::{Receiver, sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -15,13 +13,6 @@ use std::{
 use st_core::{Breach, Event, Time};
 
 use crate::sink::EventSink;
-
-/// How many events wait for a slow reader of stdout; past that the newest are dropped and counted.
-const QUEUE: usize = 4096;
-
-/// How long the first line waits for others, so that many events cost one write and one wake-up, and how many bytes wait at most.
-const LINGER: Duration = Duration::from_millis(2);
-const WRITTEN_AT_ONCE: usize = 64 << 10;
 
 /// What an event looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +37,7 @@ impl Format {
     /// Writes the same behind what stands there.
     pub(crate) fn write(self, event: &Event, line: &mut String) -> io::Result<()> {
         match self {
-            Self::Json => line.push_str(&serde_json::to_string(event)?),
+            Self::Json => json(event, line)?,
             Self::Human => human(event, line).map_err(io::Error::other)?,
         }
         line.push('\n');
@@ -54,11 +45,29 @@ impl Format {
     }
 }
 
+/// The event as an object, behind what stands there.
+fn json(event: &Event, line: &mut String) -> io::Result<()> {
+    Ok(serde_json::to_writer(Text(line), event)?)
+}
+
+/// A string as serde_json writes to it: in pieces, each of which is text.
+struct Text<'a>(&'a mut String);
+
+impl Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push_str(std::str::from_utf8(bytes).map_err(io::Error::other)?);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Prints events from a thread of its own, so that whoever reads stdout can be as slow as they like.
 pub struct Printer {
-    lines: SyncSender<String>,
+    lines: waiting::Sender,
     format: Format,
-    dropped: Arc<AtomicU64>,
     done: Receiver<()>,
     thread: JoinHandle<()>,
 }
@@ -69,21 +78,19 @@ impl Printer {
     /// # Errors
     /// The system has no thread left.
     pub fn start(format: Format, out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (lines, queue) = sync_channel::<String>(QUEUE);
+        let (lines, queue) = waiting::lines();
         let (finished, done) = sync_channel(1);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let lost = Arc::clone(&dropped);
         let thread = thread::Builder::new().name("output".into()).spawn(move || {
-            print(&queue, out, &lost);
+            print(&queue, out);
             // The other end is gone where nobody waits.
             let _ = finished.send(());
         })?;
-        Ok(Self { lines, format, dropped, done, thread })
+        Ok(Self { lines, format, done, thread })
     }
 
     /// Prints what is queued, for at most `wait`.
     pub fn finish(self, wait: Duration) {
-        let Self { lines, format: _, dropped: _, done, thread } = self;
+        let Self { lines, format: _, done, thread } = self;
         drop(lines);
         if done.recv_timeout(wait).is_ok() && thread.join().is_err() {
             tracing::error!("the output thread has failed");
@@ -93,28 +100,15 @@ impl Printer {
 
 impl EventSink for Printer {
     fn event(&mut self, event: &Event) {
-        let Ok(line) = self.format.line(event) else { return };
-        match self.lines.try_send(line) {
-            // Disconnected: stdout is closed, which was logged.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                self.dropped.fetch_add(1, Relaxed);
-            }
-        }
+        // Once stdout is closed, which was logged, nothing is kept.
+        self.lines.put(|line| self.format.write(event, line));
     }
 }
 
-fn print(queue: &Receiver<String>, mut out: impl Write, dropped: &AtomicU64) {
+fn print(queue: &waiting::Receiver, mut out: impl Write) {
     let mut text = String::new();
-    while let Ok(line) = queue.recv() {
-        text.push_str(&line);
-        thread::sleep(LINGER);
-        while text.len() < WRITTEN_AT_ONCE
-            && let Ok(line) = queue.try_recv()
-        {
-            text.push_str(&line);
-        }
-        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    while let Some((lines, lost)) = queue.take(text) {
+        if let Err(error) = out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
             if error.kind() == ErrorKind::BrokenPipe {
                 tracing::warn!("stdout is closed: events are no longer printed, everything else goes on");
             } else {
@@ -122,11 +116,10 @@ fn print(queue: &Receiver<String>, mut out: impl Write, dropped: &AtomicU64) {
             }
             return;
         }
-        text.clear();
-        let lost = dropped.swap(0, Relaxed);
         if lost > 0 {
             tracing::warn!(lost, "stdout is read too slowly: events were not printed");
         }
+        text = lines;
     }
 }
 
@@ -238,11 +231,14 @@ impl fmt::Display for Printable<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, mpsc};
+    use std::sync::{Arc, Mutex, mpsc};
 
     use st_core::{By, EventKind, Names, Side};
 
-    use super::*;
+    use super::{
+        waiting::{QUEUE, WRITTEN_AT_ONCE},
+        *,
+    };
 
     fn event(call_id: &str) -> Event {
         Event {
@@ -354,7 +350,7 @@ mod tests {
         for _ in 0..sent {
             printer.event(&event("a"));
         }
-        let dropped = printer.dropped.load(Relaxed);
+        let dropped = printer.lines.dropped();
         // Some may be in the writer's hands.
         let written = WRITTEN_AT_ONCE / Format::Json.line(&event("a")).unwrap().len() + 1;
         let least = sent - (QUEUE + written) as u64;

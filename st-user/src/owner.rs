@@ -12,7 +12,7 @@ use std::{
 
 use netlink_packet_sock_diag::{
     AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, SockDiagMessage, TCP_ESTABLISHED,
-    inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
+    inet::{ExtensionFlags, InetRequest, InetResponse, InetResponseHeader, SocketId, StateFlags},
 };
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use st_core::Refusal;
@@ -106,7 +106,7 @@ impl Owners {
         if since(self.listed_ns, monotonic_ns()) > MAX_AGE {
             self.forget();
         }
-        let found = self.find(cookie, server.port()).map_err(|error| {
+        let found = self.find(cookie, server).map_err(|error| {
             tracing::warn!(%error, "the sockets of this host cannot be listed");
             Refusal::Send
         })?;
@@ -141,10 +141,19 @@ impl Owners {
         queue.unread
     }
 
-    /// The socket as it is listed. First among those of the port: that is one answer of the kernel's, while a list of all,
-    /// which takes several, can miss a socket when others are closed meanwhile.
-    fn find(&mut self, cookie: u64, port: u16) -> io::Result<Option<Listed>> {
-        for port in [port, EVERY_PORT] {
+    /// The socket as it is listed. First it is asked what gets what is sent to this address: that is a look-up in the kernel's table of
+    /// sockets, while a list, of one port too, goes through all of it. It tells of one socket only, and nothing where that is another
+    /// one (several at one port, one that is connected or bound to an interface). Then among those of the port: that is one answer of
+    /// the kernel's, while a list of all, which takes several, can miss a socket when others are closed meanwhile.
+    fn find(&mut self, cookie: u64, server: SocketAddr) -> io::Result<Option<Listed>> {
+        if let Some(listed) = self.sockets.get(&cookie) {
+            return Ok(Some(*listed));
+        }
+        if let Some(listed) = self.at(cookie, server)? {
+            self.keep(cookie, listed);
+            return Ok(Some(listed));
+        }
+        for port in [server.port(), EVERY_PORT] {
             if !self.asked.contains(&port) {
                 self.ask(port)?;
             }
@@ -153,6 +162,43 @@ impl Owners {
             }
         }
         Ok(None)
+    }
+
+    /// The socket with this cookie, if it is the one that gets what anybody sends there.
+    fn at(&mut self, cookie: u64, server: SocketAddr) -> io::Result<Option<Listed>> {
+        let (family, any) =
+            if server.is_ipv4() { (AF_INET, SocketId::new_v4()) } else { (AF_INET6, SocketId::new_v6()) };
+        let request = SockDiagMessage::InetRequest(InetRequest {
+            family,
+            protocol: IPPROTO_UDP,
+            extensions: ExtensionFlags::empty(),
+            states: StateFlags::all(),
+            // Of UDP the kernel takes source and destination as they are in what comes in.
+            socket_id: SocketId {
+                destination_address: server.ip(),
+                destination_port: server.port(),
+                cookie: cookie.to_ne_bytes(),
+                ..any
+            },
+        });
+        let mut found = None;
+        let answered = self.netlink.request(request, Want::One, |answer| {
+            if let SockDiagMessage::InetResponse(answer) = answer {
+                found = Some(listed(&answer)).filter(|(its, _)| *its == cookie).map(|(_, listed)| listed);
+            }
+        });
+        match answered {
+            Ok(()) => Ok(found),
+            // There is none, or another one.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&mut self, cookie: u64, listed: Listed) {
+        if self.sockets.len() < MAX_SOCKETS {
+            self.sockets.insert(cookie, listed);
+        }
     }
 
     /// The inode of the socket of an established TCP connection, if it is still there and its own; with 0 for a cookie, whosever it is.
@@ -209,16 +255,22 @@ impl Owners {
                 if let SockDiagMessage::InetResponse(found) = answer
                     && self.sockets.len() < MAX_SOCKETS
                 {
-                    let SocketId { source_address, source_port, cookie, .. } = found.header.socket_id;
-                    let bound = SocketAddr::new(source_address.to_canonical(), source_port);
-                    let listed = Listed { bound, queued: found.header.recv_queue };
-                    self.sockets.insert(u64::from_ne_bytes(cookie), listed);
+                    let (cookie, listed) = listed(&found);
+                    self.sockets.insert(cookie, listed);
                 }
             })?;
         }
         self.asked.insert(port);
         Ok(())
     }
+}
+
+/// A socket's cookie, and what is kept of it.
+fn listed(found: &InetResponse) -> (u64, Listed) {
+    let InetResponseHeader { socket_id: SocketId { source_address, source_port, cookie, .. }, recv_queue, .. } =
+        found.header;
+    let bound = SocketAddr::new(source_address.to_canonical(), source_port);
+    (u64::from_ne_bytes(cookie), Listed { bound, queued: recv_queue })
 }
 
 /// From one time to another, both in nanoseconds of the same clock.
@@ -284,6 +336,37 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect("127.0.0.1:9").unwrap();
         assert_eq!(Owners::open().unwrap().check(cookie(&socket), socket.local_addr().unwrap()), Ok(()));
+    }
+
+    #[test]
+    fn a_list_is_asked_for_only_where_another_socket_or_none_gets_what_is_sent_to_the_server() {
+        let mut owners = Owners::open().unwrap();
+        let mut listed = |cookie, server| {
+            owners.forget();
+            (owners.check(cookie, server), !owners.asked.is_empty())
+        };
+        for any in ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0", "[::]:0"] {
+            let socket = UdpSocket::bind(any).unwrap();
+            let bound = socket.local_addr().unwrap();
+            let mine = cookie(&socket);
+            assert_eq!(listed(mine, bound), (Ok(()), false), "{any}");
+            assert_eq!(listed(mine + 1, bound), (Err(Refusal::ServerGone), true));
+            socket.connect((bound.ip(), 9)).unwrap();
+            assert_eq!(listed(mine, socket.local_addr().unwrap()), (Ok(()), true), "{any}, connected");
+            let server = socket.local_addr().unwrap();
+            drop(socket);
+            assert_eq!(listed(mine, server), (Err(Refusal::ServerGone), true), "{any}");
+        }
+        let several = |at: SocketAddr| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.bind(&at.into()).unwrap();
+            UdpSocket::from(socket)
+        };
+        let first = several("127.0.0.1:0".parse().unwrap());
+        let bound = first.local_addr().unwrap();
+        let second = several(bound);
+        assert_eq!([&first, &second].map(|socket| listed(cookie(socket), bound).0), [Ok(()); 2]);
     }
 
     #[test]

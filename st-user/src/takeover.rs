@@ -45,11 +45,13 @@ pub struct TakenOver {
 impl TakenOver {
     /// Reads the state directory.
     pub fn read(mut opened: Opened, config: &EngineConfig, boot: &str) -> Self {
-        let mut engine = None;
+        let mut engine: Option<Engine> = None;
         let (mut sessions, mut known) = (Vec::new(), 0_usize);
+        let kept = opened.records();
         opened.read(|key, record| {
             if key == COMMON {
                 engine = Engine::restored(config.clone(), record).ok();
+                engine.iter_mut().for_each(|engine| engine.reserve(kept));
                 return engine.is_some();
             }
             match engine.get_or_insert_with(|| Engine::new(config.clone())).restore(key, record) {
@@ -87,23 +89,18 @@ impl TakenOver {
         let requests = maps.requests();
         let on_record: HashSet<DialogKey> =
             requests.iter().map(|request| request.dialog).chain(followed.iter().copied()).collect();
-        // Forks of one INVITE of the server's have one entry together. Whose an unrecorded request was is then not known: it is
-        // left to the programs, which ACK its 2xx, and the refresh comes again.
-        let mut dialogs: HashMap<DialogKey, Vec<SessionId>> = HashMap::new();
-        // Where the kernel knows of nothing, neither do those that say so themselves.
-        let sessions = if on_record.is_empty() {
-            self.sessions.iter().map(|restored| restored.session).collect()
-        } else {
-            self.engine.all_sessions()
-        };
-        for session in sessions {
-            let Some(names) = self.engine.names(session) else { continue };
-            let Ok(key) = maps.key(names.call_id(), names.local_tag(), Side::Server) else { continue };
-            self.engine.set_followed(session, followed.contains(&key));
-            if on_record.contains(&key) {
-                dialogs.entry(key).or_default().push(session);
-            }
+        let mut found =
+            Found { maps, followed: &followed, on_record: &on_record, dialogs: HashMap::new(), peers: HashSet::new() };
+        // First those that say that the kernel knows of them.
+        self.sessions.iter().for_each(|restored| found.look(&mut self.engine, restored.session));
+        // What the kernel knows beyond that was done between the last writing and the end. It can be any session's, and one's own request
+        // a fork's: all have to be looked at.
+        if !on_record.iter().all(|key| found.is_told(key)) || requests.iter().any(|one| !known.contains(&one.token)) {
+            let told: HashSet<SessionId> = self.sessions.iter().map(|restored| restored.session).collect();
+            let others = self.engine.all_sessions().into_iter().filter(|session| !told.contains(session));
+            others.for_each(|session| found.look(&mut self.engine, session));
         }
+        let dialogs = found.dialogs;
         let tokens = self.sessions.iter().flat_map(|restored| &restored.tokens).copied();
         self.unsent = tokens.filter(|token| !maps.has_left(*token)).collect();
         let at = self.last_sign(maps);
@@ -139,6 +136,36 @@ impl TakenOver {
     fn last_sign(&self, maps: &Maps) -> Time {
         let beat = maps.last_beat().ok().flatten();
         self.clock.past(beat.unwrap_or_else(monotonic_ns))
+    }
+}
+
+/// Which sessions are those that the kernel knows something of.
+struct Found<'a> {
+    maps: &'a Maps,
+    followed: &'a HashSet<DialogKey>,
+    on_record: &'a HashSet<DialogKey>,
+    /// Forks of one INVITE of the server's have one entry together. Whose an unrecorded request was is then not known: it is
+    /// left to the programs, which ACK its 2xx, and the refresh comes again.
+    dialogs: HashMap<DialogKey, Vec<SessionId>>,
+    /// What stands for the peers' numbers.
+    peers: HashSet<DialogKey>,
+}
+
+impl Found<'_> {
+    /// Tells a session whether its numbers are followed.
+    fn look(&mut self, engine: &mut Engine, session: SessionId) {
+        let Some(names) = engine.names(session) else { return };
+        let Ok(key) = self.maps.key(names.call_id(), names.local_tag(), Side::Server) else { return };
+        engine.set_followed(session, self.followed.contains(&key));
+        if self.on_record.contains(&key) {
+            self.dialogs.entry(key).or_default().push(session);
+        }
+        self.peers.extend(self.maps.key(names.call_id(), names.remote_tag(), Side::Peer));
+    }
+
+    /// Whether it is a session's.
+    fn is_told(&self, key: &DialogKey) -> bool {
+        self.dialogs.contains_key(key) || self.peers.contains(key)
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Subject {
     Call,
     /// Where a packet crosses two interfaces, a call's numbers are shifted at one of them.
     Once,
+    /// A call that runs through a tunnel is kept up from the tunnel's own interface.
+    Tunnel,
     /// What is attached stays when the daemon is killed, and the next daemon takes it over.
     Kill,
     /// `sipst unload` leaves nothing.
@@ -32,7 +34,7 @@ pub enum Subject {
 
 impl Subject {
     /// In the order in which they are told.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Verify,
         Self::Tcx,
         Self::Clsact,
@@ -40,6 +42,7 @@ impl Subject {
         Self::XdpGeneric,
         Self::Call,
         Self::Once,
+        Self::Tunnel,
         Self::Kill,
         Self::Unload,
         Self::Lockdown,
@@ -55,6 +58,7 @@ impl Subject {
             Self::XdpGeneric => "xdp generic",
             Self::Call => "call",
             Self::Once => "once",
+            Self::Tunnel => "tunnel",
             Self::Kill => "kill",
             Self::Unload => "unload",
             Self::Lockdown => "lockdown",

@@ -56,7 +56,12 @@ pub fn acknowledge<A: Access>(
     if !same || ack.header_len != header_len || captured != datagram.len || !(ack.orphan != 0 || is_silent()) {
         return false;
     }
-    let Some(payload) = payload_change(scratch, captured, ack) else { return false };
+    // SAFETY: the scratch place.
+    let payload = unsafe { st_payload_change(scratch, captured, ack.sum) };
+    if payload > u32::MAX as u64 {
+        return false;
+    }
+    let payload = payload as u32;
     let sent = send_back(access, scratch, datagram, payload, ack);
     count(if sent { Counter::AckedHere } else { Counter::AckFailed });
     // What TC sends to the peer, `st_egress` sees leave; the rest nobody sees.
@@ -125,17 +130,21 @@ fn send_back<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
     }
 }
 
-/// What a checksum changes by when the message in the window gives way to the ACK's.
-#[inline(always)]
-fn payload_change(scratch: &Scratch, captured: u32, ack: &Ack) -> Option<u32> {
+/// What a checksum changes by when the message in the window gives way to the ACK's, of which that is the sum; more than 32 bits where the
+/// message cannot be summed. To the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_payload_change(scratch: *mut Scratch, captured: u32, ack_sum: u32) -> u64 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_ref() }) else { return u64::MAX };
     let mut context = Context { window: &raw const scratch.window, at: 0, len: captured, sum: 0 };
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(CAPTURE as u32 / CHUNK, sum_step as *mut c_void, (&raw mut context).cast(), 0) };
     if context.at < captured {
-        return None;
+        return u64::MAX;
     }
-    let sum = ack.sum as u64 + !context.sum as u64;
-    Some((sum as u32).wrapping_add((sum >> 32) as u32))
+    let sum = ack_sum as u64 + !context.sum as u64;
+    (sum as u32).wrapping_add((sum >> 32) as u32) as u64
 }
 
 struct Context {

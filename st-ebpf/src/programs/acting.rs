@@ -38,8 +38,11 @@ const STATUS: u32 = 8;
 /// In the place of a method.
 const RESPONSE: u32 = 255;
 
-/// What a response begins with that nobody waits for.
-const NOBODYS: [u8; 12] = *b"SIP/2.0 100 ";
+/// What a response begins with that nobody waits for, and its status alone; with room, as a patch has.
+const NOBODYS: [u8; PATCH_BYTES] = *b"SIP/2.0 100             ";
+const NOBODYS_LEN: u32 = 12;
+const NOBODYS_STATUS: [u8; PATCH_BYTES] = *b"100                     ";
+const NOBODYS_STATUS_LEN: u32 = 3;
 
 /// What the shift writes at once is a patch.
 const _: () = assert!(WIDTH == PATCH_BYTES);
@@ -196,7 +199,7 @@ fn own(stream: &Stream, scratch: &mut Scratch, captured: u32) {
     }
     let token = token(&scratch.window, scratch.scan.branch).unwrap_or(0);
     scratch.header.token = token;
-    match record(token, &mut scratch.ranges) {
+    match record(scratch, token) {
         Ok(Counter::Repeated) if scratch.scan.found & part::CSEQ != 0 && scratch.scan.method != method::ACK => {
             count(Counter::Repeated);
         }
@@ -207,7 +210,7 @@ fn own(stream: &Stream, scratch: &mut Scratch, captured: u32) {
         }
         Err(reason) => {
             count(Counter::Refused);
-            stream.add(stream.sequence, NOBODYS.as_ptr(), NOBODYS.len() as u32);
+            stream.add(stream.sequence, &NOBODYS, NOBODYS_LEN);
             count(Counter::RequestWritten);
             scratch.header.kind = kind::REFUSED;
             scratch.header.reason = reason;
@@ -223,7 +226,7 @@ fn coming(stream: &Stream, scratch: &mut Scratch, segment: &Datagram, captured: 
     let dialog = if numbers { part::CALL_ID | part::FROM | part::CSEQ | part::END } else { 0 };
     scan(scratch, captured, part::VIA | dialog);
     if has_our_prefix(&scratch.window, scratch.scan.branch) {
-        stream.add(stream.sequence.wrapping_add(STATUS), NOBODYS.as_ptr().wrapping_add(STATUS as usize), 3);
+        stream.add(stream.sequence.wrapping_add(STATUS), &NOBODYS_STATUS, NOBODYS_STATUS_LEN);
         return count(Counter::AnswerWritten);
     }
     if numbers && whole(scratch) {
@@ -246,58 +249,100 @@ impl Stream {
     /// The patches of this direction.
     #[inline(always)]
     fn patches(&self) -> *mut Patch {
-        // SAFETY: one of two, inside the map's element.
-        unsafe { (&raw mut (*self.plan).patches).cast::<Patch>().add((self.direction as usize & 1) * PATCHES) }
+        // SAFETY: an element of the map.
+        unsafe { patches(&raw mut *self.plan, self.direction as u32) }
     }
 
-    /// Whether there is a patch that begins with this number. In sums, not in branches: the verifier would follow all of their ways.
+    /// Whether there is a patch that begins with this number.
     #[inline(always)]
     fn has(&self, first: u32) -> bool {
-        const fn is_not_zero(word: u32) -> u32 {
-            (word | word.wrapping_neg()) >> 31
-        }
-        let mut found = 0;
-        let mut index = 0;
-        while index < PATCHES {
-            // SAFETY: inside the map's element.
-            let (there, len) = unsafe {
-                let patch = self.patches().add(index);
-                ((&raw const (*patch).first).read_volatile(), (&raw const (*patch).len).read_volatile())
-            };
-            found |= core::hint::black_box(is_not_zero(len) & (1 ^ is_not_zero(there ^ first)));
-            index += 1;
-        }
-        found != 0
+        // SAFETY: an element of the map.
+        unsafe { st_has_patch(self.plan, self.direction as u32, first) != 0 }
     }
 
-    /// Adds a patch of `len` bytes, once. The length is written last: who reads it finds the rest.
+    /// Adds a patch, of the first `len` of those bytes, once.
     #[inline(always)]
-    fn add(&self, first: u32, from: *const u8, len: u32) {
-        if self.has(first) {
-            return;
-        }
-        let direction = self.direction as usize & 1;
-        // SAFETY: inside the map's element; as many bytes as the caller says.
-        unsafe {
-            let next = (&raw mut (*self.plan).next[direction]).read_volatile();
-            (&raw mut (*self.plan).next[direction]).write_volatile(next.wrapping_add(1));
-            let patch = self.patches().add(core::hint::black_box(next) as usize & (PATCHES - 1));
-            let acknowledged = (&raw const (*self.plan).acknowledged[direction]).read_volatile();
-            let before = (&raw const (*patch).len).read_volatile();
-            let end = (&raw const (*patch).first).read_volatile().wrapping_add(before);
-            if before != 0 && end.wrapping_sub(acknowledged) as i32 > 0 {
-                count(Counter::PatchEvicted);
-            }
-            (&raw mut (*patch).len).write_volatile(0);
-            (&raw mut (*patch).first).write_volatile(first);
-            let mut at = 0;
-            while at < len as usize && at < PATCH_BYTES {
-                (&raw mut (*patch).bytes).cast::<u8>().add(at).write_volatile(*from.add(at));
-                at += 1;
-            }
-            (&raw mut (*patch).len).write_volatile(len);
-        }
+    fn add(&self, first: u32, from: &[u8; PATCH_BYTES], len: u32) {
+        // A map that programs only read is none that the verifier lets a function have that is one by itself.
+        let bytes = *from;
+        // SAFETY: an element of the map, and this stack.
+        unsafe { st_add_patch(self.plan, self.direction as u32, first, &raw const bytes, len) };
     }
+}
+
+/// The patches of a direction.
+///
+/// # Safety
+/// It must be a plan.
+#[inline(always)]
+unsafe fn patches(plan: *mut Plan, direction: u32) -> *mut Patch {
+    // SAFETY: one of two, inside the plan.
+    unsafe { (&raw mut (*plan).patches).cast::<Patch>().add((direction as usize & 1) * PATCHES) }
+}
+
+/// [`Stream::has`], to the verifier a function by itself. In sums, not in branches: it would follow all of their ways.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_has_patch(plan: *mut Plan, direction: u32, first: u32) -> u32 {
+    const fn is_not_zero(word: u32) -> u32 {
+        (word | word.wrapping_neg()) >> 31
+    }
+    if plan.is_null() {
+        return 0;
+    }
+    let mut found = 0;
+    let mut index = 0;
+    while index < PATCHES {
+        // SAFETY: inside the plan.
+        let (there, len) = unsafe {
+            let patch = patches(plan, direction).add(index);
+            ((&raw const (*patch).first).read_volatile(), (&raw const (*patch).len).read_volatile())
+        };
+        found |= core::hint::black_box(is_not_zero(len) & (1 ^ is_not_zero(there ^ first)));
+        index += 1;
+    }
+    found
+}
+
+/// [`Stream::add`], to the verifier a function by itself. The length is written last: who reads it finds the rest.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_add_patch(
+    plan: *mut Plan,
+    direction: u32,
+    first: u32,
+    from: *const [u8; PATCH_BYTES],
+    len: u32,
+) -> u32 {
+    // SAFETY: the caller's promise.
+    let Some(from) = (unsafe { from.as_ref() }) else { return 0 };
+    // SAFETY: the same plan.
+    if plan.is_null() || unsafe { st_has_patch(plan, direction, first) } != 0 {
+        return 0;
+    }
+    let side = direction as usize & 1;
+    // SAFETY: inside the plan.
+    unsafe {
+        let next = (&raw mut (*plan).next[side]).read_volatile();
+        (&raw mut (*plan).next[side]).write_volatile(next.wrapping_add(1));
+        let patch = patches(plan, direction).add(core::hint::black_box(next) as usize & (PATCHES - 1));
+        let acknowledged = (&raw const (*plan).acknowledged[side]).read_volatile();
+        let before = (&raw const (*patch).len).read_volatile();
+        let end = (&raw const (*patch).first).read_volatile().wrapping_add(before);
+        if before != 0 && end.wrapping_sub(acknowledged) as i32 > 0 {
+            count(Counter::PatchEvicted);
+        }
+        (&raw mut (*patch).len).write_volatile(0);
+        (&raw mut (*patch).first).write_volatile(first);
+        // All of them: only so many count.
+        let mut at = 0;
+        while at < PATCH_BYTES {
+            (&raw mut (*patch).bytes).cast::<u8>().add(at).write_volatile(from[at]);
+            at += 1;
+        }
+        (&raw mut (*patch).len).write_volatile(len);
+    }
+    1
 }
 
 impl Access for Stream {
@@ -327,7 +372,7 @@ impl Access for Stream {
     /// Plans it; the checksum is mended when it is written.
     #[inline(always)]
     fn store(&self, offset: u32, from: &[u8; WIDTH], _checksum: u32, _diff: u32) -> bool {
-        self.add(self.sequence.wrapping_add(offset.wrapping_sub(self.payload)), from.as_ptr(), WIDTH as u32);
+        self.add(self.sequence.wrapping_add(offset.wrapping_sub(self.payload)), from, WIDTH as u32);
         true
     }
 

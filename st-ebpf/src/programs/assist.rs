@@ -145,10 +145,22 @@ unsafe extern "C" fn read_step(_index: u32, context: *mut c_void) -> i64 {
 /// Reads what the header says of session timers.
 #[inline(always)]
 fn read(scratch: &mut Scratch, len: u32, list: List) {
+    // SAFETY: the scratch place.
+    unsafe { st_read(scratch, len, u32::from(matches!(list, List::Require))) };
+}
+
+/// [`read`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_read(scratch: *mut Scratch, len: u32, require: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    let list = if require != 0 { List::Require } else { List::Supported };
     scratch.reading.begin(len, list);
     let mut context = Context { reading: &raw mut scratch.reading, window: &raw const scratch.window };
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(MAX_STEPS, read_step as *mut c_void, (&raw mut context).cast(), 0) };
+    0
 }
 
 /// Inserts the line, or what belongs into the one that is there.

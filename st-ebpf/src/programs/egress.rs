@@ -169,7 +169,7 @@ fn request<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, ca
 fn own_request(scratch: &mut Scratch, captured: u32) -> Fate {
     let token = token(&scratch.window, scratch.scan.branch).unwrap_or(0);
     scratch.header.token = token;
-    match record(token, &mut scratch.ranges) {
+    match record(scratch, token) {
         Ok(counter) => {
             count(counter);
             scratch.header.kind = kind::INJECTED;
@@ -186,9 +186,36 @@ fn own_request(scratch: &mut Scratch, captured: u32) -> Fate {
     }
 }
 
+/// What [`st_record`] returns where a request may leave; else why it may not, which is none of these.
+const COMMITTED: u32 = 1 << 8;
+const REPEATED: u32 = 2 << 8;
+
 /// Whether the request with this token may leave; its number is committed then.
 #[inline(always)]
-pub fn record(token: u64, copy: &mut [Range; RANGES]) -> Result<Counter, u8> {
+pub fn record(scratch: &mut Scratch, token: u64) -> Result<Counter, u8> {
+    // SAFETY: the scratch place.
+    match unsafe { st_record(scratch, token) } {
+        COMMITTED => Ok(Counter::Committed),
+        REPEATED => Ok(Counter::Repeated),
+        reason => Err(reason as u8),
+    }
+}
+
+/// [`record`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_record(scratch: *mut Scratch, token: u64) -> u32 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return refused::UNKNOWN_TOKEN as u32 };
+    match commit(token, &mut scratch.ranges) {
+        Ok(Counter::Repeated) => REPEATED,
+        Ok(_) => COMMITTED,
+        Err(reason) => reason as u32,
+    }
+}
+
+#[inline(always)]
+fn commit(token: u64, copy: &mut [Range; RANGES]) -> Result<Counter, u8> {
     let on_record = TOKENS.get_ptr_mut(token).ok_or(refused::UNKNOWN_TOKEN)?;
     // SAFETY: an element of the map, readable until the program ends.
     let Token { dialog, check, expected, committed } = unsafe { on_record.read_volatile() };

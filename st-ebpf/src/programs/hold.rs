@@ -16,6 +16,7 @@ use super::{
 
 /// What became of a refusal.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Held {
     /// It is nothing to hold back.
     No,
@@ -28,15 +29,36 @@ pub enum Held {
 /// Puts a response of the server's into the ring instead of letting it out, if all says that it may be held back.
 #[inline(always)]
 pub fn hold(scratch: &mut Scratch, datagram: &Datagram, captured: u32) -> Held {
+    let whole = !datagram.ip.first && captured == datagram.len && datagram.len <= HELD_BYTES as u32;
+    // SAFETY: the scratch place.
+    let held = if whole { unsafe { st_hold(scratch, captured) } } else { Held::No as u32 };
+    if held == Held::Yes as u32 {
+        Held::Yes
+    } else if held == Held::NoRoom as u32 {
+        Held::NoRoom
+    } else {
+        Held::No
+    }
+}
+
+/// [`hold`], to the verifier a function by itself, of a whole response.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_hold(scratch: *mut Scratch, captured: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    let held = unsafe { scratch.as_mut() }.map_or(Held::No, |scratch| hold_whole(scratch, captured));
+    held as u32
+}
+
+#[inline(always)]
+fn hold_whole(scratch: &mut Scratch, captured: u32) -> Held {
     let refused = match scratch.scan.method {
         method::INVITE => holds::INVITE,
         method::UPDATE => holds::UPDATE,
         _ => return Held::No,
     };
-    let whole = !datagram.ip.first && captured == datagram.len && datagram.len <= HELD_BYTES as u32;
     let read = part::CSEQ | part::FROM | part::CALL_ID;
-    if !is_refusal(&scratch.window) || !whole || scratch.scan.found & (read | part::RETRY_AFTER) != read || !is_awake()
-    {
+    if !is_refusal(&scratch.window) || scratch.scan.found & (read | part::RETRY_AFTER) != read || !is_awake() {
         return Held::No;
     }
     let Some(mark) = mark(scratch) else { return Held::No };
@@ -63,7 +85,7 @@ fn is_awake() -> bool {
 
 /// The mark on the dialog of a request of the peer's, or of a response to it.
 #[inline(always)]
-fn mark(scratch: &Scratch) -> Option<Hold> {
+fn mark(scratch: &mut Scratch) -> Option<Hold> {
     let key = dialog_key(scratch, scratch.scan.from_tag, Whose::Peer)?;
     let mark = HOLDS.get_ptr(key.map)?;
     // SAFETY: an element of the map, readable until the program ends.
@@ -73,6 +95,7 @@ fn mark(scratch: &Scratch) -> Option<Hold> {
 
 /// Whose an ACK from the peer is.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Acks {
     /// Nothing of what follows.
     Other,
@@ -92,7 +115,28 @@ pub fn acks_are_held() -> bool {
 
 /// Tells what an ACK with the peer's tag in From is for.
 #[inline(always)]
-pub fn acks(scratch: &Scratch) -> Acks {
+pub fn acks(scratch: &mut Scratch) -> Acks {
+    // SAFETY: the scratch place.
+    let acks = unsafe { st_acks(scratch) };
+    if acks == Acks::Refusal as u32 {
+        Acks::Refusal
+    } else if acks == Acks::Success as u32 {
+        Acks::Success
+    } else {
+        Acks::Other
+    }
+}
+
+/// [`acks`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_acks(scratch: *mut Scratch) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { scratch.as_mut() }.map_or(Acks::Other, by_mark) as u32
+}
+
+#[inline(always)]
+fn by_mark(scratch: &mut Scratch) -> Acks {
     let Some(mark) = mark(scratch) else { return Acks::Other };
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };

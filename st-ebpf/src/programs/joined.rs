@@ -59,10 +59,11 @@ pub fn read_next(skb: &Skb, direction: u8) -> bool {
 #[inline(always)]
 fn read_one(skb: &Skb, scratch: &mut Scratch, direction: u8) -> bool {
     let next = next(skb, scratch, direction);
-    // Each in a function of its own, so that whatever way one has gone the verifier goes on from one state.
     match next {
-        Next::Request => request(scratch, direction),
-        Next::Response => response(scratch, direction),
+        // SAFETY: the scratch place.
+        Next::Request => _ = unsafe { st_joined_request(scratch, direction as u32) },
+        // SAFETY: likewise.
+        Next::Response => _ = unsafe { st_joined_response(scratch, direction as u32) },
         Next::Other | Next::None => {}
     }
     next != Next::None
@@ -124,8 +125,30 @@ fn next(skb: &Skb, scratch: &mut Scratch, direction: u8) -> Next {
     next
 }
 
-/// A request: sampled where it is inside a dialog or wants to begin one, and its number kept.
+/// [`request`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
+unsafe extern "C" fn st_joined_request(scratch: *mut Scratch, direction: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    if let Some(scratch) = unsafe { scratch.as_mut() } {
+        request(scratch, direction as u8);
+    }
+    0
+}
+
+/// [`response`], likewise.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_joined_response(scratch: *mut Scratch, direction: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    if let Some(scratch) = unsafe { scratch.as_mut() } {
+        response(scratch, direction as u8);
+    }
+    0
+}
+
+/// A request: sampled where it is inside a dialog or wants to begin one, and its number kept.
+#[inline(always)]
 fn request(scratch: &mut Scratch, direction: u8) {
     let (captured, method) = (scratch.header.captured_len as u32, scratch.begins);
     scan(scratch, captured, part::VIA | part::FROM | part::TO | part::CALL_ID | part::CSEQ);
@@ -161,7 +184,7 @@ fn request(scratch: &mut Scratch, direction: u8) {
 }
 
 /// A response: sampled by its method; one to a request of sipst's own is handed over as that.
-#[inline(never)]
+#[inline(always)]
 fn response(scratch: &mut Scratch, direction: u8) {
     let captured = scratch.header.captured_len as u32;
     scan(scratch, captured, part::VIA | part::FROM | part::CALL_ID | part::CSEQ);

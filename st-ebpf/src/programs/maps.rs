@@ -12,12 +12,13 @@ use st_ebpf::{
         Token,
     },
     cseq::{RANGES, Range},
+    key::DialogKey,
     plan::{Connection, PLANS as MAX_PLANS, Plan},
     scan::{Scan, Window},
     timers::Reading,
 };
 
-use super::{packet::Datagram, stream::Header};
+use super::{packet::Datagram, rewrite::Place, stream::Header};
 
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -131,11 +132,18 @@ pub struct Scratch {
     pub datagram: MaybeUninit<Datagram>,
     /// Of a TCP segment, what its header says beside.
     pub segment: MaybeUninit<Header>,
+    /// Where a number is written.
+    pub place: Place,
     /// The number that is being written: where, and what is left of it.
     pub field: Field,
     /// The bytes around it, before and after.
     pub old: [u8; WIDTH],
     pub new: [u8; WIDTH],
+    /// The key of a dialog.
+    pub key: DialogKey,
+    /// The number of a request, and by how much it is to go up.
+    pub number: u32,
+    pub delta: u32,
     /// A dialog's ranges, copied out of its entry.
     pub ranges: [Range; RANGES],
     /// What an INVITE says of session timers.

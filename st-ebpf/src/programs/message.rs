@@ -156,19 +156,30 @@ pub fn submit(scratch: &mut Scratch, captured: u32) -> bool {
 /// The same, and nothing is counted.
 #[inline(always)]
 pub fn put(scratch: &mut Scratch, captured: u32) -> bool {
+    // SAFETY: the scratch place.
+    unsafe { st_put(scratch, captured) != 0 }
+}
+
+/// [`put`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_put(scratch: *mut Scratch, captured: u32) -> u32 {
     const HEADER: u32 = size_of::<SampleHeader>() as u32;
+    if scratch.is_null() {
+        return 0;
+    }
     let captured = core::hint::black_box(captured) & (2 * CAPTURE as u32 - 1);
     let captured = if captured > CAPTURE as u32 { CAPTURE as u32 } else { captured };
     // SAFETY: header and window stand together in `Scratch`, and `captured` is at most the window's size.
     let result = unsafe {
         bpf_ringbuf_output(
             (&raw const RING).cast_mut().cast::<c_void>(),
-            (&raw mut *scratch).cast::<c_void>(),
+            scratch.cast::<c_void>(),
             (HEADER + captured) as u64,
             0,
         )
     };
-    result == 0
+    u32::from(result == 0)
 }
 
 /// Hands an answer to a request of sipst's own, with its branch, to the daemon; its token, where that is on record.
@@ -206,10 +217,21 @@ unsafe extern "C" fn scan_step(_index: u32, context: *mut c_void) -> i64 {
 /// Looks for `want` in a message of `len` bytes.
 #[inline(always)]
 pub fn scan(scratch: &mut Scratch, len: u32, want: u32) {
+    // SAFETY: the scratch place.
+    unsafe { st_scan(scratch, len, want) };
+}
+
+/// [`scan`], to the verifier [a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_scan(scratch: *mut Scratch, len: u32, want: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     scratch.scan.begin(len, want);
     let mut context = ScanContext { scan: &raw mut scratch.scan, window: &raw const scratch.window };
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(MAX_STEPS, scan_step as *mut c_void, (&raw mut context).cast(), 0) };
+    0
 }
 
 struct HashContext {
@@ -251,15 +273,34 @@ fn take(sip: Sip, window: &Window, span: Span, max: usize) -> Sip {
 
 /// The key of one side's numbers in the dialog in which its tag is `tag`; `None` where it is never shifted.
 #[inline(always)]
-pub fn dialog_key(scratch: &Scratch, tag: Span, whose: Whose) -> Option<DialogKey> {
+pub fn dialog_key(scratch: &mut Scratch, tag: Span, whose: Whose) -> Option<DialogKey> {
+    // SAFETY: the scratch place.
+    let known = unsafe { st_dialog_key(scratch, tag.at, tag.len, whose as u32) } != 0;
+    if known { Some(scratch.key) } else { None }
+}
+
+/// [`dialog_key`], to the verifier a function by itself: leaves the key in the scratch place, and returns whether there is one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_dialog_key(scratch: *mut Scratch, tag_at: u32, tag_len: u32, whose: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
     let call_id = scratch.scan.call_id;
+    let tag = Span { at: tag_at, len: tag_len };
     if call_id.len == 0 || call_id.len > MAX_CALL_ID as u32 || tag.len == 0 || tag.len > MAX_TAG as u32 {
-        return None;
+        return 0;
     }
-    let settings = SETTINGS.get(0)?;
+    let Some(settings) = SETTINGS.get(0) else { return 0 };
     let sip = take(Sip::new(settings.hash_key), &scratch.window, call_id, MAX_CALL_ID);
     let sip = take(sip, &scratch.window, tag, MAX_TAG);
-    Some(sip.finish(call_id.len as usize, whose.mark(tag.len as usize)))
+    scratch.key = sip.finish(call_id.len as usize, side(whose).mark(tag.len as usize));
+    1
+}
+
+/// Whose numbers, as a function that is one by itself to the verifier is told.
+#[inline(always)]
+pub const fn side(whose: u32) -> Whose {
+    if whose == Whose::Server as u32 { Whose::Server } else { Whose::Peer }
 }
 
 /// What stands for the branch of the topmost Via, as [`st_ebpf::key::branch`] makes it.

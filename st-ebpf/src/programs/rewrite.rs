@@ -49,6 +49,7 @@ unsafe extern "C" fn write_byte(done: u32, context: *mut c_void) -> i64 {
 
 /// Where a number stands.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub struct Place {
     /// Its digits.
     pub digits: Span,
@@ -71,12 +72,36 @@ impl Place {
 /// Writes `number` in that place. False, and nothing is changed, where it does not fit.
 #[inline(always)]
 pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, place: Place, number: u32) -> bool {
-    let Span { at, len } = place.digits;
-    let spaces = if place.spaces > MAX_SPACES { MAX_SPACES } else { place.spaces };
+    if datagram.len < WIDTH as u32 {
+        return false;
+    }
+    scratch.place = place;
+    // SAFETY: the scratch place.
+    let diff = unsafe { st_write(scratch, number) };
+    if diff < 0 {
+        return false;
+    }
+    let (payload, checksum) = (datagram.payload, datagram.ip.next + 6);
+    let stored = access.store(payload + scratch.field.start, &scratch.new, checksum, diff as u32);
+    if !stored {
+        count(Counter::ShiftFailed);
+    }
+    stored
+}
+
+/// Writes `number` into the window, at the place that stands in the scratch place, to the verifier a function by itself: what a checksum
+/// changes by, or less than 0 where the number does not fit.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_write(scratch: *mut Scratch, number: u32) -> i64 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return -1 };
+    let Place { digits: Span { at, len }, spaces, left } = scratch.place;
+    let spaces = if spaces > MAX_SPACES { MAX_SPACES } else { spaces };
     let end = at + len;
     let begin = at - spaces;
-    if datagram.len < WIDTH as u32 || spaces > at {
-        return false;
+    if spaces > at {
+        return -1;
     }
     // The window, even from the UDP header on: it takes in at most the one byte behind the number, or the message's beginning.
     let start = ((end + 1) & !1).saturating_sub(WIDTH as u32);
@@ -85,9 +110,9 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     let digits = digits(number);
     if digits > len + spaces {
         count(Counter::ShiftNoRoom);
-        return false;
+        return -1;
     }
-    let pad = if place.left { len.saturating_sub(digits) } else { 0 };
+    let pad = if left { len.saturating_sub(digits) } else { 0 };
     scratch.field = Field { start, begin, end, last: end - 1 - pad, rest: number };
     let mut context = Context(scratch);
     // SAFETY: a callback of this program, a context on this stack.
@@ -96,11 +121,10 @@ pub fn rewrite<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram
     let diff = unsafe {
         bpf_csum_diff(scratch.old.as_mut_ptr().cast(), WIDTH as u32, scratch.new.as_mut_ptr().cast(), WIDTH as u32, 0)
     };
-    let stored = diff >= 0 && access.store(datagram.payload + start, &scratch.new, datagram.ip.next + 6, diff as u32);
-    if !stored {
+    if diff < 0 {
         count(Counter::ShiftFailed);
     }
-    stored
+    diff
 }
 
 struct Digits {
@@ -123,6 +147,14 @@ unsafe extern "C" fn take_digit(_index: u32, context: *mut c_void) -> i64 {
 /// How many decimal digits a number has.
 #[inline(always)]
 fn digits(number: u32) -> u32 {
+    // SAFETY: no pointers.
+    unsafe { st_digits(number) }
+}
+
+/// [`digits`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_digits(number: u32) -> u32 {
     let mut context = Digits { rest: number, count: 1 };
     // SAFETY: a callback of this program, a context on this stack.
     unsafe { bpf_loop(10, take_digit as *mut c_void, (&raw mut context).cast(), 0) };

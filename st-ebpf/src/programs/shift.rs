@@ -14,7 +14,7 @@ use super::{
     access::Access,
     lengthen::lengthen,
     maps::{LATEST, SHIFTED, SHIFTS, Scratch, count},
-    message::dialog_key,
+    message::{dialog_key, side},
     packet::Datagram,
     record::{copy, numbers},
     rewrite::{Place, rewrite},
@@ -98,6 +98,29 @@ fn note(key: DialogKey, number: u32) {
 /// there is, that number and by how much it is to go up; the ranges are in the scratch place then.
 #[inline(always)]
 fn raise(scratch: &mut Scratch, method: u32, whose: Whose) -> Option<(u32, u32)> {
+    // SAFETY: the scratch place.
+    let raised = unsafe { st_raise(scratch, method, whose as u32) } != 0;
+    if raised { Some((scratch.number, scratch.delta)) } else { None }
+}
+
+/// [`raise`], to the verifier a function by itself: both are in the scratch place where it returns 1.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_raise(scratch: *mut Scratch, method: u32, whose: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return 0 };
+    match try_raise(scratch, method, side(whose)) {
+        Some((number, delta)) => {
+            scratch.number = number;
+            scratch.delta = delta;
+            1
+        }
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn try_raise(scratch: &mut Scratch, method: u32, whose: Whose) -> Option<(u32, u32)> {
     if scratch.scan.found & part::CSEQ == 0 {
         return None;
     }
@@ -143,7 +166,25 @@ fn raise(scratch: &mut Scratch, method: u32, whose: Whose) -> Option<(u32, u32)>
 #[inline(always)]
 pub fn only_raise(scratch: &mut Scratch, method: u32, whose: Whose) -> bool {
     let Some((number, delta)) = raise(scratch, method, whose) else { return false };
-    cseq::to_wire(&scratch.ranges, delta, number) != number
+    to_wire(scratch, delta, number) != number
+}
+
+/// The number of a request on the wire, by the ranges in the scratch place.
+#[inline(always)]
+fn to_wire(scratch: &mut Scratch, delta: u32, number: u32) -> u32 {
+    // SAFETY: the scratch place.
+    unsafe { st_to_wire(scratch, delta, number) }
+}
+
+/// [`to_wire`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_to_wire(scratch: *mut Scratch, delta: u32, number: u32) -> u32 {
+    // SAFETY: the caller's promise.
+    match unsafe { scratch.as_ref() } {
+        Some(scratch) => cseq::to_wire(&scratch.ranges, delta, number),
+        None => number,
+    }
 }
 
 /// Of a response that is not rewritten: whether its number would have become another.
@@ -153,10 +194,49 @@ pub fn would_be_another(scratch: &mut Scratch, whose: Whose) -> bool {
     if scratch.scan.found & part::CSEQ == 0 || wire > u32::MAX as u64 {
         return false;
     }
-    let Some(key) = dialog_key(scratch, scratch.scan.from_tag, whose) else { return false };
-    let Some(entry) = SHIFTS.get_ptr(key.map) else { return false };
-    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return false };
-    cseq::from_wire(&scratch.ranges, State::from_word(word).delta, wire as u32).is_some_and(|own| own as u64 != wire)
+    let tag = scratch.scan.from_tag;
+    matches!(own_number(scratch, tag, wire as u32, whose), Own::Number(own) if own as u64 != wire)
+}
+
+/// What stands behind a number on the wire.
+enum Own {
+    /// No entry of the dialog.
+    Unknown,
+    /// A request of sipst's.
+    Ours,
+    /// The side's own number.
+    Number(u32),
+}
+
+/// What [`st_own_number`] returns in a number's place.
+const UNKNOWN: u64 = u64::MAX;
+const OURS: u64 = u64::MAX - 1;
+
+/// A side's own number behind one on the wire. `tag`: that side's.
+#[inline(always)]
+fn own_number(scratch: &mut Scratch, tag: Span, wire: u32, whose: Whose) -> Own {
+    // SAFETY: the scratch place.
+    match unsafe { st_own_number(scratch, tag.at, tag.len, wire, whose as u32) } {
+        UNKNOWN => Own::Unknown,
+        OURS => Own::Ours,
+        number => Own::Number(number as u32),
+    }
+}
+
+/// [`own_number`], to the verifier a function by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn st_own_number(scratch: *mut Scratch, tag_at: u32, tag_len: u32, wire: u32, whose: u32) -> u64 {
+    // SAFETY: the caller's promise.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else { return UNKNOWN };
+    let tag = Span { at: tag_at, len: tag_len };
+    let Some(key) = dialog_key(scratch, tag, side(whose)) else { return UNKNOWN };
+    let Some(entry) = SHIFTS.get_ptr(key.map) else { return UNKNOWN };
+    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return UNKNOWN };
+    match cseq::from_wire(&scratch.ranges, State::from_word(word).delta, wire) {
+        Some(number) => number as u64,
+        None => OURS,
+    }
 }
 
 /// Gives a request of the server's (egress) or the peer's (ingress) its number for the other side.
@@ -166,7 +246,7 @@ pub fn shift<A: Access>(access: &A, scratch: &mut Scratch, datagram: &Datagram, 
     // XDP cannot tell whether a longer packet is taken further on.
     let grows = matches!(whose, Whose::Server);
     let mut datagram = *datagram;
-    let wire = cseq::to_wire(&scratch.ranges, delta, number);
+    let wire = to_wire(scratch, delta, number);
     let mut rewritten = false;
     if wire != number {
         copy(scratch, &datagram, kind::BEFORE, numbers(number, wire));
@@ -204,7 +284,7 @@ fn shift_quoted<A: Access>(access: &A, scratch: &mut Scratch, datagram: &mut Dat
     if scratch.scan.found & (part::RACK | part::EVENT) == 0 || number > cseq::MAX_NUMBER as u64 {
         return;
     }
-    let wire = cseq::to_wire(&scratch.ranges, delta, number as u32);
+    let wire = to_wire(scratch, delta, number as u32);
     if wire == number as u32 {
         return;
     }
@@ -259,19 +339,16 @@ fn restore<A: Access>(
     if wire > u32::MAX as u64 {
         return;
     }
-    let Some(key) = dialog_key(scratch, tag, whose) else { return };
-    let Some(entry) = SHIFTS.get_ptr(key.map) else { return };
-    let Some(word) = copy_ranges(entry.cast_mut(), key.check, &mut scratch.ranges) else { return };
-    let state = State::from_word(word);
-    match cseq::from_wire(&scratch.ranges, state.delta, wire as u32) {
-        Some(number) if number as u64 == wire => {}
-        Some(number) => {
+    match own_number(scratch, tag, wire as u32, whose) {
+        Own::Unknown => {}
+        Own::Number(number) if number as u64 == wire => {}
+        Own::Number(number) => {
             copy(scratch, datagram, kind::BEFORE, numbers(wire as u32, number));
             if rewrite(access, scratch, datagram, place, number) {
                 count(Counter::ShiftedIn);
                 copy(scratch, datagram, kind::REWRITTEN, numbers(wire as u32, number));
             }
         }
-        None => count(Counter::ShiftNoNumber),
+        Own::Ours => count(Counter::ShiftNoNumber),
     }
 }

@@ -14,6 +14,7 @@ mod interfaces;
 mod joined;
 mod maps;
 mod netns;
+mod news;
 #[cfg(test)]
 mod once;
 mod pins;

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::{
     group::Group,
     interfaces::{self, Interface},
+    news::Again,
     pins::{Pins, Side},
     select,
 };
@@ -47,7 +48,7 @@ pub(crate) struct View {
 pub(crate) struct Lookout {
     pub(super) pins: Pins,
     /// Whether the default routes matter: they are asked for by a list of all routes, which can be long.
-    routes: Arc<AtomicBool>,
+    pub(super) routes: Arc<AtomicBool>,
 }
 
 impl Lookout {
@@ -153,7 +154,7 @@ fn look_by(netlink: &mut Netlink, pins: &Pins, routes: bool, began: Instant) -> 
 }
 
 /// Indexes of the interfaces with both programs.
-fn linked(interfaces: &[Interface], pins: &Pins) -> Vec<u32> {
+pub(super) fn linked(interfaces: &[Interface], pins: &Pins) -> Vec<u32> {
     let links = pins.links();
     let holds = |index: u32, side: Side| links.iter().any(|one| one.side == side && one.info.interface == index);
     let both = |index: &u32| holds(*index, Side::Egress) && holds(*index, Side::Ingress);
@@ -182,9 +183,10 @@ impl Watch {
         let (send, views) = watch::channel(None);
         let (end, ended) = sync_channel(0);
         thread::Builder::new().name("sipst-watch".into()).spawn(move || {
+            let mut again = Again::new(lookout);
             while ended.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 let groups = scout.look();
-                match lookout.look() {
+                match again.look() {
                     Ok(here) => drop(send.send_replace(Some(Sight { here, groups }))),
                     Err(error) => tracing::warn!(%error, "the interfaces of this host cannot be listed"),
                 }

@@ -10,10 +10,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use redb::{Database, DatabaseError, Range, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
-use st_core::engine::record::{BEFORE, COMMON, Change, TEMPLATES, VERSION};
+use redb::{
+    Database, DatabaseError, Range, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    StorageError, TableDefinition,
+};
+use st_core::engine::record::{BEFORE, COMMON, Change, TEMPLATES, UNPACKED, VERSION};
 
-use super::sample::Sample;
+use super::{ahead, sample::Sample};
 
 /// Its name.
 pub(super) const NAME: &str = "sessions.redb";
@@ -21,8 +24,8 @@ pub(super) const NAME: &str = "sessions.redb";
 /// The version of all that this module writes; raised with every change of it.
 const FORMAT: u32 = 3;
 
-/// Versions before, which are read, and written anew: records of [`BEFORE`] stand in the first as they are, in the second as what they
-/// differ in from a sample.
+/// Versions before, which are read, and written anew: records of [`UNPACKED`] stand in the first as they are, in the second as what they
+/// differ in from a sample. So is this one with records of [`BEFORE`].
 const PLAIN: u64 = 1;
 const SAMPLED: u64 = 2;
 
@@ -109,6 +112,8 @@ pub(super) struct StateFile {
     database: Database,
     /// How records stand in it; `None`: as this version writes them.
     before: Option<Sample>,
+    /// What stands in it of its records; `None`: what another version says of them, or nothing.
+    said: Option<About>,
     /// Locked for as long as the file is open.
     _lock: File,
 }
@@ -128,9 +133,10 @@ impl StateFile {
             builder.set_cache_size(CACHE);
             builder.create(&path).map_err(|error| database_error(&path, error))
         })?;
-        let mut file = Self { path, database, before: None, _lock: lock };
+        let mut file = Self { path, database, before: None, said: None, _lock: lock };
         let found = sheltered(&file.path, || file.about())?;
         let about = found.map(|(about, before)| {
+            file.said = Some(about.clone()).filter(|_| before.is_none());
             file.before = before;
             about
         });
@@ -187,8 +193,8 @@ impl StateFile {
         let [format, records, offset_ns, unseen] = [format, records, offset_ns, unseen].map(|field| number(&field));
         let (Some(format), Some(records)) = (format, records) else { return Err(self.damaged("no version in it")) };
         let own = (u64::from(FORMAT), u64::from(VERSION));
-        let before = u64::from(BEFORE);
-        if ![own, (PLAIN, before), (SAMPLED, before)].contains(&(format, records)) {
+        let [before, unpacked] = [BEFORE, UNPACKED].map(u64::from);
+        if ![own, (own.0, before), (PLAIN, unpacked), (SAMPLED, unpacked)].contains(&(format, records)) {
             let word = if format > own.0 || records > own.1 { "newer" } else { "older" };
             let why = format!("a file of version {format}.{records}; this sipst reads {}.{}", own.0, own.1);
             return Err(StoreError::Unreadable { path: self.path.clone(), why, word });
@@ -197,46 +203,27 @@ impl StateFile {
             return Err(self.damaged("not what was written"));
         };
         let before = match format {
-            PLAIN => Some(Sample::None),
             SAMPLED => Some(Sample::Of(sample)),
-            _ => None,
+            _ => Some(Sample::None).filter(|_| (format, records) != own),
         };
         Ok(Some((About { boot, offset_ns, unseen }, before)))
     }
 
+    /// How many records there are, but for what they are packed by.
+    pub(super) fn records(&self) -> usize {
+        let count = || Ok(self.database.begin_read()?.open_table(RECORDS)?.len()?);
+        let counted = sheltered(&self.path, || count().map_err(|error: redb::Error| self.unreadable(error)));
+        counted.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+    }
+
     /// Hands all records to `take`, that of [`COMMON`] first and then what the others are packed by, which says whether they are as
-    /// they were written.
+    /// they were written. A thread of its own reads ahead.
     pub(super) fn read(&self, take: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), StoreError> {
         let mut damaged = 0_u64;
         sheltered(&self.path, || {
-            let mut all = || -> Result<(), redb::Error> {
-                let transaction = self.database.begin_read()?;
-                let table = match transaction.open_table(RECORDS) {
-                    Ok(table) => table,
-                    Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
-                    Err(error) => return Err(error.into()),
-                };
-                let mut take_all = |entries: Range<'_, u64, &[u8]>| -> Result<(), redb::Error> {
-                    for entry in entries {
-                        let (key, record) = entry?;
-                        let (key, record) = (key.value(), record.value());
-                        let is_whole = match &self.before {
-                            None => take(key, record),
-                            Some(sample) => sample.unpack(record).is_some_and(|record| take(key, &record)),
-                        };
-                        damaged += u64::from(!is_whole);
-                    }
-                    Ok(())
-                };
-                take_all(table.range(..=COMMON)?)?;
-                match transaction.open_table(PACKED_BY) {
-                    Ok(packed_by) => take_all(packed_by.iter()?)?,
-                    Err(redb::TableError::TableDoesNotExist(_)) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                take_all(table.range(COMMON + 1..)?)
-            };
-            all().map_err(|error| self.unreadable(error))
+            let read = ahead::read(|put| self.each(put), |key, record| damaged += u64::from(!take(key, record)));
+            let failed = |source| StoreError::Io { path: self.path.clone(), what: "it cannot be read", source };
+            read.map_err(failed)?.map_err(|error| self.unreadable(error))
         })?;
         if damaged > 0 {
             return Err(self.damaged(&format!("{damaged} records are damaged")));
@@ -244,47 +231,47 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes changes, all or none; `fresh`: in place of all that is there. How many bytes of records.
-    pub(super) fn write(&mut self, about: &About, fresh: bool, changes: &[Change]) -> Result<u64, StoreError> {
-        let mut bytes = 0;
-        let mut write = || -> Result<(), redb::Error> {
-            let transaction = self.database.begin_write()?;
-            if fresh {
-                transaction.delete_table(RECORDS)?;
-                transaction.delete_table(PACKED_BY)?;
-            }
-            {
-                let (mut records, mut packed_by) =
-                    (transaction.open_table(RECORDS)?, transaction.open_table(PACKED_BY)?);
-                for Change { key, record } in changes {
-                    let records = if *key < TEMPLATES { &mut records } else { &mut packed_by };
-                    match record {
-                        Some(record) => {
-                            let record = record.bytes();
-                            bytes += record.len() as u64;
-                            records.insert(key, record.as_slice())?;
-                        }
-                        None => drop(records.remove(key)?),
-                    }
-                }
-                let mut table = transaction.open_table(ABOUT)?;
-                table.insert("boot", about.boot.as_bytes())?;
-                table.remove(SAMPLE)?;
-                for (name, number) in [
-                    ("format", FORMAT.into()),
-                    ("records", VERSION.into()),
-                    ("offset_ns", about.offset_ns),
-                    ("unseen", about.unseen),
-                ] {
-                    table.insert(name, &u64::to_le_bytes(number)[..])?;
+    /// Hands all records to `take`, in that order, until it wants no more.
+    fn each(&self, take: &mut dyn FnMut(u64, &[u8]) -> bool) -> Result<(), redb::Error> {
+        let transaction = self.database.begin_read()?;
+        let table = match transaction.open_table(RECORDS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut take_all = |entries: Range<'_, u64, &[u8]>| -> Result<(), redb::Error> {
+            for entry in entries {
+                let (key, record) = entry?;
+                let (key, record) = (key.value(), record.value());
+                let goes_on = match &self.before {
+                    None => take(key, record),
+                    // One that is damaged is none, as one that is empty.
+                    Some(sample) => take(key, &sample.unpack(record).unwrap_or_default()),
+                };
+                if !goes_on {
+                    break;
                 }
             }
-            transaction.commit()?;
             Ok(())
         };
+        take_all(table.range(..=COMMON)?)?;
+        match transaction.open_table(PACKED_BY) {
+            Ok(packed_by) => take_all(packed_by.iter()?)?,
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        take_all(table.range(COMMON + 1..)?)
+    }
+
+    /// Writes changes, all or none; `fresh`: in place of all that is there. How many bytes of records.
+    pub(super) fn write(&mut self, about: &About, fresh: bool, changes: &[Change]) -> Result<u64, StoreError> {
         let failed = |source| StoreError::Write { path: self.path.clone(), source: Box::new(source) };
-        sheltered(&self.path, || write().map_err(failed))?;
+        let says_so = self.said.as_ref() == Some(about);
+        let bytes = sheltered(&self.path, || {
+            write(&self.database, Some(about).filter(|_| !says_so), fresh, changes).map_err(failed)
+        })?;
         self.before = None;
+        self.said = Some(about.clone());
         Ok(bytes)
     }
 
@@ -293,6 +280,13 @@ impl StateFile {
         let transaction = self.database.begin_write()?;
         transaction.open_table(ABOUT)?.insert("format", &format.to_le_bytes()[..])?;
         Ok(transaction.commit()?)
+    }
+
+    #[cfg(test)]
+    pub(super) fn format(&self) -> Result<u64, redb::Error> {
+        let table = self.database.begin_read()?.open_table(ABOUT)?;
+        let format = table.get("format")?.and_then(|value| value.value().try_into().ok());
+        Ok(format.map_or(0, u64::from_le_bytes))
     }
 
     #[cfg(test)]
@@ -310,13 +304,15 @@ impl StateFile {
         transaction.delete_table(RECORDS)?;
         transaction.delete_table(PACKED_BY)?;
         {
-            let mut records = transaction.open_table(RECORDS)?;
+            let (mut records, mut packed_by) = (transaction.open_table(RECORDS)?, transaction.open_table(PACKED_BY)?);
             for (key, record) in all {
-                let record = if format == PLAIN { record.to_vec() } else { Sample::Of(sample.to_vec()).pack(record) };
-                records.insert(key, record.as_slice())?;
+                let record = if format == SAMPLED { Sample::Of(sample.to_vec()).pack(record) } else { record.to_vec() };
+                let table = if *key < TEMPLATES { &mut records } else { &mut packed_by };
+                table.insert(key, record.as_slice())?;
             }
             let mut about = transaction.open_table(ABOUT)?;
-            for (name, number) in [("format", format), ("records", BEFORE.into())] {
+            let version = if format == u64::from(FORMAT) { BEFORE } else { UNPACKED };
+            for (name, number) in [("format", format), ("records", version.into())] {
                 about.insert(name, &number.to_le_bytes()[..])?;
             }
             about.insert(SAMPLE, sample)?;
@@ -334,6 +330,61 @@ impl StateFile {
     fn damaged(&self, why: &str) -> StoreError {
         StoreError::Unreadable { path: self.path.clone(), why: why.into(), word: DAMAGED }
     }
+}
+
+/// The same; `about`: where that is not what stands there.
+fn write(database: &Database, about: Option<&About>, fresh: bool, changes: &[Change]) -> Result<u64, redb::Error> {
+    let mut bytes = 0;
+    let transaction = database.begin_write()?;
+    if fresh {
+        transaction.delete_table(RECORDS)?;
+        transaction.delete_table(PACKED_BY)?;
+    }
+    {
+        let (mut records, mut packed_by) = (transaction.open_table(RECORDS)?, transaction.open_table(PACKED_BY)?);
+        let mut packed = Vec::new();
+        for Change { key, record } in last_of_each(changes) {
+            let records = if *key < TEMPLATES { &mut records } else { &mut packed_by };
+            match record {
+                Some(record) => {
+                    record.write(&mut packed);
+                    bytes += packed.len() as u64;
+                    records.insert(key, packed.as_slice())?;
+                }
+                None => drop(records.remove(key)?),
+            }
+        }
+        if let Some(about) = about {
+            let mut table = transaction.open_table(ABOUT)?;
+            table.insert("boot", about.boot.as_bytes())?;
+            table.remove(SAMPLE)?;
+            for (name, number) in [
+                ("format", FORMAT.into()),
+                ("records", VERSION.into()),
+                ("offset_ns", about.offset_ns),
+                ("unseen", about.unseen),
+            ] {
+                table.insert(name, &u64::to_le_bytes(number)[..])?;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(bytes)
+}
+
+/// In the order of their keys, so that a page is written once, and of several with one key that which comes last.
+fn last_of_each(changes: &[Change]) -> Vec<&Change> {
+    let mut all: Vec<&Change> = changes.iter().collect();
+    // Those with one key keep their order.
+    all.sort_by_key(|change| change.key);
+    all.dedup_by(|later, kept| {
+        let is_same = later.key == kept.key;
+        if is_same {
+            *kept = *later;
+        }
+        is_same
+    });
+    all
 }
 
 /// Under which the sample stood.

@@ -1,6 +1,7 @@
 //! What the engine knows of its calls, on disk: written behind in batches by a thread of its own, read when a daemon
 //! starts. Where that cannot be, the calls go on as ever and an alert says so.
 
+mod ahead;
 mod file;
 mod sample;
 #[cfg(test)]
@@ -74,6 +75,11 @@ impl Opened {
             Err(error) => opened.recover(error),
         }
         opened
+    }
+
+    /// How many records there are.
+    pub fn records(&self) -> usize {
+        self.file.as_ref().map_or(0, StateFile::records)
     }
 
     /// Hands all records to `take`, those of what all sessions have in common and are packed by first, which says whether they are as

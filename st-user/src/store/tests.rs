@@ -270,15 +270,20 @@ fn a_newer_file_is_put_aside_and_not_overwritten() {
 
 #[test]
 fn a_file_of_the_formats_before_is_read_and_written_anew() {
-    let records: [(u64, &[u8]); 2] = [
+    let unpacked: [(u64, &[u8]); 2] = [
         (COMMON, include_bytes!("../../core/tests/records/v3-0")),
         (1, include_bytes!("../../core/tests/records/v3-1")),
     ];
-    for format in [1, 2] {
+    let packed: [(u64, &[u8]); 3] = [
+        (COMMON, include_bytes!("../../core/tests/records/v4-0")),
+        (TEMPLATES, include_bytes!("../../core/tests/records/v4-template-0")),
+        (1, include_bytes!("../../core/tests/records/v4-1")),
+    ];
+    for (format, records) in [(1, &unpacked[..]), (2, &unpacked), (3, &packed)] {
         let dir = Dir::new(&format!("before-{format}"));
         keep(&dir.0, &["a", "b"]);
         let (file, _) = StateFile::open(&dir.0).unwrap();
-        file.make_before(format, &records).unwrap();
+        file.make_before(format, records).unwrap();
         drop(file);
         let (engine, store, told) = begin(&dir.0);
         assert_eq!((sessions(&engine), told), (1, vec![]));
@@ -294,6 +299,44 @@ fn a_file_of_the_formats_before_is_read_and_written_anew() {
         let (engine, _, told) = begin(&dir.0);
         assert_eq!((sessions(&engine), told), (1, vec![]));
     }
+}
+
+#[test]
+fn of_several_changes_of_one_record_the_last_one_counts() {
+    let dir = Dir::new("several");
+    let (mut engine, store, _) = begin(&dir.0);
+    ["a", "b", "c"].iter().for_each(|name| call(&mut engine, name));
+    assert!(store.finish(&mut engine, &about()));
+    engine.follow_changes();
+    let changes: Vec<Change> = std::iter::from_fn(|| engine.poll_change()).collect();
+    let of = |key: u64| changes.iter().find(|change| change.key == key).unwrap().clone();
+    let gone = |key: u64| Change { key, record: None };
+    let batch = [gone(3), of(2), gone(1), gone(2), of(1), of(TEMPLATES), of(3), gone(3)];
+    let (mut file, _) = StateFile::open(&dir.0).unwrap();
+    file.write(&about(), false, &batch).unwrap();
+    let mut keys = Vec::new();
+    file.read(&mut |key, _| {
+        keys.push(key);
+        true
+    })
+    .unwrap();
+    assert_eq!((keys, file.records()), (vec![COMMON, TEMPLATES, 1], 2));
+}
+
+#[test]
+fn what_the_records_are_written_with_is_written_where_it_is_another() {
+    let dir = Dir::new("about");
+    keep(&dir.0, &["a"]);
+    let lost = About { unseen: 4, ..about() };
+    for (says, format) in [(about(), 99), (lost.clone(), 3)] {
+        let (mut file, found) = StateFile::open(&dir.0).unwrap();
+        assert_eq!(found, Some(about()));
+        file.set_format(99).unwrap();
+        file.write(&says, false, &[]).unwrap();
+        assert_eq!(file.format().unwrap(), format);
+        file.set_format(3).unwrap();
+    }
+    assert_eq!(StateFile::open(&dir.0).unwrap().1, Some(lost));
 }
 
 #[test]

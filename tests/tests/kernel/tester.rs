@@ -78,7 +78,7 @@ pub(crate) struct Tester {
     acting: Option<ProgramArray<MapData>>,
 }
 
-/// A tester for one test, which leaves it to the next: the verifier takes three seconds for the programs.
+/// A tester for one test, which leaves it to the next: the verifier takes half a second for the programs.
 pub(crate) struct Lent {
     tester: Option<Tester>,
     back_to: &'static Mutex<Vec<Tester>>,

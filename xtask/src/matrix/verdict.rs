@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(Row::new("trixie".into(), Ok(lines.clone())).cell(Subject::Call), "pass");
         lines.push(check(Subject::Call, "xdp native", Verdict::Fail("it died".into())));
         let row = Row::new("trixie".into(), Ok(lines));
-        assert_eq!((row.cell(Subject::Call), row.passed(), row.failed()), ("FAIL", 10, 1));
+        assert_eq!((row.cell(Subject::Call), row.passed(), row.failed()), ("FAIL", 11, 1));
         let table = table(&[row]);
         assert!(table.contains("FAIL  6.12.1 (trixie): call, by xdp native: it died"), "{table}");
     }

@@ -89,9 +89,7 @@ impl Engine {
         if !packing.is_known {
             return Ok(None);
         }
-        if all.contains_key(&asleep.key) {
-            return Err(RecordError::Twice);
-        }
+        let Ok(vacancy) = all.vacancy(asleep.key) else { return Err(RecordError::Twice) };
         let (_, rules) = sx.policy.find(asleep.peer, asleep.domain);
         let wants_more = rules.keeps_alive().is_some() || rules.respond == Respond::OnReject;
         if wants_more || !sx.can_watch(&asleep.flows) {
@@ -108,7 +106,7 @@ impl Engine {
         }
         sx.timers.put_back(*id, asleep.first);
         keys.insert(*id, asleep.key);
-        all.insert(asleep.key, Entry::Packed(packed));
+        vacancy.fill(Entry::Packed(packed));
         self.next = self.next.max(id.0.saturating_add(1));
         Ok(Some(Restored { session: *id, followed, tokens: Vec::new() }))
     }

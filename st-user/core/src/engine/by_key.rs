@@ -36,21 +36,28 @@ impl ByKey {
         self.find(key).map(|at| &mut self.slots[at].1)
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let Self { slots, places, .. } = self;
+        places.reserve(more, |at| slots[*at as usize].0.place());
+        slots.reserve(more);
+    }
+
     /// In place of another with that key.
     pub(super) fn insert(&mut self, key: Fingerprint, entry: Entry) {
+        match self.vacancy(key) {
+            Ok(vacancy) => vacancy.fill(entry),
+            Err(occupied) => *occupied = entry,
+        }
+    }
+
+    /// Where one with that key has its place, or who has it.
+    pub(super) fn vacancy(&mut self, key: Fingerprint) -> Result<Vacancy<'_>, &mut Entry> {
         let Self { slots, places, free } = self;
         let is_it = |at: &u32| slots[*at as usize].0 == key;
         match places.entry(key.place(), is_it, |at| slots[*at as usize].0.place()) {
-            hash_table::Entry::Occupied(place) => slots[*place.get() as usize].1 = entry,
-            hash_table::Entry::Vacant(place) => {
-                let next = || u32::try_from(slots.len()).unwrap_or(u32::MAX);
-                let at = free.pop().unwrap_or_else(next);
-                place.insert(at);
-                match slots.get_mut(at as usize) {
-                    Some(slot) => *slot = (key, entry),
-                    None => slots.push((key, entry)),
-                }
-            }
+            hash_table::Entry::Occupied(place) => Err(&mut slots[*place.get() as usize].1),
+            hash_table::Entry::Vacant(place) => Ok(Vacancy { place, slots, free, key }),
         }
     }
 
@@ -67,6 +74,27 @@ impl ByKey {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Fingerprint, &mut Entry)> {
         self.slots.iter_mut().filter(|(_, entry)| !entry.is_vacant()).map(|(key, entry)| (&*key, entry))
+    }
+}
+
+/// A place that is free.
+pub(super) struct Vacancy<'a> {
+    place: hash_table::VacantEntry<'a, u32>,
+    slots: &'a mut Vec<(Fingerprint, Entry)>,
+    free: &'a mut Vec<u32>,
+    key: Fingerprint,
+}
+
+impl Vacancy<'_> {
+    pub(super) fn fill(self, entry: Entry) {
+        let Self { place, slots, free, key } = self;
+        let next = || u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let at = free.pop().unwrap_or_else(next);
+        place.insert(at);
+        match slots.get_mut(at as usize) {
+            Some(slot) => *slot = (key, entry),
+            None => slots.push((key, entry)),
+        }
     }
 }
 

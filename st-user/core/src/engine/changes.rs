@@ -41,7 +41,7 @@ impl Changes {
     }
 
     pub(super) fn gone(&mut self, dialog: &Dialog) {
-        if self.wanted && self.gone.len() < MAX_GONE {
+        if self.wanted && !dialog.unwritten && self.gone.len() < MAX_GONE {
             self.gone.push_back(dialog.id);
         }
     }
@@ -113,7 +113,7 @@ impl Engine {
             }
             let Dialogs { all, keys, .. } = &mut self.dialogs;
             if let Some(Entry::Open(dialog)) = keys.get(session).and_then(|key| all.get_mut(&key)) {
-                dialog.listed = false;
+                (dialog.listed, dialog.unwritten) = (false, false);
             }
             return Some(Change { key: session.0, record: Some(record) });
         }

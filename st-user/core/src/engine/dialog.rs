@@ -171,6 +171,9 @@ pub(super) struct Dialog {
     /// Whether it stands on the list of what has changed.
     #[serde(skip)]
     pub(super) listed: bool,
+    /// Whether nothing of it was ever written down.
+    #[serde(skip)]
+    pub(super) unwritten: bool,
     /// As what it is counted, and whether it may be something else by now.
     #[serde(skip)]
     pub(super) counted: Option<Place>,
@@ -269,6 +272,7 @@ impl Dialog {
             restored: false,
             forsaken: false,
             listed: false,
+            unwritten: true,
             counted: None,
             touched: false,
             keeps: None,

@@ -185,16 +185,13 @@ impl Packing {
         Some(packed)
     }
 
-    /// A packed session is no more.
-    fn gone(&mut self, packed: &Packed) {
-        if let Some(number) = packed.label().and_then(|(_, body)| written::template_of(body)) {
-            self.templates.less(number);
-        }
-    }
-
     /// The session, and its timers.
     pub(super) fn read(&self, packed: &Packed) -> Option<Whole> {
-        let (Label { flags, counted, keeps }, body) = packed.label()?;
+        let (label, body) = packed.label()?;
+        self.whole(label, body)
+    }
+
+    fn whole(&self, Label { flags, counted, keeps }: Label, body: &[u8]) -> Option<Whole> {
         let plain = self.templates.unpack(body)?;
         let (mut dialog, timers) = record::whole(&plain).ok()?;
         let has = |bit| flags & bit != 0;
@@ -217,8 +214,11 @@ impl Packing {
     /// A session, unpacked where it was packed.
     pub(super) fn open<'e>(&mut self, sx: &mut Shared, entry: &'e mut Entry) -> Option<&'e mut Box<Dialog>> {
         if let Entry::Packed(packed) = entry {
-            let (mut dialog, timers) = self.read(packed)?;
-            self.gone(packed);
+            let (label, body) = packed.label()?;
+            let (mut dialog, timers) = self.whole(label, body)?;
+            if let Some(number) = written::template_of(body) {
+                self.templates.less(number);
+            }
             self.opened(sx, dialog.id);
             sx.timers.bring_back(dialog.id, timers);
             dialog.look.share(&mut sx.own_headers);

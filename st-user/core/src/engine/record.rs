@@ -36,13 +36,19 @@ pub use super::{
 };
 
 /// Raised with every change of what stands in a record.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
-/// The version before, which is read too: a session's fields stand in it as they are.
-pub const BEFORE: u8 = 3;
+/// The version before, which is read too: it has another checksum.
+pub const BEFORE: u8 = 4;
+
+/// The one before that, likewise: a session's fields stand in it as they are.
+pub const UNPACKED: u8 = 3;
 
 /// Length of the checksum, in bytes.
-const SUM: usize = 8;
+pub(super) const SUM: usize = 4;
+
+/// The same of versions before this one.
+const SUM_BEFORE: usize = 8;
 
 /// The key of what all sessions have in common. No session has it.
 pub const COMMON: u64 = 0;
@@ -141,6 +147,13 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Makes room for so many sessions that are to be taken back, no more than there may be.
+    pub fn reserve(&mut self, sessions: usize) {
+        let more = sessions.min(self.sx.limits.sessions).saturating_sub(self.dialogs.all.len());
+        self.dialogs.all.reserve(more);
+        self.sx.timers.reserve(more);
+    }
+
     /// Takes a session back, with its timers, or what stands under one of [`TEMPLATES`]: `None`. Its time goes on from where its
     /// record ends: what happened since can be told by [`Engine::handle_packet`], and comes before [`crate::Command::Outage`].
     ///
@@ -160,7 +173,7 @@ impl Engine {
         if self.dialogs.keys.get(SessionId(key)).is_some() {
             return Err(RecordError::Twice);
         }
-        if version == BEFORE {
+        if version == UNPACKED {
             return self.awaken(key, fields).map(Some);
         }
         let (front, body): (Front<'_>, _) = postcard::take_from_bytes(fields).map_err(|_| RecordError::Damaged)?;
@@ -323,23 +336,24 @@ pub(super) fn names_in(plain: &[u8]) -> Option<Arc<Names>> {
     postcard::take_from_bytes::<Named>(plain).ok().map(|(named, _)| named.1)
 }
 
-pub(super) fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
-    bytes.extend(sum(&bytes));
-    bytes
+pub(super) fn sum_up(bytes: &mut Vec<u8>) {
+    bytes.extend(sum(bytes));
 }
 
 /// A record's version, and what stands behind that.
 fn fields(record: &[u8]) -> Result<(u8, &[u8]), RecordError> {
     let version = *record.first().ok_or(RecordError::Damaged)?;
-    let (rest, last) = record.split_last_chunk::<SUM>().ok_or(RecordError::Damaged)?;
     // The checksum first: a damaged first byte is no other version.
-    if sum(rest) != *last {
-        return Err(RecordError::Damaged);
-    }
-    if ![BEFORE, VERSION].contains(&version) {
+    let rest = if version < VERSION {
+        record.split_last_chunk::<SUM_BEFORE>().filter(|(rest, last)| sum_before(rest) == **last).map(|(rest, _)| rest)
+    } else {
+        record.split_last_chunk::<SUM>().filter(|(rest, last)| sum(rest) == **last).map(|(rest, _)| rest)
+    };
+    let fields = rest.and_then(|rest| rest.get(1..)).ok_or(RecordError::Damaged)?;
+    if ![UNPACKED, BEFORE, VERSION].contains(&version) {
         return Err(RecordError::Version(version));
     }
-    Ok((version, &rest[1..]))
+    Ok((version, fields))
 }
 
 fn open<'r, T: Deserialize<'r>>(record: &'r [u8]) -> Result<T, RecordError> {
@@ -351,6 +365,11 @@ fn open<'r, T: Deserialize<'r>>(record: &'r [u8]) -> Result<T, RecordError> {
 
 /// Against accidents, not against whoever can write the records.
 fn sum(bytes: &[u8]) -> [u8; SUM] {
+    crc32fast::hash(bytes).to_le_bytes()
+}
+
+/// The same of versions before this one.
+fn sum_before(bytes: &[u8]) -> [u8; SUM_BEFORE] {
     /// It takes longer to make than most records to sum up.
     static KEY: LazyLock<Secret> = LazyLock::new(|| Secret::new(0));
     let mut hash = KEY.build_hasher();

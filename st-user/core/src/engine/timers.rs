@@ -105,6 +105,8 @@ impl Running {
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     queue: BTreeSet<(Time, SessionId)>,
+    /// What goes into the queue at once, when that is next looked at: [`Timers::put_back`].
+    back: Vec<(Time, SessionId)>,
     running: Table<SessionId, Running>,
     /// What [`Timers::next`] said, as long as nothing has changed.
     next: Option<Option<Time>>,
@@ -176,6 +178,7 @@ impl Timers {
     pub(super) fn put_away(&mut self, session: SessionId) -> Vec<(Time, Timer)> {
         let Some(running) = self.running.remove(&session) else { return Vec::new() };
         self.next = None;
+        self.gather();
         self.queue.remove(&(running.queued, session));
         if let Some((at, _)) = running.first() {
             self.queue.insert((at, session));
@@ -187,20 +190,34 @@ impl Timers {
     pub(super) fn bring_back(&mut self, session: SessionId, timers: Vec<(Time, Timer)>) {
         if let Some((queued, _)) = timers.iter().min().copied() {
             self.next = None;
+            self.gather();
             // It stands there already.
             self.queue.insert((queued, session));
             self.running.insert(session, Running { queued, timers });
         }
     }
 
-    /// A session's were never here, and its first one is due then.
+    /// A session's were never here, and its first one is due then. Where many are put back, they are sorted once.
     pub(super) fn put_back(&mut self, session: SessionId, first: Option<Time>) {
         self.next = None;
-        self.queue.extend(first.map(|at| (at, session)));
+        self.back.extend(first.map(|at| (at, session)));
+    }
+
+    fn gather(&mut self) {
+        if !self.back.is_empty() {
+            let mut back = std::mem::take(&mut self.back).into_iter().collect();
+            self.queue.append(&mut back);
+        }
+    }
+
+    /// Makes room for so many that are put back.
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.back.reserve(more);
     }
 
     /// Sessions whose timers were put away, and one of them is due.
-    pub(super) fn away(&self, now: Time) -> Vec<SessionId> {
+    pub(super) fn away(&mut self, now: Time) -> Vec<SessionId> {
+        self.gather();
         let due = self.queue.iter().take_while(|(at, _)| *at <= now).map(|(_, session)| *session);
         due.filter(|session| !self.running.contains_key(session)).collect()
     }
@@ -208,6 +225,7 @@ impl Timers {
     /// Forgets that those of a session are anywhere.
     pub(super) fn lose(&mut self, session: SessionId) {
         self.next = None;
+        self.gather();
         self.queue.retain(|(_, one)| *one != session);
     }
 
@@ -230,6 +248,7 @@ impl Timers {
 
     /// The first one; sessions whose turn has come too early are put back.
     fn first(&mut self) -> Option<(Time, Due)> {
+        self.gather();
         loop {
             let (queued, session) = *self.queue.first()?;
             let Some(running) = self.running.get_mut(&session) else { return Some((queued, Due::Away(session))) };
@@ -293,5 +312,22 @@ mod tests {
         timers.put_away(session);
         timers.lose(session);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn of_those_that_are_put_back_the_first_moment_counts_whatever_is_set_meanwhile() {
+        let at = Time::from_micros;
+        let mut timers = Timers::default();
+        timers.put_back(SessionId(1), Some(at(9)));
+        timers.set(SessionId(2), Timer::Act, at(8));
+        timers.put_back(SessionId(3), Some(at(7)));
+        timers.put_back(SessionId(4), None);
+        assert_eq!((timers.next(), timers.away(at(8))), (Some(at(7)), vec![SessionId(3)]));
+        timers.put_back(SessionId(5), Some(at(6)));
+        timers.bring_back(SessionId(5), vec![(at(6), Timer::Act)]);
+        assert_eq!(timers.pop_key(at(6)).map(|key| key.session), Some(SessionId(5)));
+        timers.lose(SessionId(3));
+        assert_eq!(timers.pop_key(at(8)).map(|key| key.session), Some(SessionId(2)));
+        assert_eq!(timers.pop(at(9)), Some(Due::Away(SessionId(1))));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lz4_flex::block::{compress_into_with_dict, decompress_into_with_dict, get_maximum_output_size};
 
-use super::{limits::MAX_PACKED, record::summed};
+use super::{limits::MAX_PACKED, record::sum_up};
 
 /// In place of a template's number: what follows stands as it is.
 const NONE: u16 = u16::MAX;
@@ -34,19 +34,27 @@ pub(super) enum Body {
 impl Record {
     /// What is to be written: packs what is not packed.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.front.clone();
+        let mut bytes = Vec::new();
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// The same, in place of what stands in `to`.
+    pub fn write(&self, to: &mut Vec<u8>) {
+        to.clear();
+        to.extend_from_slice(&self.front);
         match &self.body {
             Body::None => {}
-            Body::Packed(body) => bytes.extend_from_slice(body),
+            Body::Packed(body) => to.extend_from_slice(body),
             Body::Plain { number, template, plain } => {
-                if !pack(*number, template, plain, &mut bytes) {
-                    bytes.extend(NONE.to_le_bytes());
-                    bytes.extend([0; 2]);
-                    bytes.extend_from_slice(plain);
+                if !pack(*number, template, plain, to) {
+                    to.extend(NONE.to_le_bytes());
+                    to.extend([0; 2]);
+                    to.extend_from_slice(plain);
                 }
             }
         }
-        summed(bytes)
+        sum_up(to);
     }
 
     /// How much memory it takes, in bytes.
@@ -95,6 +103,7 @@ pub(super) fn unpack<'t>(body: &[u8], template: impl FnOnce(u16) -> Option<&'t [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::record::SUM;
 
     #[test]
     fn what_is_packed_is_unpacked_as_it_was_and_what_is_too_long_stands_as_it_is() {
@@ -103,7 +112,7 @@ mod tests {
             let plain: Vec<u8> = template.iter().copied().cycle().skip(1).take(length).collect();
             let body = Body::Plain { number: 7, template: Arc::clone(&template), plain: plain.clone() };
             let bytes = Record { front: vec![1, 2], body }.bytes();
-            let body = &bytes[2..bytes.len() - 8];
+            let body = &bytes[2..bytes.len() - SUM];
             assert_eq!(template_of(body), Some(7).filter(|_| length <= MAX_PACKED));
             assert_eq!(unpack(body, |_| Some(&template)).as_ref(), Some(&plain), "{length}");
             assert_eq!(unpack(body, |_| None), None.or(Some(plain).filter(|_| length > MAX_PACKED)));

@@ -9,7 +9,7 @@ use st_core::{
     Inject, ReadyAck, Side,
     engine::{
         EngineConfig, reason,
-        record::{BEFORE, COMMON, RecordError, TEMPLATES, Unrecorded, VERSION},
+        record::{BEFORE, COMMON, RecordError, TEMPLATES, UNPACKED, Unrecorded, VERSION},
     },
     message::MethodName,
 };
@@ -376,6 +376,20 @@ fn only_what_has_changed_is_written_and_all_of_that() {
 }
 
 #[test]
+fn of_a_call_of_which_nothing_was_written_nothing_is_taken_away() {
+    let (mut sim, mut call, _) = written(Action::Refresh, UAC_1800, true);
+    let mut short = sim.call("short", Side::Server, UAC_1800);
+    for call in [&mut call, &mut short] {
+        sim.hang_up(call);
+    }
+    sim.secs(700);
+    assert_eq!(sim.engine.stats().sessions, 0);
+    let changes: Vec<_> = std::iter::from_fn(|| sim.engine.poll_change()).collect();
+    let gone: Vec<u64> = changes.iter().filter(|change| change.record.is_none()).map(|change| change.key).collect();
+    assert_eq!(gone, [1]);
+}
+
+#[test]
 fn a_record_says_the_same_when_it_is_written_anew() {
     let (mut sim, mut call, _) = written(Action::Refresh, UAC_90, true);
     sim.replies.push_back(Reply::Status(401, "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n"));
@@ -444,10 +458,13 @@ fn a_record_of_this_version_is_read_as_it_was_written_whenever_that_was() {
     assert_eq!((restored.len(), restored[0].tokens.len()), (1, 4));
     let again = Disk::whole(&mut engine);
     assert_eq!(again.0[&1], golden.0[&1]);
-    let (mut engine, restored) = read(BEFORE, &[COMMON, 1]).restore(sim.config.clone());
-    assert_eq!((restored.len(), restored[0].tokens.len()), (1, 4));
-    assert!(Disk::whole(&mut engine).0.contains_key(&TEMPLATES), "it is written as of this version");
-    for version in 1..BEFORE {
+    for before in [read(BEFORE, &[COMMON, 1, TEMPLATES]), read(UNPACKED, &[COMMON, 1])] {
+        let (mut engine, restored) = before.restore(sim.config.clone());
+        assert_eq!((restored.len(), restored[0].tokens.len()), (1, 4));
+        let whole = Disk::whole(&mut engine).0;
+        assert!(whole.contains_key(&TEMPLATES) && whole.values().all(|record| record[0] == VERSION), "as of this one");
+    }
+    for version in 1..UNPACKED {
         let before = std::fs::read(place(version, COMMON)).unwrap();
         let refused = st_core::Engine::restored(sim.config.clone(), &before).err();
         assert_eq!(refused, Some(RecordError::Version(version)));

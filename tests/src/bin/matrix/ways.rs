@@ -104,13 +104,9 @@ pub(crate) fn look(version: Version, each: &mut dyn FnMut(Check) -> Result<()>) 
         say(Subject::Unload, way.name(), judge(trial.unload()))?;
     }
     for (way, stack) in [("vlan", vlan as fn(&mut Lab) -> Result<bool>), ("bond", bond)] {
-        let verdict = match once(stack) {
-            Ok(true) => Verdict::Pass,
-            Ok(false) => Verdict::Missing(format!("this kernel has no {way}")),
-            Err(error) => Verdict::Fail(format!("{error:#}")),
-        };
-        say(Subject::Once, way, verdict)?;
+        say(Subject::Once, way, had(way, once(stack)))?;
     }
+    say(Subject::Tunnel, "gretap", had("gretap", tunnel()))?;
     // The last of all: what is locked stays so.
     for level in ["integrity", "confidentiality"] {
         let verdict = match locked_down(level) {
@@ -155,6 +151,37 @@ fn once(stack: fn(&mut Lab) -> Result<bool>) -> Result<bool> {
     Ok(true)
 }
 
+/// A call through a tunnel with Ethernet headers, kept up from the tunnel's own interface. False: the kernel has none.
+fn tunnel() -> Result<bool> {
+    let mut lab = Lab::new()?;
+    if !gretap(&mut lab)? {
+        return Ok(false);
+    }
+    let mut sipst = started(&lab, "tunnel", "auto")?;
+    let call = Call::start(&lab, Profile::strict_peer(INTERVAL_S, "uac"))?;
+    call.goes_on(1).and_then(|()| call.ends()).with_context(|| sipst.report())?;
+    sipst.stop()?;
+    Ok(true)
+}
+
+/// Both hosts get a second address, on a tunnel between their first ones.
+fn gretap(lab: &mut Lab) -> Result<bool> {
+    let outer = [lab.wire.a.v4.to_string(), lab.wire.b.v4.to_string()];
+    let [a, b] = &outer;
+    for (host, end, [local, remote]) in [(&lab.server, &mut lab.wire.a, [a, b]), (&lab.peer, &mut lab.wire.b, [b, a])] {
+        let add = ["link", "add", "tunnel", "type", "gretap", "local", local, "remote", remote, "dev", "eth0"];
+        if host.run("ip", &add).is_err() {
+            return Ok(false);
+        }
+        let [.., last] = end.v4.octets();
+        end.v4 = [10, 77, 0, last].into();
+        end.interface = "tunnel".into();
+        host.run("ip", &["address", "add", &format!("{}/24", end.v4), "dev", "tunnel"])?;
+        host.run("ip", &["link", "set", "tunnel", "up"])?;
+    }
+    Ok(true)
+}
+
 /// The addresses of both hosts on VLANs.
 fn vlan(lab: &mut Lab) -> Result<bool> {
     for (host, end) in [(&lab.server, &mut lab.wire.a), (&lab.peer, &mut lab.wire.b)] {
@@ -184,6 +211,15 @@ fn moved(host: &Host, address: &str, interface: &str) -> Result<()> {
     host.run("ip", &["address", "flush", "dev", "eth0"])?;
     host.run("ip", &["address", "add", &format!("{address}/24"), "dev", interface])?;
     host.run("ip", &["link", "set", interface, "up"]).map(drop)
+}
+
+/// False: the kernel has no such interfaces.
+fn had(interfaces: &str, result: Result<bool>) -> Verdict {
+    match result {
+        Ok(true) => Verdict::Pass,
+        Ok(false) => Verdict::Missing(format!("this kernel has no {interfaces}")),
+        Err(error) => Verdict::Fail(format!("{error:#}")),
+    }
 }
 
 fn judge(result: Result<()>) -> Verdict {
