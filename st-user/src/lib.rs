@@ -4,6 +4,7 @@
 mod acting;
 mod alarm;
 pub mod alert;
+pub mod batch;
 pub mod capture;
 pub mod cli;
 pub mod clock;

@@ -9,7 +9,7 @@ use st_core::{Assist, Direction, LetBe, Packet, Refusal, Transport, stream::Tcp}
 use st_ebpf::abi::{SampleHeader, assist, direction, flags, kind, refused, tcp};
 
 /// What a record says.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Record<'a> {
     /// A message was seen: the server's, the peer's, one of sipst's own that has left, or an answer to it.
     Seen {
@@ -169,16 +169,16 @@ fn refusal(reason: u8) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn record(header: SampleHeader, rest: &[u8]) -> Vec<u8> {
+    pub(crate) fn record(header: SampleHeader, rest: &[u8]) -> Vec<u8> {
         // SAFETY: `repr(C)` without padding: every byte is initialised.
         let bytes: [u8; size_of::<SampleHeader>()] = unsafe { std::mem::transmute(header) };
         [&bytes, rest].concat()
     }
 
-    fn header() -> SampleHeader {
+    pub(crate) fn header() -> SampleHeader {
         SampleHeader {
             time_ns: 7_000,
             cookie: 42,

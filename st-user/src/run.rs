@@ -40,6 +40,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     acting::Acting,
     alarm::Alarm,
+    batch::{Batch, Next},
     clock::{Clock, monotonic_ns},
     config,
     control::{server::Control, timeline::Timeline},
@@ -175,6 +176,8 @@ struct Driver<'a> {
     watch: Watch,
     leftovers: Leftovers,
     ring: AsyncFd<RingBuf<MapData>>,
+    /// Empty but for the time in which it is gone through.
+    batch: Batch,
     fragments: Fragments,
     sites: Sites,
     sink: &'a mut dyn EventSink,
@@ -277,6 +280,7 @@ impl<'a> Driver<'a> {
             watch,
             leftovers,
             ring,
+            batch: Batch::default(),
             fragments: Fragments::default(),
             sites,
             sink,
@@ -450,79 +454,95 @@ impl<'a> Driver<'a> {
     /// Hands at most `limit` records to the engine. Returns whether there may be more.
     fn drain(&mut self, limit: usize) -> bool {
         self.level.look();
-        for _ in 0..limit {
-            {
-                let Some(record) = self.ring.get_mut().next() else { return false };
-                let whole;
-                let record: &[u8] = match self.fragments.take(|| self.clock.now(), &record) {
-                    Part::None => &record,
-                    Part::Kept => continue,
-                    Part::Whole(message) => {
-                        whole = message;
-                        &whole
-                    }
+        let mut batch = std::mem::take(&mut self.batch);
+        let (mut left, mut more) = (limit, true);
+        while more && left > 0 {
+            batch.clear();
+            while left > 0 && !batch.is_full() {
+                // A daemon that dies in the middle has lost these few, as it has what it has not written yet.
+                let Some(record) = self.ring.get_mut().next() else {
+                    more = false;
+                    break;
                 };
-                if self.sink.wants_packets() {
-                    for seen in Sighting::of_record(record, |at| self.clock.wall(self.clock.past(at))) {
-                        self.sink.packet(&Arc::new(seen));
-                    }
-                }
-                match ring::decode(record) {
-                    Some(Record::Copy { .. }) => {}
-                    Some(seen @ (Record::Seen { time_ns, packet } | Record::Joined { time_ns, packet })) => {
-                        let now = self.clock.at(time_ns);
-                        self.sites.spoke(packet.cookie, time_ns);
-                        self.leftovers
-                            .saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
-                        self.trace.saw(now, &packet, false);
-                        if matches!(seen, Record::Joined { .. }) {
-                            self.engine.handle_joined(now, &packet);
-                        } else {
-                            self.engine.handle_packet(now, &packet);
-                        }
-                    }
-                    Some(Record::Assisted { time_ns, packet, assist }) => {
-                        let now = self.clock.at(time_ns);
-                        self.sites.spoke(packet.cookie, time_ns);
-                        self.trace.saw(now, &packet, false);
-                        self.engine.handle_assisted(now, &packet, assist);
-                    }
-                    Some(Record::Held { time_ns, packet }) => {
-                        self.sites.spoke(packet.cookie, time_ns);
-                        let now = self.clock.at(time_ns);
-                        self.trace.saw(now, &packet, true);
-                        if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
-                            self.engine.handle_held(now, &packet);
-                        } else {
-                            // Too late to say anything else: the next copy has gone out by itself.
-                            self.engine.handle_passed(now, &packet);
-                            let datagram = Datagram::of(&packet);
-                            if let Err(refusal) = let_out(&mut self.sites, &mut *self.sink, &self.clock, &datagram) {
-                                warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
-                            }
-                        }
-                    }
-                    Some(Record::Segment { time_ns, packet, tcp }) => {
-                        if self.kernel.plans.acts() {
-                            let policy = &self.config.policy;
-                            self.acting.segment(policy, &mut self.kernel.plans, &mut self.sites, &packet, tcp);
-                        }
-                        self.streamed.segment(self.clock.at(time_ns), &packet, tcp);
-                    }
-                    Some(Record::Refused { token, refusal }) => {
-                        self.kernel.maps.retire(token);
-                        self.engine.handle_command(self.clock.now(), Command::Refused { token, refusal });
-                    }
-                    None => warn!(
-                        bytes = record.len(),
-                        "a ring record that cannot be read: kernel programs of another version?"
-                    ),
+                batch.push(&record);
+                left -= 1;
+            }
+            for next in batch.look_ahead(&self.engine).iter().flatten() {
+                self.take_in(next);
+                self.outputs();
+                self.hear_streamed();
+            }
+        }
+        batch.clear();
+        self.batch = batch;
+        more
+    }
+
+    /// Hands one record to the engine.
+    fn take_in(&mut self, next: &Next<'_>) {
+        let whole;
+        let (bytes, record, read) = match self.fragments.take(|| self.clock.now(), next.bytes) {
+            Part::None => (next.bytes, next.record, next.read.as_ref()),
+            Part::Kept => return,
+            Part::Whole(message) => {
+                whole = message;
+                (&whole[..], ring::decode(&whole), None)
+            }
+        };
+        if self.sink.wants_packets() {
+            for seen in Sighting::of_record(bytes, |at| self.clock.wall(self.clock.past(at))) {
+                self.sink.packet(&Arc::new(seen));
+            }
+        }
+        match record {
+            Some(Record::Copy { .. }) => {}
+            Some(seen @ (Record::Seen { time_ns, packet } | Record::Joined { time_ns, packet })) => {
+                let now = self.clock.at(time_ns);
+                self.sites.spoke(packet.cookie, time_ns);
+                self.leftovers.saw(now, &packet, |call_id, tag, side| self.kernel.maps.key(call_id, tag, side).ok());
+                self.trace.saw(now, &packet, false);
+                match (seen, read) {
+                    (Record::Joined { .. }, _) => self.engine.handle_joined(now, &packet),
+                    (_, Some(read)) => self.engine.handle_read(now, read),
+                    (_, None) => self.engine.handle_packet(now, &packet),
                 }
             }
-            self.outputs();
-            self.hear_streamed();
+            Some(Record::Assisted { time_ns, packet, assist }) => {
+                let now = self.clock.at(time_ns);
+                self.sites.spoke(packet.cookie, time_ns);
+                self.trace.saw(now, &packet, false);
+                self.engine.handle_assisted(now, &packet, assist);
+            }
+            Some(Record::Held { time_ns, packet }) => {
+                self.sites.spoke(packet.cookie, time_ns);
+                let now = self.clock.at(time_ns);
+                self.trace.saw(now, &packet, true);
+                if monotonic_ns().saturating_sub(time_ns) <= HOLD_SILENT_NS {
+                    self.engine.handle_held(now, &packet);
+                } else {
+                    // Too late to say anything else: the next copy has gone out by itself.
+                    self.engine.handle_passed(now, &packet);
+                    let datagram = Datagram::of(&packet);
+                    if let Err(refusal) = let_out(&mut self.sites, &mut *self.sink, &self.clock, &datagram) {
+                        warn!(%refusal, "a response of the server's that was held back is lost: its next copy goes out");
+                    }
+                }
+            }
+            Some(Record::Segment { time_ns, packet, tcp }) => {
+                if self.kernel.plans.acts() {
+                    let policy = &self.config.policy;
+                    self.acting.segment(policy, &mut self.kernel.plans, &mut self.sites, &packet, tcp);
+                }
+                self.streamed.segment(self.clock.at(time_ns), &packet, tcp);
+            }
+            Some(Record::Refused { token, refusal }) => {
+                self.kernel.maps.retire(token);
+                self.engine.handle_command(self.clock.now(), Command::Refused { token, refusal });
+            }
+            None => {
+                warn!(bytes = bytes.len(), "a ring record that cannot be read: kernel programs of another version?")
+            }
         }
-        true
     }
 
     fn timeout(&mut self) {

@@ -221,7 +221,7 @@ pub fn scan(scratch: &mut Scratch, len: u32, want: u32) {
     unsafe { st_scan(scratch, len, want) };
 }
 
-/// [`scan`], to the verifier [a function by itself.
+/// [`scan`], to the verifier a function by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
 unsafe extern "C" fn st_scan(scratch: *mut Scratch, len: u32, want: u32) -> u32 {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rustix::time::{ClockId, clock_gettime};
 use st_core::{
     Action, Engine, Output, Packet, Policy, Rules, Time,
-    engine::{EngineConfig, Limits, Mode},
+    engine::{EngineConfig, Limits, Mode, Read},
 };
 
 use crate::calls::Message;
@@ -53,6 +53,12 @@ impl Rig {
 
     pub(crate) fn hear(&mut self, message: &Message) {
         self.packet(&message.packet());
+    }
+
+    /// What was read ahead.
+    pub(crate) fn read(&mut self, read: &Read<'_>) {
+        self.engine.handle_read(self.now, read);
+        self.drain();
     }
 
     fn drain(&mut self) {

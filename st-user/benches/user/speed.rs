@@ -1,12 +1,12 @@
 //! Messages a second on one core: scanned and handled, and all the way from ring records into the store.
 
-use std::{path::Path, thread, time::Duration};
+use std::{array, path::Path, thread, time::Duration};
 
 use sipst::{
-    ring::{self, Record},
+    batch::Batch,
     store::{About, Opened},
 };
-use st_core::{Action, Direction};
+use st_core::{Action, Direction, engine::LOOK_AHEAD};
 use st_ebpf::abi::{SampleHeader, direction, kind, mapped};
 use st_tests::figure::{Target, tell};
 
@@ -44,9 +44,15 @@ fn handled() {
         for _ in 0..messages.div_ceil(ROUND) {
             let round: Vec<_> = (0..ROUND).map(|_| traffic.next()).collect();
             let began = thread_time();
-            for message in &round {
-                rig.pass(pace());
-                rig.hear(message);
+            for messages in round.chunks(LOOK_AHEAD) {
+                let mut messages = messages.iter();
+                let all: [_; LOOK_AHEAD] =
+                    array::from_fn(|_| messages.next().map(|message| rig.engine.read(message.packet())));
+                rig.engine.look_ahead(all.iter().flatten());
+                for read in all.iter().flatten() {
+                    rig.pass(pace());
+                    rig.read(read);
+                }
             }
             spent += thread_time() - began;
         }
@@ -91,12 +97,16 @@ fn kept(dir: &Path) {
     let (warm, measured) = (records(CALLS * LENGTH), records(2 * MEASURED));
     let mut rig = Rig::new(Action::Refresh);
     let mut store = Opened::new(&dir.join("kept")).follow(&mut rig.engine, true).expect("a thread");
+    let mut batch = Batch::default();
     let mut handle = |records: &[Vec<u8>]| {
-        for batch in records.chunks(ROUND) {
-            for record in batch {
-                let Some(Record::Seen { packet, .. }) = ring::decode(record) else { panic!("no record") };
-                rig.pass(pace());
-                rig.packet(&packet);
+        for round in records.chunks(ROUND) {
+            for records in round.chunks(LOOK_AHEAD) {
+                batch.clear();
+                records.iter().for_each(|record| batch.push(record));
+                for next in batch.look_ahead(&rig.engine).iter().flatten() {
+                    rig.pass(pace());
+                    rig.read(next.read.as_ref().expect("a message"));
+                }
             }
             store.turn(&mut rig.engine, About::default);
         }

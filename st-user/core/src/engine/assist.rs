@@ -4,7 +4,13 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    dialog::Dialog, heard::Heard, invite::Invite, limits::MAX_DOMAIN, negotiate::Agreed, reason, session::Deal,
+    dialog::Dialog,
+    heard::{Heard, Named},
+    invite::Invite,
+    limits::MAX_DOMAIN,
+    negotiate::Agreed,
+    reason,
+    session::Deal,
     shared::Shared,
 };
 use crate::{Assist, By, Event, EventKind, Names, Output, Side, message::Role};
@@ -12,7 +18,7 @@ use crate::{Assist, By, Event, EventKind, Names, Output, Side, message::Role};
 /// A peer has turned an INVITE of the server's down. One 422 to one that was changed is enough: the INVITE says nothing of an interval,
 /// so whoever calls it too short would do so again.
 pub(super) fn refused(sx: &mut Shared, heard: &Heard<'_>, invite: &Invite, status: u16) {
-    let Heard { message, client, .. } = *heard;
+    let Heard { message, named: Named { client, .. }, .. } = *heard;
     if status != 422 || client != Side::Server || invite.assist != Some(Assist::Done) {
         return;
     }

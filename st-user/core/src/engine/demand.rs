@@ -2,7 +2,15 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Mode, dialog::Dialog, heard::Heard, invite::Invite, limits::MAX_DOMAIN, reason, shared::Shared};
+use super::{
+    Mode,
+    dialog::Dialog,
+    heard::{Heard, Named},
+    invite::Invite,
+    limits::MAX_DOMAIN,
+    reason,
+    shared::Shared,
+};
 use crate::{
     Action, Assist, By, Event, EventKind, Names, Side, Time,
     message::{Message, MethodName},
@@ -85,7 +93,7 @@ impl Demand {
 /// Tells of an INVITE that was to make a dialog, where that is why it was turned down. Whoever calls can make a server refuse
 /// without end: so it is told once a minute for each trunk.
 pub(super) fn tell(sx: &mut Shared, heard: &Heard<'_>, invite: &Invite, status: u16) {
-    let Heard { message, client, .. } = *heard;
+    let Heard { message, named: Named { client, .. }, .. } = *heard;
     let request = || Message::scan(&invite.bytes, invite.truncated).ok();
     let required = || request().is_some_and(|request| request.requires(b"timer"));
     let Some(demand) = Demand::of(message, client, status, required) else { return };

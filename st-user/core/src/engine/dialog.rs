@@ -11,7 +11,7 @@ use super::{
     evidence::Evidence,
     exchange::{Exchange, Exchanges},
     hangup::Hangup,
-    heard::Heard,
+    heard::{Heard, Named},
     invite::{Early, Invite},
     keepalive::Wanted,
     limits::{MAX_DOMAIN, MAX_HEADERS},
@@ -194,7 +194,7 @@ impl Dialog {
         invite: &Invite,
         early: &Early,
     ) -> Option<Self> {
-        let Heard { packet, message: answer, client: caller, .. } = *heard;
+        let Heard { packet, message: answer, named: Named { client: caller, .. }, .. } = *heard;
         let request = Message::scan(&invite.bytes, invite.truncated).ok()?;
         let cseq = request.cseq()?;
         let (caller_party, callee_party) = (request.from()?, answer.to()?);

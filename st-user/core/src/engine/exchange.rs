@@ -106,6 +106,15 @@ impl Exchange {
         }
     }
 
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> usize {
+        let (number, heard) = (self.number as usize, self.heard.as_micros() as usize);
+        number
+            ^ heard
+            ^ usize::from(self.stage == Stage::Open)
+            ^ self.talk.as_ref().map_or(0, |talk| usize::from(talk.terms.timer))
+    }
+
     pub(super) fn is(&self, sender: Side, method: MethodName) -> bool {
         self.sender == sender && self.method == method
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{
     dialog::{Dialog, Phase},
     exchange::{Exchange, Stage},
-    heard::Heard,
+    heard::{Heard, Named},
     limits::has_too_long,
     reason,
     sdp::Said,
@@ -25,7 +25,7 @@ const MAX_CAUSE: usize = 256;
 impl Dialog {
     /// Takes in a request of the server's or the peer's.
     pub(super) fn request(&mut self, sx: &mut Shared, heard: &Heard<'_>) {
-        let Heard { packet, message, client: sender, cseq, .. } = *heard;
+        let Heard { packet, message, named: Named { client: sender, cseq, .. }, .. } = *heard;
         self.hear(sx, heard, sender);
         let method = cseq.method;
         if sender == Side::Server {
@@ -128,7 +128,7 @@ impl Dialog {
 
     /// Takes in a response to a request of `sender`'s.
     pub(super) fn response(&mut self, sx: &mut Shared, heard: &Heard<'_>) {
-        let Heard { message, client: sender, cseq, .. } = *heard;
+        let Heard { message, named: Named { client: sender, cseq, .. }, .. } = *heard;
         let responder = sender.other();
         if sender == Side::Peer && self.is_own_answer(sx, heard) {
             return self.answer_left(sx, heard);

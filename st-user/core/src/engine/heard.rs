@@ -1,5 +1,7 @@
 //! What a message of the server's or the peer's belongs to, each part read once.
 
+use std::ops::Deref;
+
 use super::{
     dialog::Ids,
     hash::{Fingerprint, Secret},
@@ -13,11 +15,9 @@ use crate::{
 /// What every branch since RFC 3261 begins with; others do not name a transaction.
 const COOKIE: &[u8] = b"z9hG4bK";
 
-/// A message and what it belongs to.
+/// What a message belongs to, as it says itself.
 #[derive(Clone, Copy)]
-pub(super) struct Heard<'a> {
-    pub(super) packet: &'a Packet<'a>,
-    pub(super) message: &'a Message<'a>,
+pub(super) struct Named<'a> {
     /// Who sent the request.
     pub(super) client: Side,
     /// Whether this is the request, and not a response to it.
@@ -32,19 +32,17 @@ pub(super) struct Heard<'a> {
     pub(super) via: Option<Via<'a>>,
     /// Whether there are others below it.
     pub(super) has_more_vias: bool,
-    /// What the kernel programs have made of it.
-    pub(super) assist: Option<Assist>,
 }
 
-impl<'a> Heard<'a> {
+impl<'a> Named<'a> {
     /// `None` where something is missing, contradictory or too long.
-    pub(super) fn read(packet: &'a Packet<'a>, message: &'a Message<'a>, assist: Option<Assist>) -> Option<Self> {
+    pub(super) fn read(direction: Direction, message: &Message<'a>) -> Option<Self> {
         let (call_id, cseq) = (message.call_id()?, message.cseq()?);
         let (from, to) = (message.from()?.tag?, message.to()?.tag);
         if [call_id, from, to.unwrap_or_default()].iter().any(|id| id.len() > MAX_IDENTIFIER) {
             return None;
         }
-        let sender = match packet.direction {
+        let sender = match direction {
             Direction::Egress => Side::Server,
             Direction::Ingress => Side::Peer,
         };
@@ -58,7 +56,32 @@ impl<'a> Heard<'a> {
             Side::Peer => Ids { call_id, local: to, remote: from },
         });
         let (via, has_more_vias) = message.vias();
-        Some(Self { packet, message, client, is_request, call_id, from, ids, cseq, via, has_more_vias, assist })
+        Some(Self { client, is_request, call_id, from, ids, cseq, via, has_more_vias })
+    }
+}
+
+/// A message and what it belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Heard<'a> {
+    pub(super) packet: &'a Packet<'a>,
+    pub(super) message: &'a Message<'a>,
+    pub(super) named: Named<'a>,
+    /// What the kernel programs have made of it.
+    pub(super) assist: Option<Assist>,
+}
+
+impl<'a> Deref for Heard<'a> {
+    type Target = Named<'a>;
+
+    fn deref(&self) -> &Named<'a> {
+        &self.named
+    }
+}
+
+impl<'a> Heard<'a> {
+    /// `None` where something is missing, contradictory or too long.
+    pub(super) fn read(packet: &'a Packet<'a>, message: &'a Message<'a>, assist: Option<Assist>) -> Option<Self> {
+        Some(Self { packet, message, named: Named::read(packet.direction, message)?, assist })
     }
 
     /// The branch of the topmost Via; one that is too long to be kept counts as none.

@@ -4,14 +4,16 @@
 use std::{
     hash::{BuildHasherDefault, Hash, Hasher},
     net::SocketAddr,
+    ops::BitXor,
     sync::Arc,
     time::Duration,
 };
 
 use super::{
+    ahead::{of_each_line, of_first_line},
     bounded::Bounded,
     hash::{Fingerprint, Plain, Secret},
-    heard::Heard,
+    heard::{Heard, Named},
     limits::{Limits, MAX_FORKS, MAX_INVITE, MAX_TRIES},
     numbers::Numbers,
     sdp::Said,
@@ -126,13 +128,29 @@ pub(super) struct Early {
 
 /// A call that is being set up.
 #[derive(Clone, Debug)]
-struct Pending {
+pub(super) struct Pending {
     /// The tries of the caller, oldest first: after a challenge, say.
     tries: Vec<Arc<Invite>>,
     early: Early,
     heard: Time,
     /// Dialogs that it has made.
     forks: usize,
+}
+
+impl Pending {
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> usize {
+        self.tries.len() ^ self.forks ^ self.early.left.len()
+    }
+
+    /// The same of what hangs on it.
+    pub(super) fn glance_at_parts(&self, is_answered: bool) -> usize {
+        let tries = self.tries.iter().map(|invite| {
+            let bytes = if is_answered { of_each_line(&invite.bytes) } else { 0 };
+            bytes ^ invite.number as usize ^ invite.branch.as_ref().map_or(0, |branch| of_first_line(branch))
+        });
+        tries.fold(0, BitXor::bitxor)
+    }
 }
 
 /// All of them.
@@ -231,7 +249,7 @@ impl Invites {
     /// Takes in a request of an early dialog; `false` where there is none, or where it can be none any more: a 2xx has its
     /// ACK, or there is a second INVITE (RFC 3261, section 14), and no 2xx was seen.
     pub(super) fn early(&mut self, key: &Key, heard: &Heard<'_>) -> bool {
-        let Heard { packet, message, client: sender, cseq, .. } = *heard;
+        let Heard { packet, message, named: Named { client: sender, cseq, .. }, .. } = *heard;
         let Some(pending) = self.get_mut(key) else { return false };
         let Pending { tries, early, .. } = &mut **pending;
         let acks_2xx = cseq.method == MethodName::Ack && !tries.iter().any(|invite| invite.is_answered_by(heard));
@@ -287,6 +305,14 @@ impl Invites {
             self.answered.remove(key);
         }
         turned_down
+    }
+
+    /// Those of a call.
+    pub(super) fn find(&self, key: &Key) -> Option<&Pending> {
+        [&self.known, &self.strangers, &self.answered]
+            .into_iter()
+            .find_map(|table| table.get(key))
+            .map(|found| &**found)
     }
 
     fn get_mut(&mut self, key: &Key) -> Option<&mut Box<Pending>> {

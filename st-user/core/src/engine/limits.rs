@@ -110,6 +110,10 @@ pub const MAX_TEMPLATES: usize = 256;
 /// serve until the next start.
 pub const MAX_NUMBERS: usize = 4_096;
 
+/// Messages that are looked ahead at together ([`crate::Engine::look_ahead`]): what is fetched for more of them would not stay in the
+/// cache until their turn comes.
+pub const LOOK_AHEAD: usize = 16;
+
 /// Sessions that are looked at for packing with each message, and with each call of [`crate::Engine::handle_timeout`].
 pub const PACKED_PER_MESSAGE: usize = 2;
 /// See [`PACKED_PER_MESSAGE`].

@@ -4,6 +4,7 @@
 //! interval by the moments of `schedule`, `refresh` acts, `own` and `verdict` follow what was sent. What all
 //! sessions have in common is in `shared`. Events of the engine itself carry no `call_id`.
 
+mod ahead;
 mod aside;
 mod asleep;
 mod assist;
@@ -60,12 +61,13 @@ mod written;
 
 use std::sync::Arc;
 
+pub use ahead::Read;
 pub use breaker::BREAKER_DIALOGS;
 pub use census::Tally;
 pub use dialog::SILENCE;
 pub use evidence::MEDIA_SILENCE;
 pub use habits::HABIT_AGE;
-pub use limits::{Limits, Stats};
+pub use limits::{LOOK_AHEAD, Limits, Stats};
 pub use numbers::RESERVE;
 pub use timers::TRANSACTION;
 pub use view::{Denial, Standing, View, Wish};
@@ -79,7 +81,7 @@ use by_key::ByKey;
 use changes::Changes;
 use dialog::{Dialog, Ids};
 use hash::{Fingerprint, Secret};
-use heard::Heard;
+use heard::{Heard, Named};
 use invite::{Early, Invite, Invites};
 use limits::{MAX_FORKS, MAX_INVITE, PACKED_PER_CALL, PACKED_PER_MESSAGE, TIMERS_PER_CALL};
 use packed::{Entry, Packing};
@@ -217,34 +219,35 @@ impl Engine {
 
     /// Takes in a packet. Time never goes back: an earlier `now` counts as the latest one.
     pub fn handle_packet(&mut self, now: Time, packet: &Packet<'_>) {
-        self.take_in(now, packet, None);
+        let read = self.read(*packet);
+        self.take_in(now, &read, None);
     }
 
     /// The same of an INVITE that the kernel programs have looked at, because its trunk says so ([`crate::Rules::assist`]).
     pub fn handle_assisted(&mut self, now: Time, packet: &Packet<'_>, assist: Assist) {
-        self.take_in(now, packet, Some(assist));
+        let read = self.read(*packet);
+        self.take_in(now, &read, Some(assist));
     }
 
     /// The same of one of several datagrams that the kernel handed over as one packet, which goes on as it is: no number in it was
     /// shifted, and an answer to sipst has reached the server too.
     pub fn handle_joined(&mut self, now: Time, packet: &Packet<'_>) {
         self.sx.sees_joined(packet);
-        self.take_in(now, packet, None);
+        self.handle_packet(now, packet);
         self.sx.joined = false;
     }
 
-    fn take_in(&mut self, now: Time, packet: &Packet<'_>, assist: Option<Assist>) {
+    fn take_in(&mut self, now: Time, read: &Read<'_>, assist: Option<Assist>) {
         self.advance(now);
-        self.sx.keepalives.saw(self.sx.now, packet);
-        // Large, so that it stays where it is.
-        let scanned = Message::scan(packet.bytes, packet.truncated);
-        let Ok(message) = &scanned else {
+        self.sx.keepalives.saw(self.sx.now, read.packet());
+        if !read.is_message() {
             self.sx.stats.unparsable += 1;
             return;
-        };
+        }
         self.sx.stats.messages += 1;
-        if self.read(packet, message, assist).is_none() {
-            self.sx.stats.unidentified += 1;
+        match read.heard(assist) {
+            Some(heard) => self.hear(&heard, read.key(), read.invite()),
+            None => self.sx.stats.unidentified += 1,
         }
         self.give_turns();
         self.dialogs.settle(&mut self.sx, PACKED_PER_MESSAGE);
@@ -433,11 +436,10 @@ impl Engine {
         self.sx.now = self.sx.now.max(now);
     }
 
-    /// Finds out what a message belongs to; `None` where it does not say.
-    fn read(&mut self, packet: &Packet<'_>, message: &Message<'_>, assist: Option<Assist>) -> Option<()> {
-        let heard = Heard::read(packet, message, assist)?;
-        let Heard { client, is_request, ids, cseq, via, .. } = heard;
-        let key = ids.map(|ids| self.key(ids));
+    /// Finds out what a message belongs to. `key`: what its dialog is found by, where it names one; `invite`: what its INVITE is, where
+    /// it is about one.
+    fn hear(&mut self, heard: &Heard<'_>, key: Option<Fingerprint>, invite: Option<invite::Key>) {
+        let Heard { packet, message, named: Named { client, is_request, cseq, via, .. }, .. } = *heard;
         let token = via.filter(|_| client == Side::Server).and_then(|via| via.our_token());
         // In the peer's name; it is seen on its way out, where it is turned round.
         let peers = via.and_then(|via| via.peer_token()).filter(|token| self.sx.tokens.contains_key(token));
@@ -452,24 +454,23 @@ impl Engine {
                 None => {}
             }
         } else if let Some(token) = token {
-            self.own(&heard, token, key);
+            self.own(heard, token, key);
         } else if let Some(dialog) = key.and_then(|key| self.dialogs.at(&mut self.sx, &key)) {
             if is_request {
-                dialog.request(&mut self.sx, &heard);
+                dialog.request(&mut self.sx, heard);
             } else {
-                dialog.response(&mut self.sx, &heard);
+                dialog.response(&mut self.sx, heard);
             }
         } else if is_request {
-            self.request_outside(&heard);
+            self.request_outside(heard, invite);
         } else if matches!(cseq.method, MethodName::Invite | MethodName::Update) {
-            self.response_outside(&heard);
+            self.response_outside(heard, invite);
         }
-        Some(())
     }
 
     /// A request of ours, or the answer to one.
     fn own(&mut self, heard: &Heard<'_>, token: u64, key: Option<Fingerprint>) {
-        let Heard { packet, message, is_request, cseq, .. } = *heard;
+        let Heard { packet, message, named: Named { is_request, cseq, .. }, .. } = *heard;
         // The token names the session; in a capture only the dialog does.
         let dialog = match self.sx.mode {
             Mode::Live => self.dialogs.of_token(&mut self.sx, token),
@@ -502,14 +503,13 @@ impl Engine {
     }
 
     /// A request of no known dialog.
-    fn request_outside(&mut self, heard: &Heard<'_>) {
-        let Heard { packet, client, call_id, from, cseq, .. } = *heard;
+    fn request_outside(&mut self, heard: &Heard<'_>, invite: Option<invite::Key>) {
+        let Heard { packet, named: Named { client, call_id, cseq, .. }, .. } = *heard;
         let is_kept = matches!(cseq.method, MethodName::Invite | MethodName::Update);
         self.sx.stats.too_long += u64::from(is_kept && packet.bytes.len() > MAX_INVITE);
         let Some(ids) = heard.ids else {
-            if cseq.method == MethodName::Invite {
+            if let Some(key) = invite {
                 let evicted = self.invites.counts()[0].1;
-                let key = invite::Key::new(self.sx.secret, client, call_id, from);
                 self.invites.request(self.sx.now, key, heard);
                 if self.invites.counts()[0].1 > evicted {
                     self.sx.tell_limit("pending", self.sx.limits.pending);
@@ -530,15 +530,14 @@ impl Engine {
     }
 
     /// A response to an INVITE or UPDATE in no known dialog.
-    fn response_outside(&mut self, heard: &Heard<'_>) {
-        let Heard { message, client, call_id, from, cseq, .. } = *heard;
-        if cseq.method != MethodName::Invite {
+    fn response_outside(&mut self, heard: &Heard<'_>, invite: Option<invite::Key>) {
+        let Heard { message, named: Named { client, .. }, .. } = *heard;
+        let Some(invite) = invite else {
             if let Some(ids) = heard.ids.filter(|_| matches!(message.status(), Some(200..300))) {
                 self.resume(heard, ids);
             }
             return;
-        }
-        let invite = invite::Key::new(self.sx.secret, client, call_id, from);
+        };
         match (message.status(), heard.ids) {
             (Some(..200), ids) => {
                 let callee = ids.map(|ids| ids.callee(client));

@@ -32,6 +32,11 @@ pub(super) struct Others {
 }
 
 impl Others {
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Takes in a request with what stands for its branch, or a copy of it; whether an older one had to go.
     pub(super) fn asked(&mut self, now: Time, method: MethodName, branch: Option<Fingerprint>) -> bool {
         if let Some(known) = self.find(branch, method) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Dialogs, Mode,
+    ahead::of_each_line,
     census::{Place, trunk_of},
     dialog::Dialog,
     hash::Fingerprint,
@@ -90,6 +91,11 @@ impl Packed {
         &self.0
     }
 
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> usize {
+        of_each_line(&self.0)
+    }
+
     fn label(&self) -> Option<(Label, &[u8])> {
         postcard::take_from_bytes(&self.0).ok()
     }
@@ -133,6 +139,12 @@ impl Packing {
     /// How many are packed.
     pub(super) fn sessions(&self) -> usize {
         self.templates.users()
+    }
+
+    /// Those that are looked at to be packed by then.
+    pub(super) fn looked_at(&self, sx: &Shared, until: Time) -> impl Iterator<Item = SessionId> {
+        let quiet = quiet(sx, self.open.len());
+        self.open.iter().take_while(move |(at, _)| *at + quiet <= until).map(|(_, session)| *session)
     }
 
     /// A session was made or unpacked.

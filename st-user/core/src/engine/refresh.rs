@@ -84,6 +84,13 @@ pub(super) struct Cycle {
 }
 
 impl Cycle {
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> usize {
+        self.serial as usize
+            ^ self.attempts as usize
+            ^ usize::from(self.why.is_some() ^ self.due.is_some() ^ self.failed)
+    }
+
     /// Whether something is being done, or will be.
     pub(super) const fn is_on(&self) -> bool {
         self.active && !self.failed

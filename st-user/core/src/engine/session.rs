@@ -98,6 +98,16 @@ impl Turned {
 }
 
 impl Session {
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> usize {
+        let lengths = self.told_faults.len() ^ self.breaches.len() ^ self.told_breaches ^ self.turned.len();
+        let since = self.since.map_or(0, |at| at.as_micros() as usize);
+        let schedule = self
+            .schedule
+            .map_or(0, |schedule| (schedule.act.subsec_nanos() ^ schedule.expired.subsec_nanos()) as usize);
+        lengths ^ since ^ schedule ^ usize::from(self.missed ^ self.agreed.is_some() ^ self.told_risk.is_some())
+    }
+
     /// Takes in an INVITE or UPDATE of the server's or its 2xx to one.
     pub(super) fn saw_server(&mut self, message: &Message<'_>) {
         self.knows_timers =

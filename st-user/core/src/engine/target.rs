@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::BitXor,
     sync::Arc,
 };
 
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    ahead::of_first_line,
     hash::{Fingerprint, Secret},
     limits::{MAX_HEADERS, MAX_IDENTIFIER, MAX_ROUTES, MAX_TARGET},
     record,
@@ -52,6 +54,22 @@ impl Target {
             Self { routes: path.routes.clone(), path, seen: None, source: to, sent_by: None, template: None };
         target.take(to, request, via);
         Some(target).filter(Self::fits)
+    }
+
+    /// For [`super::Engine::look_ahead`]: what is given back with it.
+    pub(super) fn glance_at_routes(&self) -> usize {
+        let routes = self.routes.iter().chain(&self.path.routes).map(|route| of_first_line(route));
+        routes.fold(0, BitXor::bitxor)
+    }
+
+    /// What the last request was sent to.
+    pub(super) fn uri(&self) -> &[u8] {
+        &self.path.uri
+    }
+
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> bool {
+        self.seen.is_some() ^ self.template.is_some() ^ self.sent_by.is_some() ^ self.routes.is_empty()
     }
 
     fn fits(&self) -> bool {
@@ -162,6 +180,11 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self) -> usize {
+        self.own.len() ^ self.contact.as_ref().map_or(0, |contact| of_first_line(contact))
+    }
+
     /// Takes in the server's INVITE or 2xx to one; `last`: what was taken in last, in whatever dialog.
     pub(super) fn saw(&mut self, last: &mut OwnHeaders, message: &Message<'_>) {
         self.saw_contact(message);

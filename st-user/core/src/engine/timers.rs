@@ -191,6 +191,16 @@ impl Timers {
         self.running.get(&session).map_or(&[], |running| &running.timers)
     }
 
+    /// Sessions whose turn comes by then, or may come, in that order.
+    pub(super) fn queued(&self, until: Time) -> impl Iterator<Item = SessionId> {
+        self.queue.iter().take_while(move |(at, _)| *at <= until).map(|(_, session)| *session)
+    }
+
+    /// For [`super::Engine::look_ahead`].
+    pub(super) fn glance(&self, session: SessionId) -> usize {
+        self.of(session).iter().map(|(at, _)| at.as_micros() as usize).fold(0, |one, other| one ^ other)
+    }
+
     /// Takes those of a session out, to be kept elsewhere: all but the moment of the first one goes.
     pub(super) fn put_away(&mut self, session: SessionId) -> Vec<(Time, Timer)> {
         let Some(running) = self.running.remove(&session) else { return Vec::new() };

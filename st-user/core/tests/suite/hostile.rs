@@ -1,12 +1,12 @@
 //! Whatever comes, in whatever order: no panic, bounded outputs, the same again for the same seed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::sim::{self, Call, Reply, Sim, manners, sdp, text};
 use proptest::prelude::*;
 use st_core::{
     Action, Command, Credentials, Direction, Engine, Output, Packet, Policy, Refusal, Rules, SessionId, Side, Time,
-    engine::{EngineConfig, Limits, Mode},
+    engine::{EngineConfig, LOOK_AHEAD, Limits, Mode},
 };
 use st_ebpf::cseq::State;
 
@@ -94,8 +94,41 @@ fn prologue() -> Vec<(Direction, String)> {
     ]
 }
 
-/// Runs the inputs; all outputs, as text.
-fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
+fn packet(direction: Direction, bytes: &[u8], truncated: bool) -> Packet<'_> {
+    Packet {
+        direction,
+        server: text::SERVER.parse().expect("an address"),
+        peer: text::PEER.parse().expect("an address"),
+        transport: st_core::Transport::Udp,
+        interface: 1,
+        tos: 0,
+        ttl: 64,
+        cookie: 1,
+        truncated,
+        bytes,
+    }
+}
+
+/// The message of an input that is one.
+fn said(corpus: &[String], input: &Input) -> Option<(Direction, Vec<u8>, bool)> {
+    match input {
+        Input::Packet(direction, which, change, cut) => {
+            let mut bytes = corpus[which % corpus.len()].clone().into_bytes();
+            if let Some((at, byte)) = change {
+                let at = at % bytes.len();
+                bytes[at] = *byte;
+            }
+            bytes.truncate(if *cut { bytes.len() * 2 / 3 } else { bytes.len() });
+            Some((*direction, bytes, *cut))
+        }
+        Input::Raw(direction, bytes) => Some((*direction, bytes.clone(), false)),
+        Input::Timeout(_) | Input::Armed(..) | Input::Refused(_) | Input::Loss(_) | Input::Answer(_) => None,
+    }
+}
+
+/// Runs the inputs; all outputs, as text. `ahead`: of how many of the messages that follow is read what they say, and what they belong
+/// to looked at, before the first of them is handled.
+fn run(mode: Mode, limits: Limits, inputs: &[Input], ahead: usize) -> Vec<String> {
     let corpus = corpus();
     let prologue: Vec<Input> =
         prologue().into_iter().map(|(direction, text)| Input::Raw(direction, text.into_bytes())).collect();
@@ -104,33 +137,22 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
     let mut out = Vec::new();
     let mut last: Option<Vec<u8>> = None;
     let mut session = None;
-    for input in prologue.iter().chain(inputs) {
-        let feed = |engine: &mut Engine, direction, bytes: &[u8], truncated| {
-            let packet = Packet {
-                direction,
-                server: text::SERVER.parse().expect("an address"),
-                peer: text::PEER.parse().expect("an address"),
-                transport: st_core::Transport::Udp,
-                interface: 1,
-                tos: 0,
-                ttl: 64,
-                cookie: 1,
-                truncated,
-                bytes,
-            };
-            engine.handle_packet(now, &packet);
-        };
+    let all: Vec<_> = prologue.iter().chain(inputs).collect();
+    let said: Vec<_> = all.iter().filter_map(|input| said(&corpus, input)).collect();
+    let mut coming = said.iter().map(|(direction, bytes, truncated)| packet(*direction, bytes, *truncated));
+    let mut read = VecDeque::new();
+    for input in all {
         match input {
-            Input::Packet(direction, which, change, cut) => {
-                let mut bytes = corpus[which % corpus.len()].clone().into_bytes();
-                if let Some((at, byte)) = change {
-                    let at = at % bytes.len();
-                    bytes[at] = *byte;
-                }
-                let length = if *cut { bytes.len() * 2 / 3 } else { bytes.len() };
-                feed(&mut engine, *direction, &bytes[..length], *cut);
+            Input::Packet(..) | Input::Raw(..) if ahead == 0 => {
+                engine.handle_packet(now, &coming.next().expect("as many as there are inputs"));
             }
-            Input::Raw(direction, bytes) => feed(&mut engine, *direction, bytes, false),
+            Input::Packet(..) | Input::Raw(..) => {
+                if read.is_empty() {
+                    read.extend(coming.by_ref().take(ahead).map(|packet| engine.read(packet)));
+                    engine.look_ahead(&read);
+                }
+                engine.handle_read(now, &read.pop_front().expect("as many as there are inputs"));
+            }
             Input::Timeout(after) => {
                 now = now + Duration::from_micros(*after);
                 engine.handle_timeout(now);
@@ -165,9 +187,9 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
                     ];
                     let mut helper = Sim::new(Action::Observe);
                     helper.reply(request, &reply[which % reply.len()]);
-                    feed(&mut engine, Direction::Egress, request, false);
+                    engine.handle_packet(now, &packet(Direction::Egress, request, false));
                     let (_, direction, bytes) = helper.tape.pop().expect("an answer");
-                    feed(&mut engine, direction, &bytes, false);
+                    engine.handle_packet(now, &packet(direction, &bytes, false));
                 }
             }
         }
@@ -206,16 +228,31 @@ fn run(mode: Mode, limits: Limits, inputs: &[Input]) -> Vec<String> {
     out
 }
 
+/// Room for one of each, and none for one that is not packed.
+const SMALL: Limits =
+    Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1, keepalives: 1, unpacked: 0 };
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_anything_is_survived_and_repeats_itself(inputs in inputs()) {
         for mode in [Mode::Live, Mode::Replay] {
-            let first = run(mode, Limits::default(), &inputs);
-            prop_assert_eq!(first, run(mode, Limits::default(), &inputs));
+            let first = run(mode, Limits::default(), &inputs, 0);
+            prop_assert_eq!(first, run(mode, Limits::default(), &inputs, 0));
         }
-        run(Mode::Live, Limits { sessions: 1, pending: 1, strangers: 1, remembered: 1, waiting: 1, flows: 1, keepalives: 1, unpacked: 0 }, &inputs);
+        run(Mode::Live, SMALL, &inputs, 0);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_looks_ahead_sees_and_does_the_same(inputs in inputs(), ahead in 1..=LOOK_AHEAD + 4) {
+        for (mode, limits) in [(Mode::Live, Limits::default()), (Mode::Live, SMALL), (Mode::Replay, Limits::default())] {
+            prop_assert_eq!(run(mode, limits, &inputs, 0), run(mode, limits, &inputs, ahead));
+        }
     }
 }
 
