@@ -20,7 +20,7 @@ use crate::{
 
 /// Network tests mostly wait for calls to expire; but while many load programs and make interfaces at once, a daemon can stand
 /// still for longer than the short intervals here allow.
-const NET_THREADS: &str = "7";
+const NET_THREADS: &str = "10";
 
 /// A machine that stands still for seconds lets real calls die. So many network tests that failed beside the others are tried
 /// once more, each alone: what fails then too has failed. More than these are no accident.
