@@ -48,6 +48,9 @@ impl Connection {
 pub mod bits {
     /// Numbers are shifted: so far every message began a segment, with its whole header in it.
     pub const NUMBERS: u32 = 1;
+    /// No longer, but no request of the server's has left since: an answer that begins a segment is to one from before, whose number was
+    /// shifted.
+    pub const ANSWERS: u32 = 2;
 }
 
 /// Bytes of a direction that others take the place of.

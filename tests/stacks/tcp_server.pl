@@ -120,6 +120,8 @@ while (time < $end && !($how eq 'long' && $taken)) {
 if ($how eq 'mixed') {
     put(request('OPTIONS', $count + 1, '', '') . request('OPTIONS', $count + 2, '', ''));
     answer('OPTIONS', $count + $_) for 1, 2;
+    # So that it has been seen by then.
+    serve($_) for get(1) || ();
 }
 if ($how eq 'long') {
     for ([99, $segment, 1], [199, $segment, 3], [299, 3 * $segment, -100]) {

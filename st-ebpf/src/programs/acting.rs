@@ -112,10 +112,13 @@ fn make(stream: &Stream, scratch: &mut Scratch, segment: &Datagram) {
     scratch.header.wire_len = segment.len as u16;
     scratch.header.flags |= flags::STREAM;
     // SAFETY: an element of the map.
-    let numbers = unsafe { (&raw const (*stream.plan).flags).read_volatile() } & bits::NUMBERS != 0;
+    let flags = unsafe { (&raw const (*stream.plan).flags).read_volatile() };
+    let numbers = flags & bits::NUMBERS != 0;
     match (start, stream.direction) {
         (Start::Request(method), direction::EGRESS) => leaving(stream, scratch, segment, captured, method, numbers),
-        (Start::Response, direction::INGRESS) => coming(stream, scratch, segment, captured, numbers),
+        (Start::Response, direction::INGRESS) => {
+            coming(stream, scratch, segment, captured, flags & (bits::NUMBERS | bits::ANSWERS) != 0);
+        }
         (Start::Request(method::NOTIFY), direction::INGRESS) if numbers && is_shifted(scratch) => {
             scan(scratch, captured, part::FROM | part::TO | part::CALL_ID | part::EVENT | part::END);
             if whole(scratch) && scratch.scan.to_tag.len > 0 {
@@ -179,7 +182,12 @@ fn leaving(stream: &Stream, scratch: &mut Scratch, segment: &Datagram, captured:
     if scratch.scan.to_tag.len == 0 || method == method::REGISTER || method == method::PUBLISH {
         return;
     }
-    if !numbers || !whole(scratch) {
+    if !numbers {
+        // What is answered from here on may be this one.
+        // SAFETY: an element of the map.
+        return unsafe { (&raw mut (*stream.plan).flags).write_volatile(0) };
+    }
+    if !whole(scratch) {
         return;
     }
     if method == method::NOTIFY && is_shifted(scratch) {

@@ -89,11 +89,12 @@ impl Plans {
         }
     }
 
-    /// Leaves numbers alone from here on; what is planned stays.
+    /// Leaves numbers alone from here on, but in answers to requests that have left before; what is planned stays.
     pub fn leave_numbers(&mut self, ends: (SocketAddr, SocketAddr)) {
         let key = key(ends);
         if let Ok(plan) = self.table.get(&key, 0) {
-            let left = self.table.insert(key, Plan { flags: plan.flags & !bits::NUMBERS, ..plan }, EXIST);
+            let flags = if plan.flags & bits::NUMBERS == 0 { plan.flags } else { bits::ANSWERS };
+            let left = self.table.insert(key, Plan { flags, ..plan }, EXIST);
             told("left alone", left);
         }
     }

@@ -8,7 +8,10 @@ use st_ebpf::{
     abi::{Counter, Shift, flags, kind, refused},
     cseq::{Range, State},
     key::DialogKey,
-    plan::{PATCHES, bits::NUMBERS},
+    plan::{
+        PATCHES,
+        bits::{ANSWERS, NUMBERS},
+    },
 };
 
 use crate::{
@@ -283,6 +286,26 @@ fn what_is_nobodys_business_stays_as_it_is() {
     assert_eq!(back.says(&mut tester, 5, &theirs), theirs);
     assert_eq!(out.says(&mut tester, 500, &ok), ok);
     assert_eq!(tester.counter(Counter::Patched), 0);
+}
+
+#[test]
+fn where_numbers_are_left_alone_from_now_on_the_answers_to_what_has_left_before_have_theirs_back() {
+    let mut tester = Tester::acting();
+    let (out, back) = (Way::out(), Way::back());
+    shifted(&mut tester, &out);
+    let info = over_tcp(request("INFO", " 10 INFO"));
+    assert!(out.says(&mut tester, 1_000, &info).contains(" 13 INFO"));
+    tester.follow(SERVER, PEER, ANSWERS);
+    let answer = |number: u32| over_tcp(response("200 OK", "z9hG4bK77", &format!(" {number} INFO")));
+    assert_eq!(back.says(&mut tester, 5_000, &answer(13)), answer(10));
+    // Others' requests change nothing of that; the server's next one does: its 13 is its own.
+    let own = own(TOKEN, "UPDATE", 10);
+    out.says(&mut tester, 2_000, &own);
+    out.says(&mut tester, 3_000, &over_tcp(request("OPTIONS", " 1 OPTIONS")).replace(";tag=peer", ""));
+    assert_eq!(back.says(&mut tester, 6_000, &answer(13)), answer(10));
+    let next = over_tcp(request("INFO", " 13 INFO"));
+    assert_eq!(out.says(&mut tester, 4_000, &next), next);
+    assert_eq!(back.says(&mut tester, 7_000, &answer(13)), answer(13));
 }
 
 #[test]
