@@ -124,6 +124,8 @@ pub(crate) fn held(action: &str, sessions: u64, dir: &str) {
     for _ in 0..sessions / 32 {
         rig.idle();
     }
+    // What all that has left free is given back a second later, by whoever needs memory then.
+    thread::sleep(Duration::from_secs(2));
     let mut first = sessions;
     setup(&mut rig, &Call::new(first), pace);
     let held = (resident() - before) as f64 / sessions as f64;
