@@ -27,6 +27,7 @@ fn main() {
     match arguments[..] {
         ["held", action, sessions, dir] => return size::held(action, number(sessions), dir),
         ["start", dir] => return size::start(dir),
+        ["reader", seconds, program, ref rest @ ..] => return readers::reader(number(seconds), program, rest),
         _ => {}
     }
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("user-bench-{}", std::process::id()));

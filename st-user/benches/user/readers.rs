@@ -8,9 +8,10 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use st_tests::figure::{Target, tell};
 
-use crate::capture;
+use crate::{capture, size::child};
 
 /// Packets of media to each message: 97 %.
 const MEDIA: usize = 32;
@@ -23,6 +24,7 @@ const RUNS: usize = 2;
 const PATIENCE: u32 = 25;
 
 /// What a run took: processor time, and resident memory at its largest.
+#[derive(Serialize, Deserialize)]
 struct Took {
     busy: Duration,
     bytes: f64,
@@ -70,11 +72,18 @@ fn best(program: &str, arguments: &[&str], patience: Duration) -> Took {
     runs.min_by_key(|took| took.busy).expect("a run")
 }
 
-#[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells what it took")]
+/// By a process in between that is small: the kernel counts what a process was forked from as its memory.
 fn took(program: &str, arguments: &[&str], patience: Duration) -> Took {
+    let seconds = (patience.as_secs() + 1).to_string();
+    child(&[&["reader", &seconds, program], arguments].concat())
+}
+
+/// Runs a reader for so many seconds of processor time at most, and says what it took.
+#[expect(clippy::zombie_processes, reason = "`wait4` waits for it, and tells what it took")]
+pub(crate) fn reader(seconds: u64, program: &str, arguments: &[&str]) {
     let null = || Stdio::from(File::options().write(true).open("/dev/null").expect("a null device"));
     let mut limited = Command::new("prlimit");
-    limited.arg(format!("--cpu={}", patience.as_secs().max(1))).arg(program).args(arguments);
+    limited.arg(format!("--cpu={seconds}")).arg(program).args(arguments);
     let child = limited.stdin(Stdio::null()).stdout(null()).stderr(null()).spawn();
     let child = child.unwrap_or_else(|error| panic!("{program}: {error}"));
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());
@@ -89,5 +98,6 @@ fn took(program: &str, arguments: &[&str], patience: Duration) -> Took {
     let usage = unsafe { usage.assume_init() };
     let time =
         |time: libc::timeval| Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec.unsigned_abs() as u32 * 1_000);
-    Took { busy: time(usage.ru_utime) + time(usage.ru_stime), bytes: usage.ru_maxrss as f64 * 1_024.0, cut }
+    let took = Took { busy: time(usage.ru_utime) + time(usage.ru_stime), bytes: usage.ru_maxrss as f64 * 1_024.0, cut };
+    println!("{}", serde_json::to_string(&took).expect("numbers"));
 }

@@ -102,7 +102,7 @@ fn target(size: u64, of: u64, target: Target) -> Target {
 }
 
 /// What this program says when it is run with these arguments.
-fn child<T: DeserializeOwned>(arguments: &[&str]) -> T {
+pub(crate) fn child<T: DeserializeOwned>(arguments: &[&str]) -> T {
     let this = std::env::current_exe().expect("a program");
     let output = Command::new(this).args(arguments).stderr(Stdio::inherit()).output().expect("a process");
     assert!(output.status.success(), "{arguments:?}: {}", output.status);
