@@ -20,6 +20,9 @@ use crate::{
 /// How long a tool has to get ready, and to take in what has come last.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How long sipst keeps anything of calls that are over, and a little longer.
+const FORGOTTEN: Duration = Duration::from_secs(45);
+
 /// What is run beside sipst, each with the filter that leaves it SIP alone. Who gives up being root would outlive this process.
 const TOOLS: [(&str, &str); 3] = [
     ("sipgrep", "exec sipgrep -R -C -d IF >/dev/null"),
@@ -135,7 +138,7 @@ fn sipst(processor: usize, time: Duration, bare: &Beside) -> f64 {
     );
 
     // Nothing is left of the calls, and nothing has to be written.
-    thread::sleep(SETTLE);
+    thread::sleep(FORGOTTEN);
     let time = (time / 3).max(Duration::from_secs(5));
     let idle = daemon.usage();
     thread::sleep(time);
