@@ -94,7 +94,7 @@ fn prologue() -> Vec<(Direction, String)> {
     ]
 }
 
-fn packet(direction: Direction, bytes: &[u8], truncated: bool) -> Packet<'_> {
+pub(crate) fn packet(direction: Direction, bytes: &[u8], truncated: bool) -> Packet<'_> {
     Packet {
         direction,
         server: text::SERVER.parse().expect("an address"),

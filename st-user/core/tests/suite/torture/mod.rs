@@ -2,9 +2,9 @@
 
 mod table;
 
-use crate::sim::{Sim, text};
+use crate::{hostile::packet, sim::Sim};
 use st_core::{
-    Action, Direction, EventKind, Packet, Side,
+    Action, Direction, EventKind, Side,
     engine::Stats,
     message::{Body, HeaderName, Message, MethodName, Start},
 };
@@ -41,19 +41,8 @@ fn told(message: &Message<'_>) -> String {
 
 /// The engine gets a message of that side's, as it stands.
 fn feed(sim: &mut Sim, side: Side, bytes: &[u8]) {
-    let packet = Packet {
-        direction: if side == Side::Server { Direction::Egress } else { Direction::Ingress },
-        server: text::SERVER.parse().expect("an address"),
-        peer: text::PEER.parse().expect("an address"),
-        transport: st_core::Transport::Udp,
-        interface: 1,
-        tos: 0,
-        ttl: 64,
-        cookie: 1,
-        truncated: false,
-        bytes,
-    };
-    sim.engine.handle_packet(sim.now, &packet);
+    let direction = if side == Side::Server { Direction::Egress } else { Direction::Ingress };
+    sim.engine.handle_packet(sim.now, &packet(direction, bytes, false));
     sim.settle();
 }
 
